@@ -1,0 +1,32 @@
+"""The frame around every command: what a user caused is one line and exit 2, a traceback means a bug of ours.
+
+    if __name__ == "__main__":
+        run(main)
+
+Exit codes: 0 done, 1 a bug (traceback), 2 the user can mend it, 130 stopped by Ctrl-C, 143 by SIGTERM.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from runtime.errors import ShrikeError
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call `main` and leave the process with its exit code."""
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except ShrikeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:
+        # The reader (head, less) has gone: normal for a command in a pipe. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        code = 130
+    sys.exit(code)

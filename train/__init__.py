@@ -1,0 +1,1 @@
+"""Shrike's training floor: from ASVspoof protocols to model.pt."""

@@ -1,0 +1,68 @@
+"""Train a self-distilled fake-speech detector, or its plain baseline.
+
+python -m train --corpus /data/ASVspoof2019/LA --network ecanet18
+python -m train --corpus /data/ASVspoof2019/LA --network ecanet18 --distill off --out runs/plain
+torchrun --nproc-per-node 2 -m train --corpus /data/ASVspoof2019/LA
+python -m train ... --resume
+"""
+
+import datetime
+
+import tyro
+
+from runtime.command import run
+from runtime.errors import ShrikeError
+from train.config import Settings
+
+
+def main() -> int:
+    settings = tyro.cli(Settings, prog="python -m train", description=__doc__)
+    out, last = settings.run.out, settings.run.out / "last.pt"
+    if last.exists() and not settings.run.resume:
+        raise ShrikeError(f"{out} holds a run already: add --resume to go on with it, or give another --out")
+
+    from torch import distributed as dist  # torch loads only once the command line is understood
+
+    from train.cache import build_cache
+    from train.corpus import open_corpus, select
+    from train.loop import Trainer, find_place
+    from train.progress import say
+
+    place = find_place(settings)
+    if place.world > 1:
+        # A day: the other processes wait in a barrier while the first one computes the features.
+        dist.init_process_group("nccl" if place.device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
+    try:
+        data = settings.data
+        train = open_corpus(data.corpus, "train", data.train_protocol)
+        if data.only:
+            train = select(train, data.only)
+        dev = open_corpus(data.corpus, "dev", data.dev_protocol)
+        caches = []
+        for partition in (train, dev):
+            if place.first:
+                say(partition.describe())
+                caches.append(build_cache(settings.frontend, partition.trials, data.cache))
+            if place.world > 1:
+                dist.barrier()
+            if not place.first:
+                caches.append(build_cache(settings.frontend, partition.trials, data.cache, quiet=True))
+        corpus = {"train": train.identity(), "dev": dev.identity()}
+        trainer = Trainer(settings, place, *caches, corpus)
+        if settings.run.resume and last.exists():
+            trainer.resume(last)
+        best = trainer.run()
+        if place.first:
+            say(
+                f"best: epoch {best['epoch']}, dev EER {100 * best['dev_eer']:.2f} %\n"
+                f"score other trials with: python -m train.score {out / 'model.pt'} --corpus {data.corpus} --partition eval"
+            )
+            print(out / "model.pt")
+    finally:
+        if place.world > 1:
+            dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

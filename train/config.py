@@ -1,0 +1,221 @@
+"""One tree of frozen dataclasses: the command line, the checkpoint and the docs all come from it.
+
+Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+from runtime.errors import ShrikeError
+from runtime.features import PRESETS, FrontEnd
+from train.networks import NAMES
+
+Switch = Literal["on", "off"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learned from."""
+
+    corpus: Path
+    """Folder of an ASVspoof copy (2019 LA/PA, 2021, 5), or of any corpus with protocols/train.txt, dev.txt and audio."""
+    train_protocol: Path | None = None
+    """Protocol of the training trials, where the corpus's own is not wanted."""
+    dev_protocol: Path | None = None
+    """Protocol of the development trials, which select the best epoch."""
+    only: str = ""
+    """Train on trials whose row in the corpus's metadata.csv says so, as in open=1 or open=1,mp3=0."""
+    frontend: Literal["f0", "wide"] = "f0"
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
+    level: Literal["none", "window-mean"] = "none"
+    """window-mean subtracts each window's mean log power, so that a microphone's gain cannot move the score."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """balanced draws bona fide and spoof equally often; natural takes every trial once an epoch."""
+    cache: Path = Path("~/.cache/shrike")
+    """Where features are kept between runs; safe to delete."""
+    workers: int = 0
+    """Processes that read batches; 0 reads in the training process (half-precision memory maps rarely need more)."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What learns."""
+
+    network: str = "ecanet9"
+    """ecanet9, 18, 34, 50 or senet9, 18, 34, 50; python -m train.networks shows their cost."""
+    width: float = 1.0
+    """Factor on every channel count; 0.25 tries ideas several times faster."""
+    dropout: float = 0.0
+    """Share of the pooled features that is dropped in front of every classifier."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How the deepest stage teaches the shallow ones: loss = alpha hard + (1 - alpha) soft + beta feature."""
+
+    distill: Switch = "on"
+    """off trains the same network plainly: the baseline."""
+    alpha: float = 0.7
+    """Weight of the label against the teacher's prediction."""
+    beta: float = 0.3
+    """Weight of the distance between deep and shallow features."""
+    temperature: float = 3.0
+    """Softens both predictions before they are compared; the loss is scaled by its square."""
+    margin: Switch = "on"
+    """A-softmax's angular margin (m = 4); off leaves a softmax on normalised weights."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training windows; nothing by default."""
+
+    gain: float = 0.0
+    """Each window is made louder or softer by up to this many dB."""
+    noise: tuple[float, float] | None = None
+    """White noise is added at a level drawn between these two dB re full scale, e.g. --noise -90 -50."""
+    mask_bands: int = 0
+    """Up to this many neighbouring bands of each window are replaced by its mean (SpecAugment)."""
+    mask_frames: int = 0
+    """Up to this many neighbouring frames of each window are replaced by its mean (SpecAugment)."""
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """How it learns: Adam as published."""
+
+    epochs: int = 32
+    """Times through the training trials."""
+    batch: int = 32
+    """Trials in one step, over all processes together."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine falls to zero at the last step."""
+    warmup: int = 0
+    """Steps in which the learning rate rises from zero."""
+    weight_decay: float = 1e-4
+    """L2 penalty inside Adam, as published."""
+    clip: float = 5.0
+    """Largest norm of the gradient; 0 does not clip."""
+    seed: int = 0
+    """Everything random follows from it: weights, order, crops, dropout, augmentation."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and with what."""
+
+    out: Path = Path("runs/model")
+    """Folder of the run: model.pt (best on dev), last.pt, history.jsonl, curves.png, tensorboard/, dev.scores.txt."""
+    resume: bool = False
+    """Go on where the run in --out stopped; starts afresh if there is none."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on a GPU that has it, else fp32."""
+    threads: int = 0
+    """CPU threads for the network; 0 leaves PyTorch's choice."""
+    compile: bool = False
+    """torch.compile the network: a minute at the start, then a third faster or more."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train a network that tells real voices from fake ones."""
+
+    data: tyro.conf.OmitArgPrefixes[Data]
+    model: tyro.conf.OmitArgPrefixes[Model] = field(default_factory=Model)
+    distillation: tyro.conf.OmitArgPrefixes[Distillation] = field(default_factory=Distillation)
+    augmentation: tyro.conf.OmitArgPrefixes[Augmentation] = field(default_factory=Augmentation)
+    optimiser: tyro.conf.OmitArgPrefixes[Optimiser] = field(default_factory=Optimiser)
+    run: tyro.conf.OmitArgPrefixes[Run] = field(default_factory=Run)
+
+    def __post_init__(self) -> None:
+        model, distillation, augmentation, optimiser = self.model, self.distillation, self.augmentation, self.optimiser
+        noise = augmentation.noise or (0.0, 0.0)
+        demands = [
+            (model.network in NAMES, f"--network {model.network}: known are {', '.join(NAMES)}"),
+            (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
+            (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
+            (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
+            (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
+            (distillation.temperature > 0, f"--temperature {distillation.temperature}: must be above 0"),
+            (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more"),
+            (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),
+            (0 <= augmentation.mask_bands < self.frontend.bands, "--mask-bands: fewer than the front-end has"),
+            (0 <= augmentation.mask_frames < self.frontend.width, "--mask-frames: fewer than a window has"),
+            (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1"),
+            (optimiser.batch > 1, f"--batch {optimiser.batch}: at least 2, or batch norm has nothing to compare"),
+            (optimiser.lr > 0, f"--lr {optimiser.lr}: must be above 0"),
+            (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more"),
+            (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more"),
+            (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more"),
+            (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1"),
+            (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more"),
+        ]
+        for holds, sentence in demands:
+            if not holds:
+                raise ShrikeError(sentence)
+
+    @property
+    def frontend(self) -> FrontEnd:
+        return PRESETS[self.data.frontend].with_level(self.data.level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, as the checkpoint and the logs keep them."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
+        """The reverse, from a file: every entry must be there, known, and of its type."""
+        return _build(cls, values, "settings")
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """What would make a resumed run another run: all but where it runs, as sentences."""
+    found = []
+    for group in ("data", "model", "distillation", "augmentation", "optimiser"):
+        for name, before in asdict(getattr(old, group)).items():
+            after = getattr(getattr(new, group), name)
+            if before != after and name not in ("cache", "workers", "corpus"):  # the corpus is held by its identity
+                found.append(f"--{name.replace('_', '-')} was {before}, is {after}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        hints, names = get_type_hints(kind), [item.name for item in fields(kind)]
+        if not isinstance(value, Mapping) or set(value) != set(names):
+            raise ShrikeError(f"{where}: the entries {', '.join(names)} were expected; another version wrote this")
+        return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})  # type: ignore[operator]
+    choices = get_args(kind)
+    if get_origin(kind) is Literal:
+        fits = value in choices
+    elif kind is Path:
+        return Path(_build(str, value, where))
+    elif type(None) in choices:
+        return None if value is None else _build(choices[0], value, where)
+    elif get_origin(kind) is tuple:
+        fits = isinstance(value, list) and len(value) == len(choices)
+        value = (
+            tuple(_build(choice, item, where) for choice, item in zip(choices, value, strict=True)) if fits else value
+        )
+    elif kind is float:
+        fits, value = type(value) in (int, float), float(value) if type(value) is int else value
+    else:
+        fits = type(value) is kind
+    if not fits:
+        raise ShrikeError(f"{where} is {value!r}, which does not fit; another version wrote this")
+    return value

@@ -1,0 +1,116 @@
+"""What a run leaves for people to look at: history.jsonl, TensorBoard events and a picture of the curves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runtime.files import whole_file
+from train.progress import say
+
+
+class History:
+    """One entry an epoch; the files follow the entries, never the other way round."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], write: bool = True) -> None:
+        self.folder, self.write = folder, write
+        self.entries: list[dict[str, Any]] = []
+        self._settings = settings
+        self._board: Any = None
+
+    def add(self, entry: dict[str, Any]) -> bool:
+        """Keep an epoch, show it; True if it is the best so far: lowest dev EER, ties by dev loss."""
+        self.entries = [*self.entries, entry]
+        best = self.best() is entry
+        if self.write:
+            self._files(entry)
+            exits = "".join(f" {100 * value:.2f}" for value in entry["dev_exits"].values())
+            say(
+                f"epoch {entry['epoch']:3d}  loss {entry['loss']['total']:.4f}  dev EER {100 * entry['dev_eer']:.2f} %"
+                + (f" (exits{exits})" if exits else "")
+                + f"  dev loss {entry['dev_loss']:.3f}  {entry['clips_per_second']:.0f} clips/s"
+                + ("  best so far" if best else "")
+            )
+        return best
+
+    def best(self) -> dict[str, Any]:
+        return min(self.entries, key=lambda entry: (entry["dev_eer"], entry["dev_loss"]))
+
+    def restore(self, entries: list[dict[str, Any]]) -> None:
+        """Take up a resumed run's past."""
+        self.entries = list(entries)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def _files(self, entry: dict[str, Any]) -> None:
+        with whole_file(self.folder / "history.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(item) + "\n" for item in self.entries), "utf-8")
+        self._tensorboard(entry)
+        with whole_file(self.folder / "curves.png") as temporary:
+            draw_curves(self.entries, temporary, str(self.folder))
+
+    def _tensorboard(self, entry: dict[str, Any]) -> None:
+        if self._board is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                say("no TensorBoard events are written; pip install tensorboard if you want them")
+                self._board = _NoBoard()
+            else:
+                # purge_step: what a killed run wrote beyond its checkpoint is not shown twice
+                self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=entry["epoch"])
+                self._board.add_text("settings", f"```json\n{json.dumps(self._settings, indent=2)}\n```")
+        for name, value in flatten(entry).items():
+            self._board.add_scalar(name, value, entry["epoch"])
+        self._board.flush()
+
+
+class _NoBoard:
+    """TensorBoard where it is not installed."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def flatten(entry: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """{"loss": {"hard": 1.0}} -> {"loss/hard": 1.0}"""
+    flat: dict[str, float] = {}
+    for name, value in entry.items():
+        flat |= flatten(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def draw_curves(entries: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Losses on the left, EER of every exit on dev on the right, the best epoch marked."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [entry["epoch"] for entry in entries]
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, errors = figure.subplots(1, 2)
+    for name in entries[-1]["loss"]:
+        heavy = name in ("total", "hard")
+        values = [entry["loss"].get(name, float("nan")) for entry in entries]
+        losses.plot(epochs, values, label=name, linewidth=2 if heavy else 1, marker=".")
+    losses.plot(epochs, [entry["dev_loss"] for entry in entries], "k--", label="dev (plain cross-entropy)")
+    losses.set(title="losses in training", xlabel="epoch", yscale="log")
+    losses.legend(fontsize="small")
+    for name in entries[-1]["dev_exits"]:
+        errors.plot(epochs, [100 * entry["dev_exits"][name] for entry in entries], label=name, linewidth=1, marker=".")
+    errors.plot(
+        epochs, [100 * entry["dev_eer"] for entry in entries], "k", label="whole network", linewidth=2, marker="."
+    )
+    best = min(entries, key=lambda entry: (entry["dev_eer"], entry["dev_loss"]))
+    label = f"best: {100 * best['dev_eer']:.2f} % in epoch {best['epoch']}"
+    errors.plot(
+        best["epoch"], 100 * best["dev_eer"], "o", markersize=11, fillstyle="none", color="tab:red", label=label
+    )
+    errors.set(title="EER on dev, %", xlabel="epoch", ylim=(0, None))
+    errors.legend(fontsize="small")
+    for axes in (losses, errors):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title, fontsize="medium")
+    figure.savefig(path, dpi=110)

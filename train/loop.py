@@ -1,0 +1,363 @@
+"""The loop: epochs over batches, dev after each, two checkpoints, and a run that can be killed at any moment.
+
+All randomness of step n follows from (seed, n): weights from the seed, order and crops from (seed, epoch), dropout and
+augmentation from a generator that every step seeds anew. So a resumed run is the undisturbed run, weight for weight.
+"""
+
+import hashlib
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from runtime.errors import ShrikeError
+from train import metrics
+from train.augment import Augment
+from train.cache import FeatureCache
+from train.checkpoint import (
+    Checkpoint,
+    Progress,
+    build_network,
+    load_strictly,
+    read_checkpoint,
+    versions,
+    write_checkpoint,
+)
+from train.config import Settings, differences
+from train.dataset import Batch, batches, scoring_plan, training_plan
+from train.distill import Classroom
+from train.history import History
+from train.optim import adam, learning_rate
+from train.progress import Progress as Bar
+from train.progress import say
+
+Scores = NDArray[np.float64]
+
+CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process computes, and which of how many it is."""
+
+    device: torch.device
+    bf16: bool
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+def find_place(settings: Settings) -> Place:
+    """Device, precision and, under torchrun, rank: RANK, WORLD_SIZE and LOCAL_RANK are its environment variables."""
+    wanted, rank, world = settings.run.device, int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ShrikeError(f"--device {wanted}: auto, cpu, cuda or cuda:N was expected") from error
+    if device.type == "cuda":
+        if world > 1:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise ShrikeError(
+                f"--device {device}: this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch"
+            )
+        torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        raise ShrikeError(f"--device {wanted}: auto, cpu, cuda or cuda:N was expected")
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    bf16 = settings.run.precision == "bf16" or (
+        settings.run.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return Place(device, bf16, rank, world)
+
+
+class Trainer:
+    """One run: what `python -m train` builds once the caches stand."""
+
+    def __init__(
+        self, settings: Settings, place: Place, train: FeatureCache, dev: FeatureCache, corpus: dict[str, str]
+    ):
+        self.settings, self.place, self.train, self.dev, self.corpus = settings, place, train, dev, corpus
+        _both_classes(train, "train")
+        _both_classes(dev, "dev")
+        torch.manual_seed(settings.optimiser.seed)
+        self.classroom = Classroom(build_network(settings), settings.distillation)
+        self.classroom.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
+        self.optimiser = adam(self.classroom, settings.optimiser)
+        if settings.run.compile:
+            self.classroom.embeddings = torch.compile(self.classroom.embeddings)
+        self.lesson: nn.Module = self.classroom
+        if place.world > 1:
+            devices = [place.device] if place.device.type == "cuda" else None
+            self.lesson = nn.parallel.DistributedDataParallel(self.classroom, device_ids=devices)
+        self.progress = Progress()
+        self.history = History(settings.run.out, settings.to_dict(), write=place.first)
+        self._wish: str | None = None  # the signal that asked to stop
+
+    # ---- one epoch -------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any]:
+        """All epochs that are left; returns the best one's entry of the history."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._stop) for number in signals}
+        try:
+            while self.progress.epoch < self.settings.optimiser.epochs:
+                self._epoch()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self.history.close()
+        return self.history.best()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._wish = signal.Signals(number).name
+
+    def _epoch(self) -> None:
+        settings, place, progress = self.settings.optimiser, self.place, self.progress
+        balanced = self.settings.data.sampling == "balanced"
+        plan = training_plan(
+            self.train, settings.batch, settings.seed, progress.epoch, balanced, place.rank, place.world
+        )
+        steps = len(plan) * settings.epochs
+        sums = _Sums(progress.sums or {}, progress.batch)
+        began, clips = time.perf_counter(), 0
+        reader = batches(self.train, list(plan.crops[progress.batch :]), self.settings.data.workers, place.device)
+        self.lesson.train()
+        self.augment.train()
+        title = f"epoch {progress.epoch + 1}/{settings.epochs}"
+        with Bar(title, len(plan), "batches", silent=not place.first) as bar:
+            bar.advance(progress.batch)
+            for batch in reader:
+                with _explained(self.settings):
+                    losses = self._step(batch, self.progress.step, steps)
+                sums.add(losses)
+                clips += len(batch.target) * place.world
+                self.progress = replace(self.progress, batch=self.progress.batch + 1, step=self.progress.step + 1)
+                if self.progress.batch % CHECK_EVERY == 0 or self.progress.batch == len(plan):
+                    bar.advance(0, f"loss {sums.check(title):.3f}")
+                bar.advance()
+                if self._wanted_to_stop():
+                    self._leave(sums)
+        seconds = time.perf_counter() - began
+        entry = {
+            "epoch": progress.epoch + 1,
+            "step": self.progress.step,
+            "seconds": seconds,
+            "clips_per_second": clips / seconds,
+            "lr": self.optimiser.param_groups[0]["lr"],
+            "lambda": self.classroom.hard.weight(self.progress.step),
+            "loss": sums.means(),
+            **self._evaluate(),
+        }
+        self.progress = Progress(progress.epoch + 1, 0, self.progress.step)
+        better = self.history.add(entry)
+        if place.first:
+            if better:
+                self._save("model.pt", optimiser=False)
+                metrics.write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
+            self._save("last.pt", optimiser=True)
+
+    def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
+        settings, place = self.settings.optimiser, self.place
+        # The step's own randomness; torchrun's processes must not drop the same features.
+        torch.manual_seed(_mix(settings.seed, step, place.rank))
+        features = self.augment(batch.features.to(place.device, non_blocking=True))
+        features = features.contiguous(memory_format=torch.channels_last)
+        target = batch.target.to(place.device, non_blocking=True)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(settings, step, steps)
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+            losses: dict[str, Tensor] = self.lesson(features, target, step)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        if settings.clip:
+            nn.utils.clip_grad_norm_(self.classroom.parameters(), settings.clip)
+        self.optimiser.step()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    # ---- dev -------------------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Dev loss and EER of the whole network and, when distilled, of every shallow exit."""
+        scores = score(self.classroom, self.augment, self.dev, self.settings, self.place)
+        labels = self.dev.labels
+        names = [f"exit{number + 1}" for number in range(scores.shape[1] - 1)] + ["dev_eer"]
+        eers = {
+            name: metrics.eer(column[labels == 1], column[labels == 0])
+            for name, column in zip(names, scores.T, strict=True)
+        }
+        final = scores[:, -1]
+        # Cross-entropy with both classes weighed alike, whatever the protocol's proportions are.
+        loss = np.mean([np.logaddexp(0, -final[labels == 1]).mean(), np.logaddexp(0, final[labels == 0]).mean()])
+        self._dev_table = score_table(self.dev, final)
+        return {"dev_eer": eers.pop("dev_eer"), "dev_loss": float(loss), "dev_exits": eers}
+
+    # ---- stopping, saving, resuming --------------------------------------------------------------------------------
+
+    def _wanted_to_stop(self) -> bool:
+        """One process's signal stops all of them after the same step."""
+        if self.place.world == 1:
+            return self._wish is not None
+        wish = torch.tensor([self._wish is not None], dtype=torch.int32, device=self.place.device)
+        dist.all_reduce(wish, dist.ReduceOp.MAX)
+        return bool(wish.item())
+
+    def _leave(self, sums: "_Sums") -> None:
+        self.progress = replace(self.progress, sums=sums.totals())
+        if self.place.first:
+            self._save("last.pt", optimiser=True)
+            say(
+                f"stopped by {self._wish or 'another process'} after {self.progress.step} steps; everything is in "
+                f"{self.settings.run.out / 'last.pt'}: the same command with --resume goes on"
+            )
+        raise SystemExit(143 if self._wish == "SIGTERM" else 130)
+
+    def _save(self, name: str, optimiser: bool) -> None:
+        classroom = self.classroom
+        write_checkpoint(
+            self.settings.run.out / name,
+            Checkpoint(
+                settings=self.settings,
+                weights=classroom.network.state_dict(),
+                helpers=classroom.helpers.state_dict() if classroom.helpers else {},
+                optimiser=self.optimiser.state_dict() if optimiser else {},
+                progress=self.progress,
+                history=self.history.entries,
+                corpus=self.corpus,
+                versions=versions(),
+            ),
+        )
+
+    def resume(self, path: Path) -> None:
+        """Take up last.pt, if it is of this very run."""
+        checkpoint = read_checkpoint(path)
+        odd = differences(checkpoint.settings, self.settings)
+        if checkpoint.corpus != self.corpus:
+            odd.append("the trials of the corpus are not the same")
+        if odd:
+            raise ShrikeError(
+                f"{path} is of another run: {'; '.join(odd)}. Repeat its settings, or choose another --out"
+            )
+        load_strictly(self.classroom.network, checkpoint.weights, "network")
+        if self.classroom.helpers is not None:
+            load_strictly(self.classroom.helpers, checkpoint.helpers, "helpers")
+        try:
+            self.optimiser.load_state_dict(checkpoint.optimiser)
+        except (ValueError, KeyError) as error:
+            raise ShrikeError(f"{path} cannot be resumed: its optimiser does not fit ({error})") from error
+        self.progress = checkpoint.progress
+        self.history.restore(checkpoint.history)
+
+
+def score(
+    classroom: Classroom, augment: Augment, cache: FeatureCache, settings: Settings, place: Place, mean: bool = False
+) -> Scores:
+    """Scores of every clip, (clips, exits): of its first window, or the mean over windows. Processes share the work."""
+    classroom.eval()
+    augment.eval()
+    plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
+    exits = 1 if classroom.helpers is None else len(classroom.helpers.classifiers) + 1
+    sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
+    with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+        for batch in batches(cache, plan, settings.data.workers, place.device):
+            features = augment(batch.features.to(place.device)).contiguous(memory_format=torch.channels_last)
+            scores = classroom.scores(features).double().cpu()
+            sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
+    if place.world > 1:
+        shared = sums.to(place.device)
+        dist.all_reduce(shared)
+        sums = shared.cpu()
+    means = sums[:, :-1] / sums[:, -1:]
+    if not bool(torch.isfinite(means).all()):
+        raise ShrikeError("the network's scores are not finite; lower --lr, or train with --precision fp32")
+    return means.numpy()
+
+
+def score_table(cache: FeatureCache, scores: Scores) -> metrics.ScoreTable:
+    """Scores with the names they belong to, in ASVspoof's form."""
+    return metrics.ScoreTable(
+        np.array([trial.utterance for trial in cache.trials]),
+        np.array([trial.attack for trial in cache.trials]),
+        cache.labels == 1,
+        scores,
+    )
+
+
+class _Sums:
+    """Losses added up on their device, read seldom."""
+
+    def __init__(self, before: dict[str, float], count: int) -> None:
+        self._before, self._count, self._sums = before, count, dict[str, Tensor]()
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        self._count += 1
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss.double() if name in self._sums else loss.double()
+
+    def totals(self) -> dict[str, float]:
+        names = self._before.keys() | self._sums.keys()
+        return {n: self._before.get(n, 0.0) + float(self._sums[n] if n in self._sums else 0.0) for n in sorted(names)}
+
+    def means(self) -> dict[str, float]:
+        return {name: total / max(1, self._count) for name, total in self.totals().items()}
+
+    def check(self, title: str) -> float:
+        mean = self.means()["total"]
+        if not math.isfinite(mean):
+            parts = ", ".join(name for name, value in self.means().items() if not math.isfinite(value))
+            raise ShrikeError(
+                f"{title}: the loss is not a number ({parts}); lower --lr, raise --warmup, or use --precision fp32. "
+                "The checkpoints of the last whole epoch stand"
+            )
+        return mean
+
+
+class _explained:  # noqa: N801 - reads as a word: with _explained(settings)
+    """Out of memory says what to do about it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        if error is not None and short:
+            batch = self.settings.optimiser.batch
+            raise ShrikeError(
+                f"out of memory with --batch {batch}; try --batch {max(2, batch // 2)}, --precision bf16 or a smaller "
+                "--width. The checkpoints of the last whole epoch stand"
+            ) from error
+
+
+def _both_classes(cache: FeatureCache, name: str) -> None:
+    labels = cache.labels
+    if not (labels == 1).any() or not (labels == 0).any():
+        raise ShrikeError(
+            f"{name} has {(labels == 1).sum()} bona fide and {(labels == 0).sum()} spoof clips; both are needed"
+        )
+    if (labels < 0).any():
+        raise ShrikeError(f"{name}: {(labels < 0).sum()} clips have no label; use a protocol with keys")
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, so that neighbours share nothing."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1

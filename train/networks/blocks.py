@@ -1,0 +1,85 @@
+"""What SENet and ECANet are made of: a residual unit of convolutions, and a gate that weighs its channels.
+
+Shapes are (batch, channels, bands, frames) throughout; a stage's first unit halves bands and frames (rounded up).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+SE_REDUCTION = 16  # hidden width of the squeeze-and-excitation gate is channels / 16 (Hu et al. 2018)
+ECA_GAMMA, ECA_B = 2, 1  # kernel size |log2(channels) / gamma + b / gamma|, made odd (Wang et al. 2020, equation 12)
+
+Gate = Callable[[int], nn.Module]
+
+
+class SqueezeExcitation(nn.Module):
+    """Squeeze-and-excitation (Hu et al., CVPR 2018): two small layers look at the channels' means and weigh them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // SE_REDUCTION)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.excite = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.excite(torch.relu(self.squeeze(self.pool(x))))  # (batch, channels, 1, 1)
+        return x * torch.sigmoid(weights)
+
+
+class EfficientChannelAttention(nn.Module):
+    """ECA (Wang et al., CVPR 2020): one short convolution along the channels instead of SE's two layers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        kernel = int(abs((math.log2(channels) + ECA_B) / ECA_GAMMA))
+        kernel += 1 - kernel % 2
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.mix = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = self.pool(x).flatten(2).transpose(1, 2)  # (batch, 1, channels)
+        weights = self.mix(means).transpose(1, 2).unsqueeze(3)  # (batch, channels, 1, 1)
+        return x * torch.sigmoid(weights)
+
+
+GATES: dict[str, Gate] = {"se": SqueezeExcitation, "eca": EfficientChannelAttention}
+
+
+class ResidualUnit(nn.Module):
+    """relu(gate(convolutions(x)) + shortcut(x)); kernels (3, 3) for 9-34 layers, (1, 3, 1) for 50.
+
+    All convolutions of a unit have the unit's output width, in the 50-layer networks too: the paper's table names one
+    width a stage and no expansion. The stride sits on the first kernel of size 3; where shape or width changes, the
+    shortcut is a 1x1 convolution with batch norm (He et al. 2016, option B).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, kernels: tuple[int, ...], gate: Gate) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width, spatial = inputs, kernels.index(3)
+        for number, kernel in enumerate(kernels):
+            step = stride if number == spatial else 1
+            layers += [nn.Conv2d(width, outputs, kernel, step, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+            if number < len(kernels) - 1:
+                layers.append(nn.ReLU(inplace=True))
+            width = outputs
+        self.body = nn.Sequential(*layers)
+        self.gate = gate(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.gate(self.body(x)) + self.shortcut(x))
+
+
+def residual_stage(
+    inputs: int, outputs: int, units: int, stride: int, kernels: tuple[int, ...], gate: Gate
+) -> nn.Sequential:
+    """`units` residual units; only the first changes shape."""
+    first = ResidualUnit(inputs, outputs, stride, kernels, gate)
+    return nn.Sequential(first, *(ResidualUnit(outputs, outputs, 1, kernels, gate) for _ in range(units - 1)))

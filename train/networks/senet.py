@@ -1,0 +1,97 @@
+"""SENet and ECANet with 9, 18, 34 and 50 layers, as in the self-distillation paper (Xue et al., ICASSP 2023).
+
+    (batch, 1, 45, 600) --stem--> 16 x 45 x 600 --stage 1--> 32 x 45 x 600 --stage 2--> 64 x 23 x 300
+                        --stage 3--> 128 x 12 x 150 --stage 4--> 256 x 6 x 75 --mean--> 256 --AngleLinear--> 2
+
+Any number of bands and frames fits: the pooling takes the mean of whatever is left.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from train.networks.blocks import GATES, residual_stage
+from train.networks.heads import AngleLinear
+
+STEM_WIDTH = 16
+STAGE_WIDTHS = (32, 64, 128, 256)
+STAGE_STRIDES = (1, 2, 2, 2)
+UNITS = {9: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # residual units per stage
+KERNELS = {9: (3, 3), 18: (3, 3), 34: (3, 3), 50: (1, 3, 1)}
+
+
+class StagedNetwork(nn.Module):
+    """A stem, stages, and one classifier on the pooled output of the last stage.
+
+    Self-distillation looks at every stage's pooled output (`embeddings`); its own classifiers live elsewhere
+    (train.distill), so that a network without them is simply this module.
+    """
+
+    def __init__(self, stem: nn.Module, stages: list[nn.Module], widths: tuple[int, ...], dropout: float) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        self.widths = widths
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.head = AngleLinear(widths[-1])
+
+    def embeddings(self, features: Tensor) -> list[Tensor]:
+        """(batch, 1, bands, frames) -> the pooled output of every stage, [(batch, width), ...], shallow to deep."""
+        x = self.stem(features)
+        pooled = []
+        for stage in self.stages:
+            x = stage(x)
+            pooled.append(self.dropout(self.pool(x).flatten(1)))
+        return pooled
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> logits (batch, 2): spoof, bona fide."""
+        x = self.stem(features)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(self.dropout(self.pool(x).flatten(1)))
+
+
+def senet(gate: str, layers: int, width: float = 1.0, dropout: float = 0.0) -> StagedNetwork:
+    """One of the eight networks; `width` scales every channel count (0.25 screens ideas several times faster)."""
+    stem_width, *widths = (max(4, round(channels * width)) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
+    stem = nn.Sequential(nn.Conv2d(1, stem_width, 1, bias=False), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True))
+    stages: list[nn.Module] = []
+    inputs = stem_width
+    for outputs, units, stride in zip(widths, UNITS[layers], STAGE_STRIDES, strict=True):
+        stages.append(residual_stage(inputs, outputs, units, stride, KERNELS[layers], GATES[gate]))
+        inputs = outputs
+    network = StagedNetwork(stem, stages, tuple(widths), dropout)
+    network.apply(initialise)
+    return network
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation for convolutions before ReLU; batch norms start as identity (PyTorch's default)."""
+    if isinstance(module, nn.Conv2d | nn.Conv1d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def stage_shapes(network: StagedNetwork, bands: int, frames: int) -> list[tuple[int, ...]]:
+    """The (channels, bands, frames) that leave the stem and every stage: the paper's table."""
+    network.eval()
+    x = network.stem(torch.zeros(1, 1, bands, frames))
+    shapes = [tuple(x.shape[1:])]
+    for stage in network.stages:
+        x = stage(x)
+        shapes.append(tuple(x.shape[1:]))
+    return shapes
+
+
+@torch.no_grad()
+def multiply_adds(network: StagedNetwork, bands: int, frames: int) -> int:
+    """Multiply-adds of convolutions and matrix products for one window."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network.eval()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 1, bands, frames))
+    return counter.get_total_flops() // 2

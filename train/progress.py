@@ -1,0 +1,58 @@
+"""Talk on stderr: sentences, and one progress bar at a time that falls back to plain lines where nobody watches."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+LINE_EVERY = 30.0  # seconds between plain lines when stderr is a file or a pipe
+
+
+def say(sentence: str) -> None:
+    """One line to whoever watches."""
+    CONSOLE.print(sentence, markup=False)
+
+
+class Progress:
+    """with Progress("epoch 3", 40, "batches") as bar: bar.advance(1, "loss 0.31")"""
+
+    def __init__(self, title: str, total: int, unit: str, silent: bool = False) -> None:
+        self.title, self.total, self.unit, self.silent = title, total, unit, silent
+        self.done, self._began, self._spoke = 0, time.monotonic(), time.monotonic()
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> "Progress":
+        if CONSOLE.is_terminal and not self.silent:
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(self.unit),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=CONSOLE,
+                transient=True,
+            )
+            self._task = self._bar.add_task(self.title, total=self.total, note="")
+            self._bar.start()
+        return self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        if self._bar:
+            self._bar.update(self._task, advance=count, note=note)
+        elif not self.silent and time.monotonic() - self._spoke > LINE_EVERY:
+            self._spoke = time.monotonic()
+            left = (self._spoke - self._began) * (self.total - self.done) / max(1, self.done)
+            say(f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {left:.0f} s left {note}".rstrip())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        sys.stderr.flush()

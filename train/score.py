@@ -1,0 +1,95 @@
+"""Score a corpus with a checkpoint: a score file in ASVspoof's form, and what it amounts to.
+
+python -m train.score runs/model/model.pt --corpus /data/ASVspoof2019/LA --partition eval --out eval.scores.txt
+python -m train.metrics eval.scores.txt --asv ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from runtime.command import run
+from runtime.errors import ShrikeError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Score every trial of a partition with a checkpoint."""
+
+    model: tyro.conf.Positional[Path]
+    """A model.pt of python -m train."""
+    corpus: Path
+    """Folder of the corpus, as for python -m train."""
+    partition: Literal["train", "dev", "eval"] = "eval"
+    """Which of its protocols."""
+    protocol: Path | None = None
+    """A protocol file instead of the corpus's own."""
+    only: str = ""
+    """Score trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
+    exit: int = 4
+    """4: the whole network. 1 to 3: what its shallow stages learned from it."""
+    windows: Literal["first", "mean"] = "first"
+    """first: the first 600 frames, as published. mean: over windows that overlap by half, to the end of the clip."""
+    out: Path | None = None
+    """Write the scores here; without it they are only summarised."""
+    asv: Path | None = None
+    """Speaker-verification scores of the organisers, for min t-DCF."""
+    bootstrap: int = 1000
+    """Resamples behind the 95 % intervals; 0 leaves them out."""
+    json: bool = False
+    """Print the summary as one JSON object."""
+    cache: Path = Path("~/.cache/shrike")
+    """Where features are kept."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the network computes in."""
+    threads: int = 0
+    """CPU threads for the network; 0 leaves PyTorch's choice."""
+
+
+def main() -> None:
+    options = tyro.cli(Options, prog="python -m train.score", description=__doc__)
+    from train import metrics
+    from train.augment import Augment
+    from train.cache import build_cache
+    from train.checkpoint import read_checkpoint
+    from train.corpus import open_corpus, select
+    from train.loop import find_place, score, score_table
+    from train.progress import say
+
+    checkpoint = read_checkpoint(options.model)
+    settings = checkpoint.settings
+    run_here = replace(settings.run, device=options.device, precision=options.precision, threads=options.threads)
+    settings = replace(settings, run=run_here)
+    place = find_place(settings)
+    partition = open_corpus(options.corpus, options.partition, options.protocol)
+    if options.only:
+        partition = select(partition, options.only)
+    say(partition.describe())
+    cache = build_cache(settings.frontend, partition.trials, options.cache)
+    classroom = checkpoint.classroom().to(place.device)
+    exits = 4 if classroom.helpers is not None else 1
+    if not 1 <= options.exit <= 4 or (exits == 1 and options.exit < 4):
+        known = "1 to 4" if exits == 4 else "4 alone: it was trained with --distill off"
+        raise ShrikeError(f"--exit {options.exit}: {options.model} has {known}")
+    augment = Augment(settings.augmentation, settings.frontend).to(place.device)
+    scores = score(classroom, augment, cache, settings, place, mean=options.windows == "mean")
+    table = score_table(cache, scores[:, options.exit - 5])
+    if options.out:
+        metrics.write_scores(options.out, table)
+        say(f"{len(cache):,} scores in {options.out}")
+    if (cache.labels < 0).any():
+        if not options.out:
+            raise ShrikeError(
+                "these trials have no labels, so there is nothing to summarise; give --out FILE for the scores"
+            )
+        return
+    asv = metrics.read_asv_scores(options.asv) if options.asv else None
+    metrics.show(metrics.summarise(table, asv, options.bootstrap), options.json)
+
+
+if __name__ == "__main__":
+    run(main)
