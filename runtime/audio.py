@@ -40,7 +40,7 @@ UNKNOWN_BYTES = 0x7FFF_0000  # bytes; piped recorders write 2 GiB - 1, 2 GiB or 
 EIGHT_BITS = frozenset({"PCM_S8", "PCM_U8"})  # libsndfile's names; companded telephony (u-law, A-law) is finer
 
 # libsndfile shortens a file to what is there and says so in its log alone: `data : 64000 (should be 31956)` in WAV and
-# CAF, SSND in AIFF, `Data Size` in AU, riff in W64, `Riff size` in RF64. WAV's own RIFF size is wrong too often to count.
+# CAF, SSND in AIFF, `Data Size` in AU, riff in W64, `Riff size` in RF64. WAV's RIFF size is wrong too often to count.
 SHORTENED = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 OGG_WITHOUT_END = re.compile(r"Last page lacks an end-of-stream bit|Junk after the last page")
 OGG_WITH_A_HOLE = re.compile(r"reports a hole|Corrupted bitstream")

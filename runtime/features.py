@@ -61,8 +61,9 @@ class FrontEnd:
                 f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
                 f"not {self.shape!r} with {self.level!r}; a newer Shrike may"
             )
-        if self.window > 65_536 or self.width > 65_536 or self.bands > self.bins or self.hop > self.window:
-            raise ShrikeError(f"front-end: {self} asks for more bands than bins, or hops over samples")
+        most = self.bins if self.shape == "bins" else self.bins - 2  # every triangle needs a bin on both of its sides
+        if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
+            raise ShrikeError(f"front-end: {self} asks for more bands than its bins can fill, or hops over samples")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FrontEnd":
@@ -109,8 +110,6 @@ class FrontEnd:
         segment = np.minimum(np.searchsorted(edges, bins, side="right") - 1, self.bands)
         rise = (bins - edges[segment]) / (edges[segment + 1] - edges[segment])
         starts = np.searchsorted(segment, np.arange(self.bands + 1))
-        if np.any(np.diff(np.append(starts, self.bins)) == 0):
-            raise ShrikeError(f"front-end: {self.bands} triangles are more than {self.bins} bins can fill")
         return starts, rise
 
     @cached_property

@@ -1,7 +1,7 @@
 """ASVspoof protocols to trials: what there is to train on, what it is called, and where its sound lies.
 
     partition = open_corpus("/data/LA", "train")        # 2019 LA and PA, 2021, 5, or protocols/train.txt
-    print(partition.describe())                         # train: 25,380 trials (2,580 bona fide, 22,800 spoof, 6 attacks)
+    print(partition.describe())                         # train: 25,380 trials (2,580 bona fide, 22,800 spoof …)
     partition = select(partition, "open=1,mp3=0")       # by the columns of metadata.csv
 
 A protocol's form is known by its columns, its place by the official names. Sound is found by one walk through the
@@ -10,20 +10,18 @@ are counted and named, never silently dropped. Of 2021's subsets only `eval` cou
 """
 
 import csv
-import gzip
 import hashlib
 import os
-import zlib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.errors import ShrikeError
+from train.protocols import Trial, read_protocol
 
-KEYS = {"bonafide": True, "spoof": False}
-SPEAKER_VERIFICATION = frozenset({"target", "nontarget"})  # keys of the ASV protocols that lie beside the CM ones
+__all__ = ["Partition", "Trial", "open_corpus", "read_protocol", "select"]
+
 EXTENSIONS = ("flac", "wav", "ogg", "mp3")  # the best first: it wins where an utterance has several
-UNKNOWN_ATTACK = "unknown"  # spoof, by a protocol that does not say what made it ("-" would mean bona fide)
 NAMES_SHOWN = 5  # in a message that could list thousands
 
 # Where the protocol of a partition lies: the end of its path, with or without .gz.
@@ -36,68 +34,6 @@ PROTOCOLS = {
              "ASVspoof2021.LA.cm.eval.trl.txt", "ASVspoof2021.DF.cm.eval.trl.txt", "ASVspoof2021.PA.cm.eval.trl.txt",
              "ASVspoof5.eval.track_1.tsv", "protocols/eval.txt"),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One line of a protocol."""
-
-    utterance: str
-    speaker: str
-    attack: str  # "-" for bona fide
-    bonafide: bool | None  # None: unlabelled
-    path: Path | None  # None: no sound was found, or not looked for
-    condition: str = "-"  # codec (2021 LA and DF, 5) or environment (PA)
-    subset: str = ""  # 2021: progress, eval or hidden
-
-
-class Form:
-    """One way to write a protocol, given by the names of its columns; "..." is for columns that nobody needs."""
-
-    # What several columns say together is joined: 2021 PA's attack is device and distance, as 2019 PA's is.
-    ATTACK = frozenset({"ATTACK", "REPLAY_DEVICE", "TALKER_DISTANCE"})
-    CONDITION = frozenset({"ENVIRONMENT", "CODEC", "ROOM", "MICROPHONE", "DISTANCE"})
-
-    def __init__(self, name: str, columns: str) -> None:
-        self.name, self.columns = name, columns
-        names = columns.removesuffix(" ...").split()
-        self.widths = range(len(names), 99 if columns.endswith("...") else len(names) + 1)
-        self.utterance = names.index("UTTERANCE")
-        self.speaker, self.key, self.subset = (
-            names.index(column) if column in names else None for column in ("SPEAKER", "KEY", "SUBSET")
-        )
-        self.attack = [place for place, column in enumerate(names) if column in self.ATTACK]
-        self.condition = [place for place, column in enumerate(names) if column in self.CONDITION]
-
-    def fits(self, fields: list[str]) -> bool:
-        return len(fields) in self.widths and (self.key is None or fields[self.key] in KEYS)
-
-    def trial(self, fields: list[str], share: dict[str, str]) -> Trial:
-        """The trial of a line that fits; `share` keeps one string of each speaker, attack and codec for all lines."""
-        if self.key is None or self.speaker is None:
-            return Trial(fields[self.utterance], "-", "-", None, None)
-        bonafide = KEYS[fields[self.key]]
-        attack = "-" if bonafide else "-".join([fields[place] for place in self.attack])
-        if not bonafide and not attack.strip("-"):
-            attack = UNKNOWN_ATTACK
-        condition = "-".join([fields[place] for place in self.condition])
-        subset = "" if self.subset is None else fields[self.subset]
-        speaker, attack, condition, subset = (
-            share.setdefault(text, text) for text in (fields[self.speaker], attack, condition, subset)
-        )
-        return Trial(fields[self.utterance], speaker, attack, bonafide, None, condition, subset)
-
-
-# From the READMEs of the releases, 2021's eval-package (config.py) and the reader of 5's official baseline.
-FORMS = (
-    Form("ASVspoof 2019", "SPEAKER UTTERANCE ENVIRONMENT ATTACK KEY"),
-    Form("ASVspoof 2021 PA", "SPEAKER UTTERANCE ROOM MICROPHONE DISTANCE ATTACKER_ROOM ATTACKER_MICROPHONE"
-         " REPLAY_DEVICE TALKER_DISTANCE KEY TRIM SUBSET"),
-    Form("ASVspoof 2021 LA and DF", "SPEAKER UTTERANCE CODEC SOURCE ATTACK KEY TRIM SUBSET ..."),
-    Form("ASVspoof 5", "SPEAKER UTTERANCE GENDER CODEC CODEC_Q CODEC_SEED ATTACK_TAG ATTACK KEY TMP"),
-    Form("ASVspoof 5, challenge release", "SPEAKER UTTERANCE GENDER CODEC ATTACK KEY"),
-    Form("names without labels", "UTTERANCE"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,32 +79,6 @@ class Partition:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_protocol(path: str | os.PathLike[str]) -> list[Trial]:
-    """The trials of a protocol in any of FORMS, without their sound."""
-    trials: list[Trial] = []
-    share: dict[str, str] = {}
-    form: Form | None = None
-    for number, line in _lines(path):
-        fields = line.split()
-        if not fields:
-            continue
-        form = form or next((known for known in FORMS if known.fits(fields)), None)
-        if form is None or not form.fits(fields):
-            raise ShrikeError(f"{path}, line {number}: {_misfit(fields, form)}")
-        trials.append(form.trial(fields, share))
-    if not trials:
-        raise ShrikeError(f"{path} is an empty protocol")
-    if len({trial.utterance for trial in trials}) < len(trials):
-        seen: dict[str, int] = {}
-        utterances = ((number, line.split()) for number, line in _lines(path) if line.strip())
-        for number, fields in utterances:
-            utterance = fields[form.utterance] if form else ""
-            if utterance in seen:
-                raise ShrikeError(f"{path} has {utterance} twice, in line {seen[utterance]} and in line {number}")
-            seen[utterance] = number
-    return trials
-
-
 def open_corpus(
     root: str | os.PathLike[str],
     partition: str,
@@ -184,8 +94,10 @@ def open_corpus(
     if protocol is None:
         path, listed = _choose(tree, partition)
     else:
-        path = Path(protocol)
+        path = Path(os.path.abspath(protocol))
         listed = read_protocol(path)
+    if partition != "eval" and any(trial.bonafide is None for trial in listed):
+        raise ShrikeError(f"{path} has no labels; the {partition} partition needs them")
     counted = [trial for trial in listed if not trial.subset or trial.subset in subsets]
     if not counted:
         known = ", ".join(sorted({trial.subset for trial in listed}))
@@ -225,8 +137,7 @@ def select(partition: Partition, expression: str) -> Partition:
             raise ShrikeError(f"cannot select by {expression!r}: {column} cannot have two values")
     if not wanted:
         return partition
-    path, rows = _metadata(partition)
-    columns = next(iter(rows.values()), {})
+    path, columns, rows = _metadata(partition)
     if unknown := [column for column in wanted if column not in columns]:
         raise ShrikeError(f"{path} has no column {', '.join(unknown)}; its columns: {', '.join(columns)}")
 
@@ -241,3 +152,148 @@ def select(partition: Partition, expression: str) -> Partition:
     missing = tuple(utterance for utterance in partition.missing if holds(utterance))
     selection = ",".join(filter(None, (partition.selection, expression.replace(" ", ""))))
     return replace(partition, trials=trials, missing=missing, selection=selection)
+
+
+class _Tree:
+    """One walk through everything below a directory: the sound files by utterance, the protocols, what was closed."""
+
+    def __init__(self, root: str, protocols: tuple[str, ...]) -> None:
+        self.root = root
+        self.audio: dict[str, str] = {}  # utterance → path; strings, because 681,000 Paths are slow to make
+        self.twins: dict[str, set[str]] = {}  # utterance → all its paths, where several are equally good
+        self.protocols: list[Path] = []
+        self.closed: list[str] = []  # directories that may not be read
+        self.wanted = {tail.rpartition("/")[2]: f"/{tail}" for tail in protocols}
+        # Directories behind links come last and every directory is entered once: loops end, and the path that is
+        # remembered is the one without links.
+        waiting: list[str] = [root]
+        linked: list[str] = []
+        entered: set[str] = set()
+        while waiting or linked:
+            directory = waiting.pop() if waiting else linked.pop()
+            real = os.path.realpath(directory)
+            if real in entered:
+                continue
+            entered.add(real)
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if not _leads_to_directory(entry):
+                            self._see(entry)
+                        elif not entry.name.startswith("."):
+                            (linked if entry.is_symlink() else waiting).append(entry.path)
+            except OSError:
+                self.closed.append(directory)
+
+    def _see(self, entry: "os.DirEntry[str]") -> None:
+        stem, _, extension = entry.name.rpartition(".")
+        if extension.lower() in EXTENSIONS:
+            if not entry.is_symlink() or os.path.exists(entry.path):
+                self._add(stem, entry.path)
+            return
+        ending = self.wanted.get(entry.name.removesuffix(".gz"))
+        if ending and Path(entry.path).as_posix().removesuffix(".gz").endswith(ending):
+            self.protocols.append(Path(entry.path))
+
+    def _add(self, utterance: str, path: str) -> None:
+        known = self.audio.setdefault(utterance, path)
+        if known is not path:
+            better = _rank(path) - _rank(known)
+            if better < 0:
+                self.audio[utterance] = path
+                self.twins.pop(utterance, None)
+            elif better == 0:
+                self.twins.setdefault(utterance, {known}).add(path)
+
+    def sound(self, utterance: str) -> str | None:
+        """The path of an utterance, None if there is none; some corpora write the extension into their protocols."""
+        utterance = utterance if utterance in self.audio else _stem(utterance)
+        if utterance in self.twins:
+            places = sorted({os.path.realpath(path) for path in self.twins[utterance]})
+            if len(places) > 1:
+                raise ShrikeError(
+                    f"{utterance} is there several times: {_some(places)}; point --corpus at the one that is meant"
+                )
+        return self.audio.get(utterance)
+
+
+def _choose(tree: _Tree, partition: str) -> tuple[Path, list[Trial]]:
+    """The one protocol below the root that fits: it has audio there, and labels if any of those has."""
+    if not tree.protocols:
+        raise ShrikeError(
+            f"no {partition} protocol below {tree.root}; looked for {', '.join(PROTOCOLS[partition])} (also .gz); "
+            "give the protocol itself if it has another name"
+        )
+    packed = {path.with_name(path.name + ".gz") for path in tree.protocols}
+    listed = {path: read_protocol(path) for path in sorted(tree.protocols) if path not in packed}
+    if len(listed) == 1:
+        return next(iter(listed.items()))
+    fitting = {p: trials for p, trials in listed.items() if any(tree.sound(trial.utterance) for trial in trials)}
+    labelled = {path: trials for path, trials in fitting.items() if trials[0].bonafide is not None}
+    different: dict[Path, list[Trial]] = {}
+    for path, trials in (labelled or fitting).items():
+        if trials not in different.values():  # copies of one protocol count once
+            different[path] = trials
+    if not different:
+        path, trials = next(iter(listed.items()))
+        raise _no_audio(tree, path, trials)
+    if len(different) > 1:
+        raise ShrikeError(
+            f"several {partition} protocols fit below {tree.root}: {', '.join(map(str, different))}; "
+            "point --corpus deeper, or give the protocol itself"
+        )
+    return next(iter(different.items()))
+
+
+def _no_audio(tree: _Tree, protocol: Path, trials: list[Trial]) -> ShrikeError:
+    closed = f"; may not look into {_some(tree.closed)}" if tree.closed else ""
+    return ShrikeError(
+        f"none of the {len(trials):,} utterances of {protocol} has audio below {tree.root}: "
+        f"looked for {trials[0].utterance}.{', .'.join(EXTENSIONS)} among {len(tree.audio):,} audio files{closed}"
+    )
+
+
+def _metadata(partition: Partition) -> tuple[Path, list[str], dict[str, dict[str, str]]]:
+    """metadata.csv at the corpus' root, or between there and the protocol: its columns, its rows by utterance."""
+    places = [partition.root, *reversed([p for p in partition.protocol.parents if partition.root in p.parents])]
+    path = next((place / "metadata.csv" for place in places if (place / "metadata.csv").is_file()), None)
+    if path is None:
+        raise ShrikeError(f"selecting needs metadata.csv; there is none at {partition.root}")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, ValueError, csv.Error) as error:
+        raise ShrikeError(f"{path} cannot be read: {error}") from error
+    name = next((column for column in ("utt", "utterance", "file") if column in columns), None)
+    if name is None:
+        known = ", ".join(columns) or "none"
+        raise ShrikeError(f"{path} needs a column utt, utterance or file to name the utterances; its columns: {known}")
+    return path, columns, {_stem(os.path.basename(row[name])): row for row in rows}
+
+
+def _leads_to_directory(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _rank(path: str) -> int:
+    return EXTENSIONS.index(path.rpartition(".")[2].lower())
+
+
+def _stem(name: str) -> str:
+    """The name without the extension of a sound file."""
+    stem, _, extension = name.rpartition(".")
+    return stem if extension.lower() in EXTENSIONS else name
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few of many names."""
+    names = list(names)
+    return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

@@ -27,21 +27,12 @@ class Batch:
         return Batch(self.features.pin_memory(), self.target.pin_memory(), self.index.pin_memory())
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One epoch for one process: clip and first frame of every place in every batch, (batches, batch, 2)."""
-
-    crops: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-
 def training_plan(
     cache: FeatureCache, batch: int, seed: int, epoch: int, balanced: bool = False, rank: int = 0, world: int = 1
-) -> Plan:
-    """Random order and random crops; a last incomplete batch is left for another epoch's order.
+) -> NDArray[np.int64]:
+    """One epoch: clip and first frame of every place in every batch, (batches, batch, 2), in random order.
 
+    A last incomplete batch is left for another epoch's order.
     `batch` counts over all processes: each takes its own columns of the same plan.
     """
     rng = np.random.default_rng([seed, epoch])
@@ -57,7 +48,7 @@ def training_plan(
     room = np.where(lengths > width, lengths - width + 1, lengths)[order]  # a short clip begins its repetition anywhere
     starts = (rng.random(len(order)) * room).astype(np.int64)
     crops = np.stack([order, starts], axis=1).reshape(-1, batch, 2)
-    return Plan(crops[:, rank::world])
+    return crops[:, rank::world]
 
 
 def _drawn(clips: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:

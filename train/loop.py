@@ -138,7 +138,7 @@ class Trainer:
         steps = len(plan) * settings.epochs
         sums = _Sums(progress.sums or {}, progress.batch)
         began, clips = time.perf_counter(), 0
-        reader = batches(self.train, list(plan.crops[progress.batch :]), self.settings.data.workers, place.device)
+        reader = batches(self.train, list(plan[progress.batch :]), self.settings.data.workers, place.device)
         self.lesson.train()
         self.augment.train()
         title = f"epoch {progress.epoch + 1}/{settings.epochs}"

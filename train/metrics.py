@@ -541,13 +541,18 @@ def main() -> None:
     say(f"{options.scores}: {summary.bonafide:,} bona fide and {summary.spoof:,} spoofed trials")
     if summary.eer > 0.5:
         say("an EER above 50 %: do these scores run the other way? try --flip")
-    if options.json:
+    show(summary, options.json)
+
+
+def show(summary: Summary, as_json: bool = False) -> None:
+    """Print on stdout: tables for people, or one JSON object."""
+    if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
     else:
-        _print_tables(summary)
+        _show_tables(summary)
 
 
-def _print_tables(summary: Summary) -> None:
+def _show_tables(summary: Summary) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table

@@ -1,0 +1,107 @@
+"""Checkpoint -> the network that ships: one exit, no helpers, batch norms folded, the level inside.
+
+    network = strip(read_checkpoint("runs/model/model.pt"))       # raw log power (batch, 1, bands, 600) -> (batch, 2)
+
+    training   features -> level -> conv, batch norm, relu ... -> mean -> dropout -> x · w / |w|   + helpers
+    shipped    features -> level -> conv with bias,   relu ... -> mean ------------> linear map
+
+The front-end's level stands inside, so that a runtime hands over its ring of raw log power as it is, without a copy.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from runtime.errors import ShrikeError
+from runtime.features import Level
+from train.checkpoint import Checkpoint
+from train.networks.blocks import EfficientChannelAttention
+from train.networks.heads import AngleLinear
+
+EXITS = 4  # stages that can end in a classifier; the last is the whole network
+
+
+class Deployed(nn.Module):
+    """What runs on the device: (batch, 1, bands, frames) raw log power -> (batch, 2) logits (spoof, bona fide)."""
+
+    def __init__(self, level: Level, stem: nn.Module, stages: list[nn.Module], head: nn.Linear) -> None:
+        super().__init__()
+        # One channel: its mean over bands and frames is the window's level. Pooling exports as GlobalAveragePool.
+        self.level = nn.AdaptiveAvgPool2d(1) if level == "window-mean" else None
+        self.stem = stem
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features if self.level is None else features - self.level(features)
+        x = self.stages(self.stem(x))
+        return self.head(self.pool(x).flatten(1))
+
+
+def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
+    """The network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow one with its own classifier."""
+    classroom = checkpoint.classroom()
+    network, helpers = classroom.network, classroom.helpers
+    if not 1 <= exit <= len(network.stages):
+        raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
+    if exit == len(network.stages):
+        head = network.head
+    elif helpers is None:
+        raise ShrikeError(
+            f"--exit {exit}: only self-distillation teaches the shallow exits, and this model was trained with "
+            "--distill off; leave --exit out, or train with --distill on"
+        )
+    else:
+        head = helpers.classifiers[exit - 1]
+    level = checkpoint.settings.frontend.level
+    deployed = Deployed(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))
+    left = [type(layer).__name__ for layer in deployed.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]
+    assert not left, f"{left} would ship: fold() knows only batch norms that follow a convolution in an nn.Sequential"
+    return deployed.eval().requires_grad_(False)
+
+
+def linear(head: AngleLinear) -> nn.Linear:
+    """|x| cos(angle) is x · w / |w|: one matrix of unit rows. Its bias is zero: ONNX writes a map with one as Gemm."""
+    classes, width = head.weight.shape
+    plain = nn.Linear(width, classes)
+    with torch.no_grad():
+        plain.weight.copy_(functional.normalize(head.weight.double(), dim=1))
+        plain.bias.zero_()
+    return plain
+
+
+class ChannelMixing(nn.Module):
+    """The gate of EfficientChannelAttention with fixed axes: the same numbers, two Transposes instead of a Shape,
+    a Slice, a Concat and a Reshape in the graph."""
+
+    def __init__(self, gate: EfficientChannelAttention) -> None:
+        super().__init__()
+        (kernel,) = gate.mix.kernel_size
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.mix = nn.Conv2d(1, 1, (kernel, 1), padding=(kernel // 2, 0), bias=False)
+        with torch.no_grad():
+            self.mix.weight.copy_(gate.mix.weight[..., None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = self.pool(x).transpose(1, 2)  # (batch, 1, channels, 1)
+        return x * torch.sigmoid(self.mix(means).transpose(1, 2))
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """Replace every convolution that a batch norm follows by one convolution with a bias, and tidy the gates."""
+    if isinstance(module, EfficientChannelAttention):
+        return ChannelMixing(module)
+    for name, child in module.named_children():
+        setattr(module, name, fold(child))
+    if isinstance(module, nn.Sequential):
+        kept: list[nn.Module] = []
+        for layer in module:
+            if isinstance(layer, nn.BatchNorm2d) and kept and isinstance(kept[-1], nn.Conv2d):
+                # In float64: the product of weight and norm is rounded once.
+                kept[-1] = fuse_conv_bn_eval(kept[-1].eval().double(), layer.eval().double()).float()
+            else:
+                kept.append(layer)
+        module = nn.Sequential(*kept)
+    return module

@@ -1,0 +1,167 @@
+"""The front-end: its definition, its edges, and that a stream sees what a file shows."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.errors import ShrikeError
+from runtime.features import FLOOR, HOP, PRESETS, RATE, FeatureStream, FrontEnd, fill, level
+
+both = pytest.mark.parametrize("name", PRESETS)
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(samples) * 0.05).astype(np.float32)
+
+
+def tone(frequency: float, seconds: float = 1.0) -> np.ndarray:
+    return np.sin(2 * np.pi * frequency * np.arange(int(seconds * RATE)) / RATE).astype(np.float32)
+
+
+@both
+@given(cuts=st.lists(st.integers(0, 12_000), max_size=12), seed=st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_any_chunking_gives_the_frames_of_the_whole_clip_bit_for_bit(name: str, cuts: list[int], seed: int) -> None:
+    sound, frontend = noise(12_000, seed), PRESETS[name]
+    stream = FeatureStream(frontend)
+    pieces = np.split(sound, sorted(cuts))
+    streamed = np.concatenate([stream.push(piece) for piece in pieces])
+    assert streamed.dtype == np.float32
+    assert np.array_equal(streamed, frontend.frames(sound))
+
+
+@both
+def test_a_frame_depends_on_its_own_samples_alone(name: str) -> None:
+    frontend, sound = PRESETS[name], noise(20_000)
+    frames = frontend.frames(sound)
+    for t in (0, 1, len(frames) - 1):
+        alone = frontend.frames(sound[t * HOP : t * HOP + frontend.window])
+        assert np.array_equal(alone, frames[t : t + 1])
+
+
+@both
+@pytest.mark.parametrize("excess", [-1, 0, 1, HOP - 1, HOP])
+def test_frame_count_at_the_edges(name: str, excess: int) -> None:
+    frontend = PRESETS[name]
+    assert len(frontend.frames(noise(frontend.window + excess))) == {-1: 0, HOP: 2}.get(excess, 1)
+
+
+def test_presets_are_the_published_numbers() -> None:
+    f0, wide = PRESETS["f0"], PRESETS["wide"]
+    assert (f0.rate, f0.window, f0.hop, f0.bands, f0.width, f0.level) == (16_000, 1728, 130, 45, 600, "none")
+    assert (f0.bins, f0.matrix.shape) == (865, (45, 865))
+    assert (wide.window, wide.hop, wide.bands, wide.width) == (512, 130, 60, 600)
+    assert 4.8 < wide.seconds < f0.seconds < 5.0
+
+
+@pytest.mark.parametrize("frequency", [55.0, 120.0, 300.0])
+def test_a_tone_peaks_in_its_own_f0_bin(frequency: float) -> None:
+    peak = PRESETS["f0"].frames(tone(frequency)).argmax(axis=1)
+    assert np.all(np.abs(peak * RATE / 1728 - frequency) <= RATE / 1728 / 2)
+
+
+@pytest.mark.parametrize("frequency", [500.0, 2000.0, 7000.0])
+def test_a_tone_peaks_in_the_triangle_around_it(frequency: float) -> None:
+    frontend = PRESETS["wide"]
+    centres = (np.arange(frontend.bands) + 1) * RATE / 2 / (frontend.bands + 1)
+    peak = frontend.frames(tone(frequency)).argmax(axis=1)
+    assert np.all(np.abs(centres[peak] - frequency) <= RATE / 2 / (frontend.bands + 1))
+
+
+def test_f0_does_not_see_what_lies_above_its_band() -> None:
+    low, high = tone(100.0), tone(1000.0)
+    assert np.abs(PRESETS["f0"].frames(low + high) - PRESETS["f0"].frames(low))[:, 8:14].max() < 1e-2
+    assert PRESETS["f0"].frames(high).max() < PRESETS["f0"].frames(low).max() - 10
+
+
+def test_triangles_are_linear_overlap_and_sum_to_one_between_the_outer_centres() -> None:
+    matrix = PRESETS["wide"].matrix
+    inside = np.flatnonzero(np.arange(257) * 61 / 256 >= 1)
+    inside = inside[inside * 61 / 256 <= 60]
+    assert np.allclose(matrix[:, inside].sum(axis=0), 1)
+    assert (matrix >= 0).all() and ((matrix > 0).sum(axis=0) <= 2).all()
+
+
+@both
+def test_silence_is_the_floor_and_never_minus_infinity(name: str) -> None:
+    frames = PRESETS[name].frames(np.zeros(RATE, np.float32))
+    assert np.all(frames == np.float32(np.log(FLOOR)))
+
+
+@both
+@given(db=st.floats(-30, 30))
+@settings(max_examples=20, deadline=None)
+def test_window_mean_takes_gain_out(name: str, db: float) -> None:
+    frontend, sound = PRESETS[name], noise(20_000)
+    louder = (sound * 10 ** (db / 20)).astype(np.float32)
+    one, other = (level(frontend.frames(x), "window-mean") for x in (sound, louder))
+    assert np.abs(one - other).max() < 2e-3
+    assert abs(float(one.mean())) < 1e-5
+    assert np.array_equal(level(one, "none"), one)
+
+
+def test_short_clips_repeat_their_frames_and_long_ones_are_cut() -> None:
+    frames = np.arange(14, dtype=np.float32).reshape(7, 2)
+    filled = fill(frames, 600)
+    assert filled.shape == (600, 2)
+    assert all(np.array_equal(filled[t], frames[t % 7]) for t in range(600))
+    assert np.array_equal(fill(np.repeat(frames, 100, axis=0), 600), np.repeat(frames, 100, axis=0)[:600])
+
+
+def test_reset_forgets_what_came() -> None:
+    stream = FeatureStream(PRESETS["f0"])
+    stream.push(noise(1727))
+    stream.reset()
+    assert len(stream.push(noise(1))) == 0
+    assert np.array_equal(stream.push(noise(1728, 1)[1:]), PRESETS["f0"].frames(np.r_[noise(1), noise(1728, 1)[1:]]))
+
+
+def test_a_long_clip_needs_no_more_memory_than_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 0
+    real = FrontEnd._log_bands
+
+    def watched(self: FrontEnd, view: np.ndarray) -> np.ndarray:
+        nonlocal largest
+        largest = max(largest, view.size)
+        return real(self, view)
+
+    monkeypatch.setattr(FrontEnd, "_log_bands", watched)
+    PRESETS["f0"].frames(noise(60 * RATE))
+    assert largest <= 256 * 1728
+
+
+@both
+def test_to_dict_and_back(name: str) -> None:
+    assert FrontEnd.from_dict(PRESETS[name].with_level("window-mean").to_dict()) == PRESETS[name].with_level("window-mean")
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"level": "loudest"}, "newer"),
+        ({"shape": "gammatone"}, "newer"),
+        ({"window": -1}, "window"),
+        ({"window": True}, "window"),
+        ({"hop": 2000}, "hops over"),
+        ({"bands": 900}, "more bands"),
+        ({"bands": 10**9}, "bands"),
+        ({"rate": "16000"}, "rate"),
+        ({"extra": 1}, "extra"),
+        ({"shape": "triangular", "bands": 864}, "more bands"),
+    ],
+)
+def test_a_front_end_that_is_not_implemented_is_refused_by_name(change: dict, word: str) -> None:
+    with pytest.raises(ShrikeError, match=word):
+        FrontEnd.from_dict({**PRESETS["f0"].to_dict(), **change})
+
+
+def test_front_end_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PRESETS["f0"].bands = 3  # type: ignore[misc]
+
+
+def test_pushing_nothing_gives_nothing() -> None:
+    assert FeatureStream(PRESETS["wide"]).push(np.empty(0, np.float32)).shape == (0, 60)

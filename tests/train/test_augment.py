@@ -1,0 +1,85 @@
+"""Augmentation on features does what it would do to the sound."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from runtime.features import PRESETS, RATE
+from train.augment import NEPER, Augment, mask
+from train.config import Augmentation
+from train.frontend import level
+
+
+def test_nothing_is_done_by_default_and_outside_training_only_the_level() -> None:
+    features = torch.randn(3, 1, 45, 600)
+    assert torch.equal(Augment(Augmentation(), PRESETS["f0"])(features), features)
+    everything = Augmentation(gain=9, noise=(-60.0, -20.0), mask_bands=9, mask_frames=99)
+    leveled = PRESETS["f0"].with_level("window-mean")
+    assert torch.equal(Augment(everything, leveled).eval()(features.half()), level(features.half().float(), leveled))
+
+
+def test_gain_is_one_constant_per_window_within_its_range() -> None:
+    features = torch.randn(200, 1, 45, 600)
+    change = Augment(Augmentation(gain=6.0), PRESETS["f0"])(features) - features
+    assert torch.allclose(change, change[:, :, :1, :1].expand_as(change), atol=1e-5)
+    db = change[:, 0, 0, 0] / NEPER
+    assert -6.0 <= db.min() < -4 and 4 < db.max() <= 6.0
+    # what a factor on the samples does
+    sound = (np.random.default_rng(0).standard_normal(RATE) * 0.1).astype(np.float32)
+    louder = PRESETS["f0"].frames(sound * np.float32(10 ** (6 / 20))) - PRESETS["f0"].frames(sound)
+    assert np.allclose(louder, 6 * NEPER, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_noise_is_what_the_front_end_makes_of_real_noise(name: str) -> None:
+    """On digital silence the augmented features and those of noisy samples have the same mean and spread."""
+    frontend, db = PRESETS[name], -40.0
+    torch.manual_seed(0)
+    silence = torch.full((8, 1, frontend.bands, 600), math.log(1e-10))
+    ours = Augment(Augmentation(noise=(db, db)), frontend)(silence)
+    sound = np.random.default_rng(5).standard_normal(40 * RATE).astype(np.float32) * np.float32(10 ** (db / 20))
+    real = frontend.frames(sound)
+    inner = slice(3, -1)  # the outermost bands hold half a triangle or DC
+    assert abs(float(ours[:, 0, inner].mean()) - real[:, inner].mean()) < 0.05
+    assert abs(float(ours[:, 0, inner].std()) - real[:, inner].std()) < 0.05
+
+
+def test_noise_far_below_changes_nothing_and_far_above_hides_all() -> None:
+    loud = torch.full((2, 1, 45, 600), 5.0)
+    assert torch.allclose(Augment(Augmentation(noise=(-120.0, -110.0)), PRESETS["f0"])(loud), loud, atol=1e-3)
+    a, b = torch.full((2, 1, 45, 600), -20.0), torch.full((2, 1, 45, 600), -10.0)
+    augment = Augment(Augmentation(noise=(-10.0, -10.0)), PRESETS["f0"])
+    torch.manual_seed(1)
+    one = augment(a)
+    torch.manual_seed(1)
+    assert (one - augment(b)).abs().mean() < 0.01  # the noise itself fades now and then; elsewhere it hides both
+
+
+@pytest.mark.parametrize("axis, longest", [(2, 10), (3, 100)])
+def test_masks_are_one_run_of_neighbours_set_to_the_mean(axis: int, longest: int) -> None:
+    features = torch.randn(300, 1, 45, 600)
+    changed = mask(features, axis, longest) != features
+    lengths = changed.any(dim=5 - axis).sum(dim=2)[:, 0]
+    assert lengths.min() == 0 and lengths.max() == longest
+    for window in range(50):
+        places = changed[window, 0].any(dim=2 - (axis - 1)).nonzero()[:, 0]
+        if len(places):
+            assert places[-1] - places[0] + 1 == len(places)
+            masked = mask(features, axis, 0)[window, 0]
+            assert torch.equal(masked, features[window, 0])
+    out = mask(features[:5], axis, longest)
+    for window, other in zip(out, features[:5], strict=True):
+        touched = window[window != other]
+        assert torch.allclose(touched, other.mean().expand_as(touched), atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_augmentation() -> None:
+    augment = Augment(Augmentation(gain=3, noise=(-90.0, -50.0), mask_bands=5, mask_frames=50), PRESETS["wide"])
+    features = torch.randn(4, 1, 60, 600)
+    torch.manual_seed(3)
+    one = augment(features)
+    torch.manual_seed(3)
+    assert torch.equal(one, augment(features))
+    assert not torch.equal(one, augment(features))

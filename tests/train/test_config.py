@@ -1,0 +1,78 @@
+"""Settings: one definition for the command line, the checkpoint and the docs."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+from runtime.errors import ShrikeError
+from train.config import Settings, differences
+
+
+def parse(*arguments: str) -> Settings:
+    return tyro.cli(Settings, args=["--corpus", "c", *arguments])
+
+
+def test_defaults_are_the_papers() -> None:
+    settings = parse()
+    optimiser = settings.optimiser
+    assert (optimiser.epochs, optimiser.weight_decay, settings.data.frontend, settings.data.level) == (32, 1e-4, "f0", "none")
+    assert dataclasses.asdict(settings.augmentation) == {"gain": 0.0, "noise": None, "mask_bands": 0, "mask_frames": 0}
+    from train.optim import BETAS, EPSILON
+
+    assert (BETAS, EPSILON) == ((0.9, 0.98), 1e-9)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--noise", "-90", "-50", "--distill", "off", "--only", "open=1", "--lr", "1")])
+def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
+    settings = parse(*arguments)
+    assert Settings.from_dict(settings.to_dict()) == settings
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("--network", "resnet"), "known are ecanet9"),
+        (("--width", "0"), "--width"),
+        (("--dropout", "1"), "--dropout"),
+        (("--alpha", "1.5"), "--alpha"),
+        (("--temperature", "0"), "--temperature"),
+        (("--noise", "-50", "-90"), "--noise"),
+        (("--mask-bands", "45"), "--mask-bands"),
+        (("--batch", "1"), "--batch"),
+        (("--epochs", "0"), "--epochs"),
+        (("--lr", "-1"), "--lr"),
+        (("--seed", "-1"), "--seed"),
+    ],
+)
+def test_values_out_of_range_name_their_option(arguments: tuple[str, ...], word: str) -> None:
+    with pytest.raises(ShrikeError, match=word):
+        parse(*arguments)
+
+
+def leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    return list(itertools.chain.from_iterable(
+        leaves(item, (*path, name)) if isinstance(item, dict) else [(*path, name)] for name, item in values.items()
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("path", leaves(parse().to_dict()), ids=".".join)
+def test_a_wrong_type_in_any_place_is_refused_by_its_name(path: tuple[str, ...]) -> None:
+    values = parse().to_dict()
+    place = values
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = {"a": "dictionary"}
+    with pytest.raises(ShrikeError, match=path[-1]):
+        Settings.from_dict(values)
+
+
+def test_differences_name_what_makes_another_run_and_forgive_where_it_runs() -> None:
+    old = parse("--lr", "0.1")
+    assert differences(old, parse("--lr", "0.1", "--threads", "3", "--cache", "x", "--workers", "2")) == []
+    moved = dataclasses.replace(old, data=dataclasses.replace(old.data, corpus=Path("moved")))
+    assert differences(old, moved) == []
+    assert differences(old, parse("--lr", "0.2", "--alpha", "0.5")) == ["--alpha was 0.7, is 0.5", "--lr was 0.1, is 0.2"]

@@ -1,0 +1,83 @@
+"""Which clips and which frames a batch holds: everything follows from (seed, epoch)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from runtime.features import PRESETS
+from train.cache import FeatureCache, build_cache
+from train.corpus import open_corpus
+from train.dataset import batches, scoring_plan, training_plan
+
+
+@pytest.fixture(scope="module")
+def cache(made_corpus: Path, made_cache: Path) -> FeatureCache:
+    return build_cache(PRESETS["f0"], open_corpus(made_corpus, "train").trials, made_cache, 1)
+
+
+def test_an_epoch_takes_every_clip_once_and_crops_inside_it(cache: FeatureCache) -> None:
+    plan = training_plan(cache, batch=4, seed=3, epoch=5)
+    clips, starts = plan[..., 0].ravel(), plan[..., 1].ravel()
+    assert sorted(clips) == list(range(len(cache)))
+    room = np.where(cache.lengths > 600, cache.lengths - 599, cache.lengths)[clips]
+    assert (starts >= 0).all() and (starts < room).all()
+    assert len(set(starts)) > 6  # random, not all at the beginning
+
+
+def test_the_order_follows_from_seed_and_epoch(cache: FeatureCache) -> None:
+    def plan(seed: int, epoch: int) -> np.ndarray:
+        return training_plan(cache, 4, seed, epoch)
+
+    assert np.array_equal(plan(1, 2), plan(1, 2))
+    assert not np.array_equal(plan(1, 2), plan(1, 3))
+    assert not np.array_equal(plan(1, 2), plan(2, 2))
+
+
+def test_processes_share_each_batch_without_overlap(cache: FeatureCache) -> None:
+    whole = training_plan(cache, 6, 0, 0)
+    parts = [training_plan(cache, 6, 0, 0, rank=rank, world=3) for rank in range(3)]
+    assert all(part.shape == (4, 2, 2) for part in parts)
+    for number in range(len(whole)):
+        rows = np.concatenate([part[number] for part in parts])
+        assert sorted(map(tuple, rows)) == sorted(map(tuple, whole[number]))
+
+
+def test_balanced_sampling_shows_both_classes_alike(cache: FeatureCache) -> None:
+    few = np.flatnonzero(cache.labels == 1)[:3]
+    kept = np.r_[few, np.flatnonzero(cache.labels == 0)]
+
+    class Skewed:
+        frontend, labels, lengths = cache.frontend, cache.labels[kept], cache.lengths[kept]
+
+        def __len__(self) -> int:
+            return len(kept)
+
+    plan = training_plan(Skewed(), 4, 0, 0, balanced=True)  # type: ignore[arg-type]
+    labels = Skewed.labels[plan[..., 0]]
+    assert (labels.mean(axis=1) == 0.5).all()
+    drawn = np.bincount(plan[..., 0].ravel(), minlength=len(kept))[:3]
+    assert drawn.max() - drawn.min() <= 1  # the rare ones are repeated evenly
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_for_any_number_of_reading_processes(cache: FeatureCache, workers: int) -> None:
+    plan = list(training_plan(cache, 8, 0, 1))
+    for crops, batch in zip(plan, batches(cache, plan, workers, torch.device("cpu")), strict=True):
+        assert batch.features.shape == (8, 1, 45, 600) and batch.features.dtype == torch.float16
+        for row, (clip, start) in enumerate(crops):
+            assert np.array_equal(batch.features[row, 0].numpy().T, cache.window(clip, start))
+            assert batch.target[row] == int(cache.trials[clip].bonafide or 0) and batch.index[row] == clip
+
+
+def test_scoring_takes_first_windows_or_all_with_the_last_at_the_end(cache: FeatureCache) -> None:
+    first = np.concatenate(scoring_plan(cache, 5))
+    assert np.array_equal(first, np.stack([np.arange(len(cache)), np.zeros(len(cache))], axis=1))
+    every = np.concatenate(scoring_plan(cache, 5, mean=True))
+    for clip, frames in enumerate(cache.lengths):
+        starts = every[every[:, 0] == clip][:, 1]
+        assert starts[0] == 0 and starts[-1] == max(0, frames - 600)
+        assert (np.diff(starts) <= 300).all() and (np.diff(starts) > 0).all()
+    shared = [row for rank in range(2) for row in np.concatenate(scoring_plan(cache, 5, True, rank, 2)).tolist()]
+    assert sorted(shared) == sorted(every.tolist())

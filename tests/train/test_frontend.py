@@ -1,0 +1,57 @@
+"""The front-end in torch is the front-end of the runtime."""
+
+import numpy as np
+import pytest
+import torch
+
+from runtime.features import PRESETS, RATE
+from runtime.features import level as numpy_level
+from train.frontend import TorchFrontEnd, level
+
+devices = pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+
+
+def float64_reference(name: str, sound: np.ndarray) -> np.ndarray:
+    """Straight from the definition: explicit DFT of windowed frames in float64, then the bands, (n, bands)."""
+    frontend = PRESETS[name]
+    n = np.arange(frontend.window)
+    window = 0.42 - 0.5 * np.cos(2 * np.pi * n / frontend.window) + 0.08 * np.cos(4 * np.pi * n / frontend.window)
+    basis = np.exp(-2j * np.pi * np.outer(n, np.arange(frontend.window // 2 + 1)) / frontend.window)
+    starts = range(0, len(sound) - frontend.window + 1, frontend.hop)
+    power = np.stack([np.abs((sound[s : s + frontend.window].astype(np.float64) * window) @ basis) ** 2 for s in starts])
+    if name == "wide":
+        edges, bins = np.linspace(0, power.shape[1] - 1, 62), np.arange(power.shape[1])
+        triangles = [np.interp(bins, edges[k : k + 3], [0, 1, 0]) for k in range(60)]
+        power = power @ np.array(triangles).T
+    return np.log(power[:, : frontend.bands])
+
+
+@devices
+@pytest.mark.parametrize("name", PRESETS)
+def test_both_agree_with_a_float64_reference(name: str, device: str, corpus_root) -> None:  # type: ignore[no-untyped-def]
+    from runtime.audio import load
+
+    names = ["GHC_10004", "GHC_10013", "GHC_10020"]
+    clips = np.stack([load(corpus_root / "flac" / f"{utterance}.flac").samples[:RATE] for utterance in names])
+    torch_frames = TorchFrontEnd(PRESETS[name]).to(device)(torch.from_numpy(clips).to(device)).cpu().numpy()
+    for clip, frames in zip(clips, torch_frames[:, 0], strict=True):
+        reference = float64_reference(name, clip)
+        sounding = reference > np.log(1e-10)  # at the floor both are the floor
+        assert sounding.mean() > 0.5
+        assert np.abs(frames.T - reference)[sounding].max() < 1e-4
+        assert np.abs(PRESETS[name].frames(clip) - reference)[sounding].max() < 1e-4
+
+
+@devices
+@pytest.mark.parametrize("name", PRESETS)
+def test_level_agrees_and_a_batch_is_its_clips(name: str, device: str) -> None:
+    frontend = PRESETS[name].with_level("window-mean")
+    sound = (np.random.default_rng(1).standard_normal((3, RATE)) * 0.1).astype(np.float32)
+    frames = TorchFrontEnd(frontend).to(device)(torch.from_numpy(sound).to(device)).cpu().numpy()
+    for clip, one in zip(sound, frames[:, 0], strict=True):
+        assert np.abs(one.T - numpy_level(frontend.frames(clip), "window-mean")).max() < 1e-4
+
+
+def test_level_none_is_the_identity() -> None:
+    features = torch.randn(2, 1, 45, 600)
+    assert torch.equal(level(features, PRESETS["f0"]), features)

@@ -1,0 +1,94 @@
+"""What goes wrong in training says what to do; nothing that was finished is lost."""
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.errors import ShrikeError
+from runtime.features import PRESETS
+from train.cache import build_cache
+from train.checkpoint import read_checkpoint
+from train.config import Data, Model, Optimiser, Run, Settings
+from train.corpus import open_corpus
+from train.loop import Place, Trainer, find_place
+
+
+@pytest.fixture
+def trainer(made_corpus: Path, made_cache: Path, tmp_path: Path) -> Trainer:
+    settings = Settings(
+        Data(corpus=made_corpus), Model("senet9", width=0.25), optimiser=Optimiser(epochs=2, batch=6),
+        run=Run(out=tmp_path / "run", threads=1),
+    )  # fmt: skip
+    caches = [build_cache(PRESETS["f0"], open_corpus(made_corpus, name).trials, made_cache, 1) for name in ("train", "dev")]
+    return Trainer(settings, Place(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(trainer: Trainer) -> None:
+    real, steps = trainer._step, []
+
+    def poisoned(batch, step, total):  # type: ignore[no-untyped-def]
+        steps.append(step)
+        losses = real(batch, step, total)
+        return {**losses, "total": losses["total"] * float("nan")} if step >= 5 else losses
+
+    trainer._step = poisoned  # type: ignore[method-assign]
+    with pytest.raises(ShrikeError, match=r"epoch 2/2.*not a number.*--lr"):
+        trainer.run()
+    last = read_checkpoint(trainer.settings.run.out / "last.pt")
+    assert last.progress.epoch == 1 and all(torch.isfinite(w).all() for w in last.weights.values())
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_says_what_to_try(trainer: Trainer, error: Exception) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    trainer._step = fails  # type: ignore[assignment, method-assign]
+    with pytest.raises(ShrikeError, match=r"out of memory with --batch 6; try --batch 3"):
+        trainer.run()
+
+
+def test_other_errors_keep_their_traceback(trainer: Trainer) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    trainer._step = fails  # type: ignore[assignment, method-assign]
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        trainer.run()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer._epoch()
+    last = trainer.settings.run.out / "last.pt"
+    before = last.read_bytes()
+
+    def full(state: object, file: Path) -> None:
+        Path(file).write_bytes(b"some")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ShrikeError, match="no space left on this disk"):
+        trainer._epoch()
+    assert last.read_bytes() == before and not list(last.parent.glob(".*"))
+
+
+def test_one_class_alone_and_missing_labels_are_refused(made_corpus: Path, made_cache: Path, tmp_path: Path, trainer: Trainer) -> None:
+    trials = open_corpus(made_corpus, "train").trials
+    whole = build_cache(PRESETS["f0"], trials, made_cache, 1)
+    fakes = build_cache(PRESETS["f0"], [trial for trial in trials if not trial.bonafide], made_cache, 1)
+    with pytest.raises(ShrikeError, match="0 bona fide and 12 spoof"):
+        Trainer(trainer.settings, trainer.place, fakes, whole, {})
+    unlabelled = build_cache(PRESETS["f0"], [replace(trials[0], bonafide=None), *trials[1:]], made_cache, 1)
+    with pytest.raises(ShrikeError, match="1 clips have no label"):
+        Trainer(trainer.settings, trainer.place, unlabelled, whole, {})
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps"])
+def test_a_device_that_is_not_there_is_refused(trainer: Trainer, device: str) -> None:
+    with pytest.raises(ShrikeError, match="--device"):
+        find_place(replace(trainer.settings, run=replace(trainer.settings.run, device=device)))
