@@ -5,6 +5,7 @@
 """
 
 import importlib
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,17 @@ def table() -> str:
 
 def how_to_get_tensorrt() -> str:
     """What to do where the module is missing: it comes with the system, and pip cannot bring it."""
-    here = jetpack(l4t() or "")
-    first = "pip cannot install a Jetson's TensorRT: it comes with JetPack (sudo apt install nvidia-jetpack) and lies in"
+    version = l4t()
+    row = jetpack(version) if version else None
     advice = (
-        f"{first} /usr/lib/python3*/dist-packages, so a virtual environment there needs the system's Python and "
+        "pip cannot install a Jetson's TensorRT: it comes with JetPack (sudo apt install nvidia-jetpack) and lies in "
+        "/usr/lib/python3*/dist-packages, so a virtual environment there needs the system's Python and "
         "--system-site-packages: python3 -m venv --system-site-packages .venv"
     )
-    if here is None:
+    if row is None:
         return f"{advice}\n{table()}"
-    return f"{advice}. This is JetPack {here[0]} (L4T {l4t()}): TensorRT {here[3]} for Python {here[2]}"
+    mine = ".".join(platform.python_version_tuple()[:2])
+    return f"{advice}. This is JetPack {row[0]} (L4T {version}): TensorRT {row[3]} for Python {row[2]}; this is {mine}"
 
 
 def load_tensorrt() -> Any:
@@ -70,7 +73,7 @@ def load_tensorrt() -> Any:
     except ModuleNotFoundError as error:
         reason = "TensorRT is not installed for this Python"
         raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
-    except (ImportError, OSError, AttributeError, RuntimeError) as error:  # AttributeError: 8.5 with numpy 1.24 or newer
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:  # a library of another CUDA, half an install
         reason = f"TensorRT cannot be imported ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
 

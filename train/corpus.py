@@ -224,15 +224,14 @@ def _choose(tree: _Tree, partition: str) -> tuple[Path, list[Trial]]:
             f"no {partition} protocol below {tree.root}; looked for {', '.join(PROTOCOLS[partition])} (also .gz); "
             "give the protocol itself if it has another name"
         )
-    packed = {path.with_name(path.name + ".gz") for path in tree.protocols}
-    listed = {path: read_protocol(path) for path in sorted(tree.protocols) if path not in packed}
+    listed = {path: read_protocol(path) for path in sorted(tree.protocols)}
     if len(listed) == 1:
         return next(iter(listed.items()))
     fitting = {p: trials for p, trials in listed.items() if any(tree.sound(trial.utterance) for trial in trials)}
     labelled = {path: trials for path, trials in fitting.items() if trials[0].bonafide is not None}
     different: dict[Path, list[Trial]] = {}
     for path, trials in (labelled or fitting).items():
-        if trials not in different.values():  # copies of one protocol count once
+        if trials not in different.values():  # copies of one protocol, packed or not, count once
             different[path] = trials
     if not different:
         path, trials = next(iter(listed.items()))

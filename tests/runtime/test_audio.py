@@ -113,7 +113,7 @@ class TestWhatIsHeard:
     def test_silence_between_sound_is_sound(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(audio, "BLOCK", 1_000)
         quiet, loud = np.full(1_000, 0.1, np.float32), np.full(1_000, 0.2, np.float32)
-        for number, samples in enumerate([(tone(), quiet), (quiet, tone()), (quiet, loud)]):
+        for number, samples in enumerate([(quiet, tone(), quiet), (tone(), quiet), (quiet, loud)]):
             load(write(tmp_path / f"{number}.wav", np.concatenate(samples)))
 
     @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")

@@ -221,6 +221,14 @@ class TestFindingSound:
         found = [trial.path.suffix for trial in open_corpus(tmp_path, "train").trials if trial.path]
         assert found == [".FLAC", ".wav", ".OGG", ".mp3"]
 
+    def test_the_best_of_equally_good_ones(self, tmp_path: Path) -> None:
+        protocol(tmp_path / "protocols" / "train.txt", PLAIN)
+        sounds(tmp_path / "a", "u1", extension="wav")
+        sounds(tmp_path / "a" / "b", "u1", extension="wav")
+        sounds(tmp_path / "a" / "b" / "c", "u1")
+        (trial,) = open_corpus(tmp_path, "train").trials
+        assert trial.path == tmp_path / "a" / "b" / "c" / "u1.flac"
+
     def test_two_that_are_equally_good(self, tmp_path: Path) -> None:
         """Which is meant cannot be known, and a wrong guess would train on other sound than the labels'."""
         plain(tmp_path)
@@ -251,6 +259,14 @@ class TestFindingSound:
         partition = open_corpus(corpus, "train")
         assert utterances(partition) == ["u1", "u2", "u3"]
         assert partition.missing == ("u4",)
+
+    def test_the_path_without_links_is_remembered(self, tmp_path: Path) -> None:
+        plain(tmp_path)
+        for name in "aemxz":
+            (tmp_path / name).symlink_to(tmp_path / "flac")
+        assert {trial.path.parent for trial in open_corpus(tmp_path, "train").trials if trial.path} == {
+            tmp_path / "flac"
+        }
 
     def test_a_link_to_a_sound_is_that_sound(self, tmp_path: Path) -> None:
         plain(tmp_path)

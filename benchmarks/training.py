@@ -1,0 +1,115 @@
+"""How fast features are computed and networks trained here, and how much of it the loop wastes.
+
+    python -m benchmarks.training --corpus ../shared/corpus
+    python -m benchmarks.training --corpus /data/LA --network ecanet18 --batch 64 --precision bf16
+
+Steps of the loop (read, augment, forward, backward, clip, Adam) and bare forward + backward passes of the same network
+on one batch in memory take turns, so that a noisy machine disturbs both alike.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import tyro
+
+from runtime.command import run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the throughput of the feature cache and of training."""
+
+    corpus: Path
+    """Folder of the corpus, as for python -m train."""
+    network: str = "ecanet9"
+    """Which network."""
+    frontend: Literal["f0", "wide"] = "f0"
+    """Which front-end."""
+    distill: Literal["on", "off"] = "off"
+    """on: the bare pass still has no helpers, so their cost counts as the loop's."""
+    batch: int = 32
+    """Trials in one step."""
+    rounds: int = 12
+    """Loop steps and bare passes each, after two of each to warm up."""
+    clips: int = 256
+    """Clips whose features are computed for the cache's figure."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on a GPU that has it, else fp32."""
+    threads: int = 0
+    """CPU threads for the network; 0 leaves PyTorch's choice."""
+
+
+def main() -> None:
+    options = tyro.cli(Options, prog="python -m benchmarks.training", description=__doc__)
+    import torch
+
+    from train.cache import build_cache
+    from train.config import Data, Distillation, Model, Optimiser, Run, Settings
+    from train.corpus import open_corpus
+    from train.dataset import batches, training_plan
+    from train.loop import Trainer, find_place
+    from train.progress import say
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            Data(options.corpus, frontend=options.frontend),
+            Model(options.network),
+            Distillation(options.distill),
+            optimiser=Optimiser(batch=options.batch),
+            run=Run(
+                Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads
+            ),
+        )
+        place = find_place(settings)
+        trials = open_corpus(options.corpus, "train").trials[: options.clips]
+        began = time.perf_counter()
+        cache = build_cache(settings.frontend, trials, Path(folder))
+        cached = len(cache) / (time.perf_counter() - began)
+
+        trainer = Trainer(settings, place, cache, cache, {})
+        bare = Trainer(replace(settings, distillation=Distillation("off")), place, cache, cache, {}).classroom
+        trainer.lesson.train()
+        bare.train()
+        epochs = -(-(options.rounds + 2) * options.batch // len(cache)) + 1
+        plan = [crops for epoch in range(epochs) for crops in training_plan(cache, options.batch, 0, epoch)]
+        reader = iter(batches(cache, plan, 0, place.device))
+        fixed = next(reader)
+        features = fixed.features.to(place.device).float().contiguous(memory_format=torch.channels_last)
+        target = fixed.target.to(place.device)
+
+        def bare_pass() -> None:
+            with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+                loss = bare(features, target, 0)["total"]
+            bare.zero_grad(set_to_none=True)
+            loss.backward()
+
+        times: dict[str, list[float]] = {"loop": [], "bare": []}
+        for number in range(options.rounds + 2):
+            for name in ("loop", "bare") if number % 2 else ("bare", "loop"):
+                began = time.perf_counter()
+                if name == "loop":
+                    trainer._step(next(reader), number, options.rounds)
+                else:
+                    bare_pass()
+                if place.device.type == "cuda":
+                    torch.cuda.synchronize()
+                if number >= 2:
+                    times[name].append(time.perf_counter() - began)
+        trainer.history.close()
+    loop, floor = median(times["loop"]), median(times["bare"])
+    ratio = median(one / other for one, other in zip(times["loop"], times["bare"], strict=True))
+    say(f"{options.network} on {options.frontend}, {place.device}, {'bf16' if place.bf16 else 'fp32'}, batch {options.batch}")
+    print(f"feature cache        {cached:8.1f} clips/s")
+    print(f"training loop        {options.batch / loop:8.1f} clips/s")
+    print(f"forward + backward   {options.batch / floor:8.1f} clips/s")
+    print(f"loop / bare time     {ratio:8.3f} (median of {options.rounds} neighbouring pairs)")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,162 @@
+"""The network as an ONNX graph: traced from torch, tidied, checked, and run.
+
+    model = trace(network, frontend)                  # opset 17, features -> logits
+    scores = run(model, windows)                      # ONNX Runtime on one core, a window at a time
+
+Tidied means: names that follow the modules (`stages.0.0.body.0.Conv`), each node its own weights, no foreign opsets, and
+the same bytes for the same network.
+"""
+
+import io
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from runtime import __version__
+from runtime.features import FrontEnd
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from export.strip import Deployed
+
+INPUT, OUTPUT = "features", "logits"  # (batch, 1, bands, frames) raw log power; (batch, 2) spoof, bona fide
+OPSET = 17  # the newest that TensorRT 8.5 reads
+IR_VERSION = 8  # what belongs to opset 17
+TOLERANCE = 1e-5  # of a logit, relative above 1: float32 sums in another order
+PROBES = 4  # windows on which torch and ONNX are held against each other
+
+Floats = NDArray[np.float32]
+
+
+def trace(network: "Deployed", frontend: FrontEnd, dynamic: bool = False) -> onnx.ModelProto:
+    """The stripped network as a checked graph that gives torch's own logits; `dynamic` leaves the batch open."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    probes = rng.normal(-8, 4, (PROBES, 1, 1, frontend.bands, frontend.width)).astype(np.float32)  # log power's range
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The newer exporter needs onnxscript and writes opset 18 down to 17 with leftovers; this one's graph is clean.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.from_numpy(probes[0]),),
+            buffer,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if dynamic else None,
+            dynamo=False,
+        )
+    model = tidy(onnx.load_from_string(buffer.getvalue()))
+    check(model)
+    with torch.inference_mode():
+        expected = np.concatenate([network(torch.from_numpy(probe)).numpy() for probe in probes])
+    worst = float(np.abs(run(model, probes) - expected).max())
+    limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    assert worst <= limit, f"ONNX Runtime's logits differ from torch's by {worst:.2g}, {limit:.2g} is allowed"
+    return model
+
+
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A new model with readable names and nothing that need not be there."""
+    weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    alias = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Identity"}
+    names: dict[str, str] = {INPUT: INPUT, OUTPUT: OUTPUT}
+    nodes: list[onnx.NodeProto] = []
+    kept: dict[str, NDArray[Any]] = {}
+    for source in model.graph.node:
+        if source.op_type == "Identity":
+            continue
+        node = onnx.NodeProto()
+        node.CopyFrom(source)
+        node.name = _readable(source.name)
+        for place, value in enumerate(source.input):
+            value = alias.get(value, value)
+            if value in weights:
+                # Equal weights are shared by the tracer; quantised, each needs its own scale.
+                own = f"{node.name.rpartition('.')[0]}.{('weight', 'bias')[place - 1]}"
+                kept[own] = weights[value]
+                node.input[place] = own
+            else:
+                node.input[place] = names[value]
+        for place, value in enumerate(source.output):
+            node.output[place] = names.setdefault(value, node.name if place == 0 else f"{node.name}.{place}")
+        nodes.append(node)
+    return assemble(nodes, model.graph.input[:1], model.graph.output, kept)
+
+
+def assemble(
+    nodes: Iterable[onnx.NodeProto],
+    inputs: Iterable[onnx.ValueInfoProto],
+    outputs: Iterable[onnx.ValueInfoProto],
+    weights: dict[str, NDArray[Any]],
+) -> onnx.ModelProto:
+    """A model of these nodes, in our version of everything."""
+    constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in weights.items()]
+    graph = helper.make_graph(list(nodes), "shrike", list(inputs), list(outputs), constants)
+    return helper.make_model(
+        graph,
+        producer_name="shrike",
+        producer_version=__version__,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+
+
+def check(model: onnx.ModelProto) -> None:
+    """onnx.checker with full shape inference; a failure is our bug."""
+    onnx.checker.check_model(model, full_check=True)
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", OPSET)]
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """All initialisers by name."""
+    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def open_session(model: onnx.ModelProto, extra: Iterable[str] = ()) -> "onnxruntime.InferenceSession":
+    """ONNX Runtime on one core; `extra` names inner tensors that become outputs too."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    if extra:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extra]
+        copy.graph.output.extend(infos)
+        model = copy
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(model: onnx.ModelProto, windows: Iterable[Floats]) -> Floats:
+    """Logits (windows, 2) of windows (1, 1, bands, frames)."""
+    return np.concatenate(list(stream(model, windows)))
+
+
+def stream(model: onnx.ModelProto, windows: Iterable[Floats]) -> Iterator[Floats]:
+    """Logits (1, 2), one window after the other."""
+    session = open_session(model)
+    for window in windows:
+        yield session.run([OUTPUT], {INPUT: window})[0]
+
+
+def score(logits: Floats) -> NDArray[np.float64]:
+    """(n, 2) -> (n,): bona fide minus spoof, higher is bona fide."""
+    wide = logits.astype(np.float64)
+    return wide[:, 1] - wide[:, 0]
+
+
+def _readable(name: str) -> str:
+    """/stages/stages.0/stages.0.0/gate/Mul -> stages.0.0.gate.Mul"""
+    parts = name.strip("/").split("/")
+    kept = [a for a, b in zip(parts, [*parts[1:], ""], strict=True) if not b.startswith(f"{a}.")]
+    return ".".join(kept)

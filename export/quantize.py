@@ -1,0 +1,191 @@
+"""INT8: which tensors are rounded, and the two files that say so: S8 for TensorRT, U8 for CPUs.
+
+    layers = plan(model)                                    # what can compute in INT8
+    ranges = find_ranges(model, tensors(layers), windows)   # export.calibration
+    s8 = quantise(model, layers, ranges, "int8")
+    u8 = quantise(model, layers, ranges, "uint8")
+
+Placement, as TensorRT fuses it: Q/DQ stand on what goes into a layer, never behind it.
+
+    x --Q/DQ--+--> Conv -> Relu --Q/DQ--> Conv --Q/DQ--+--> GlobalAveragePool -> gate -> Sigmoid --Q/DQ--+
+              |                                        +-------------------------------------------> Mul -> Add -> Relu
+              +--> Conv 1x1 (or nothing) ----------------------------------------------------Q/DQ (skip) ---+
+
+Both files hold the same integers. S8 is symmetric with zero point 0, its weights are float with Q/DQ and its bias is
+float: all that TensorRT 8.5 reads. ONNX Runtime would leave every ReLU of it in float, so the U8 twin moves the zero point
+to 0 behind Relu and Sigmoid and to 128 elsewhere, and cuts at 127 as S8 does; weights are INT8, biases INT32 there.
+
+Why not onnxruntime.quantization: it quantises by kind of node, not by operand, so a skip branch cannot be told from the
+main one; its INT32 bias does not parse in TensorRT; and two runs of it would not give one table of scales.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from export.graph import INPUT, assemble, check, weights_of
+
+LEVELS = 127  # largest integer; -128 stays unused, as TensorRT's symmetric weights leave it
+SMALLEST_SCALE = 1e-8  # of a tensor that is always zero: TensorRT wants scales above 0
+MIDDLE = 128  # zero point of a signed tensor in U8
+UNSIGNED = frozenset({"Relu", "Sigmoid"})  # what they give is never negative
+
+Kind = Literal["int8", "uint8"]
+Ranges = dict[str, float]  # tensor -> largest magnitude that INT8 holds
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that can compute in INT8."""
+
+    name: str  # stages.0.0.body.0.Conv
+    operation: str
+    tensors: tuple[str, ...]  # its inputs that pass through Q/DQ
+    weight: str | None = None
+    bias: str | None = None
+
+
+def plan(model: onnx.ModelProto) -> list[Layer]:
+    """The layers that compute in INT8, in the graph's order."""
+    made_by = _producers(model)
+    pooled: set[str] = set()  # what follows a pooling, up to the gate's Mul: tiny, stays float
+    layers = []
+    for node in model.graph.node:
+        if node.op_type == "GlobalAveragePool":
+            pooled.add(node.output[0])
+            if node.input[0] != INPUT:  # the level's mean wants full precision
+                layers.append(Layer(node.name, node.op_type, (node.input[0],)))
+        elif node.op_type == "Mul":
+            layers.append(Layer(node.name, node.op_type, tuple(node.input)))
+        elif not pooled.isdisjoint(node.input):
+            if node.op_type != "Sub":
+                pooled.update(node.output)
+        elif node.op_type == "Conv":
+            layers.append(Layer(node.name, node.op_type, (node.input[0],), *node.input[1:]))
+        elif node.op_type == "Add":
+            skip = [name for name in node.input if made_by[name].op_type != "Mul"]
+            layers.append(Layer(node.name, node.op_type, tuple(skip[-1:])))
+    return layers
+
+
+def float_by_design(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, str]:
+    """Layers with weights that no plan quantises, and why."""
+    planned, weights = {layer.name for layer in layers}, weights_of(model)
+    why = {"Gemm": "the classifier: two dot products right before the score", "Conv": "inside a gate: too small to gain"}
+    return {
+        node.name: why[node.op_type]
+        for node in model.graph.node
+        if node.name not in planned and any(name in weights for name in node.input)
+    }
+
+
+def tensors(layers: Sequence[Layer]) -> list[str]:
+    """What needs a range, each once."""
+    return list(dict.fromkeys(name for layer in layers for name in layer.tensors))
+
+
+def activation_scale(largest: float) -> np.float32:
+    return np.float32(max(largest / LEVELS, SMALLEST_SCALE))
+
+
+def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One scale for every output channel, (channels,)."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    return np.maximum(largest / np.float32(LEVELS), np.float32(SMALLEST_SCALE)).astype(np.float32)
+
+
+def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, kind: Kind) -> onnx.ModelProto:
+    """The graph with these layers in INT8; what is not among them stays as it is."""
+    writer = _Writer(model, ranges, kind)
+    wanted = {layer.name: layer for layer in layers}
+    for source in model.graph.node:
+        node = onnx.NodeProto()
+        node.CopyFrom(source)
+        if layer := wanted.get(node.name):
+            for place, name in enumerate(source.input):
+                if name in layer.tensors:
+                    node.input[place] = writer.activation(name)
+            if layer.weight:
+                node.input[1] = writer.weight(layer.weight)
+                if layer.bias:
+                    node.input[2] = writer.bias(layer.bias, layer.weight, layer.tensors[0])
+        writer.nodes.append(node)
+    used = {name for node in writer.nodes for name in node.input}
+    kept = {name: value for name, value in writer.constants.items() if name in used}
+    quantised = assemble(writer.nodes, model.graph.input, model.graph.output, kept)
+    check(quantised)
+    return quantised
+
+
+class _Writer:
+    """Nodes and constants of the new graph; one Q/DQ pair for a tensor, whoever reads it."""
+
+    def __init__(self, model: onnx.ModelProto, ranges: Ranges, kind: Kind) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = weights_of(model)
+        self.ranges, self.unsigned = ranges, kind == "uint8"
+        self.made_by = _producers(model)
+        self.done: dict[str, str] = {}
+
+    def activation(self, name: str) -> str:
+        return self._once(name, self._activation)
+
+    def weight(self, name: str) -> str:
+        return self._once(name, self._weight)
+
+    def _once(self, name: str, make: Callable[[str], str]) -> str:
+        if name not in self.done:
+            self.done[name] = make(name)
+        return self.done[name]
+
+    def _activation(self, name: str) -> str:
+        positive = name in self.made_by and self.made_by[name].op_type in UNSIGNED
+        zero = (0 if positive else MIDDLE) if self.unsigned else 0
+        scale = self._constant(f"{name}.scale", activation_scale(self.ranges[name]))
+        point = self._constant(f"{name}.zero", np.array(zero, np.uint8 if self.unsigned else np.int8))
+        integers = self._add("QuantizeLinear", [name, scale, point], f"{name}.Q")
+        if self.unsigned and positive:
+            integers = self._add("Min", [integers, self._constant("cut", np.array(LEVELS, np.uint8))], f"{name}.cut")
+        return self._add("DequantizeLinear", [integers, scale, point], f"{name}.DQ")
+
+    def _weight(self, name: str) -> str:
+        weight = self.constants[name]
+        scales = weight_scales(weight)
+        scale = self._constant(f"{name}.scale", scales)
+        point = self._constant(f"{name}.zero", np.zeros(len(scales), np.int8))
+        if self.unsigned:
+            columns = scales.reshape(-1, *[1] * (weight.ndim - 1))
+            rounded = np.clip(np.rint(weight / columns), -LEVELS, LEVELS).astype(np.int8)
+            integers = self._constant(f"{name}.int8", rounded)
+        else:
+            integers = self._add("QuantizeLinear", [name, scale, point], f"{name}.Q", axis=0)
+        return self._add("DequantizeLinear", [integers, scale, point], f"{name}.DQ", axis=0)
+
+    def bias(self, name: str, weight: str, source: str) -> str:
+        """INT32 in units of the accumulator; the S8 file keeps the same numbers as floats."""
+        unit = activation_scale(self.ranges[source]) * self.constants[f"{weight}.scale"]
+        rounded = np.rint(self.constants[name] / unit)
+        if not self.unsigned:
+            return self._constant(f"{name}.rounded", (rounded * unit).astype(np.float32))
+        limit = np.iinfo(np.int32)
+        integers = self._constant(f"{name}.int32", np.clip(rounded, limit.min, limit.max).astype(np.int32))
+        scale = self._constant(f"{name}.scale", unit)
+        point = self._constant(f"{name}.zero", np.zeros(len(unit), np.int32))
+        return self._add("DequantizeLinear", [integers, scale, point], f"{name}.DQ", axis=0)
+
+    def _constant(self, name: str, value: NDArray[Any] | np.float32) -> str:
+        self.constants[name] = np.asarray(value)
+        return name
+
+    def _add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(operation, inputs, [output], output, **attributes))
+        return output
+
+
+def _producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    return {output: node for node in model.graph.node for output in node.output}
