@@ -62,9 +62,7 @@ def main() -> None:
             Model(options.network),
             Distillation(options.distill),
             optimiser=Optimiser(batch=options.batch),
-            run=Run(
-                Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads
-            ),
+            run=Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads),
         )
         place = find_place(settings)
         trials = open_corpus(options.corpus, "train").trials[: options.clips]
@@ -104,7 +102,8 @@ def main() -> None:
         trainer.history.close()
     loop, floor = median(times["loop"]), median(times["bare"])
     ratio = median(one / other for one, other in zip(times["loop"], times["bare"], strict=True))
-    say(f"{options.network} on {options.frontend}, {place.device}, {'bf16' if place.bf16 else 'fp32'}, batch {options.batch}")
+    precision = "bf16" if place.bf16 else "fp32"
+    say(f"{options.network} on {options.frontend}, {place.device}, {precision}, batch {options.batch}")
     print(f"feature cache        {cached:8.1f} clips/s")
     print(f"training loop        {options.batch / loop:8.1f} clips/s")
     print(f"forward + backward   {options.batch / floor:8.1f} clips/s")

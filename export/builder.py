@@ -6,11 +6,11 @@
 The tensorrt module is an argument: a test passes TensorRT-RTX's, which parses and builds without a GPU. Two things
 differ between versions and are asked of the module, never of its version:
 
-    NetworkDefinitionCreationFlag.EXPLICIT_BATCH   there (8.5 to 10): passed; gone in 11, where it goes without saying
-    BuilderFlag.INT8 and FP16                      there (8.5 to 10): set; gone in 11, where the graph says it all (half)
+    NetworkDefinitionCreationFlag.EXPLICIT_BATCH   8.5 to 10: passed; gone in 11, where it goes without saying
+    BuilderFlag.INT8 and FP16                      8.5 to 10: set; gone in 11, where the graph says it (export.half)
 
-Only TensorRT's own convolutions are tried: cuDNN and cuBLAS, which 8.x would try as well, cost hundreds of MB of a small
-Jetson's memory, and from 10 on they are out by default. In fp32 the rounding to TF32 is off: fp32 means fp32.
+Only TensorRT's own convolutions are tried: cuDNN and cuBLAS, which 8.x would try as well, cost hundreds of MB of a
+small Jetson's memory, and from 10 on they are out by default. In fp32 rounding to TF32 is off: fp32 means fp32.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 WINDOW = 1  # windows in one run: a stream has one
+ANY = -1  # how TensorRT writes a batch that is left open
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ def configure(trt: Any, builder: Any, network: Any, recipe: Recipe) -> Any:
     if recipe.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)
     window = network.get_input(0)
-    if tuple(window.shape)[0] == -1:
-        shape = (WINDOW, *tuple(window.shape)[1:])
+    batch, *rest = window.shape
+    if batch == ANY:
+        shape = (WINDOW, *rest)
         profile = builder.create_optimization_profile()
         profile.set_shape(window.name, shape, shape, shape)
         config.add_optimization_profile(profile)

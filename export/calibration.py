@@ -9,7 +9,6 @@ that look fine and cost accuracy on speech. Both classes get half of the trials,
 """
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ FEW = 100  # trials; below, the ranges hang on single clips
 SILENCE = 40.0  # dB under the loudest frame of its window: a frame below holds no speech
 NEPER = np.log(10) / 10  # log power per dB
 BINS = 2048  # of a magnitude histogram, as TensorRT's own calibrator has them
+SMALLEST_SHARE = 1e-12  # of a histogram's mass, in place of none: its logarithm is finite
 STEP = 8  # how many bins the search for the best range goes at a time: 0.4 % of the range
 
 Method = Literal["min-max", "entropy", "percentile"]
@@ -195,9 +195,8 @@ def _divergence(counts: NDArray[np.float64], bins: int) -> float:
     if not wanted.sum() or not seen.sum():
         return np.inf
     p, q = wanted / wanted.sum(), seen / seen.sum()
-    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(p > 0, p * (np.log(p) - np.log(np.maximum(q, 1e-12))), 0.0)
-    return float(terms.sum())
+    there = p > 0
+    return float(np.sum(p[there] * np.log(p[there] / np.maximum(q[there], SMALLEST_SHARE))))
 
 
 def check_disjoint(chosen: Iterable[Trial], verification: Iterable[Trial]) -> None:
@@ -208,11 +207,6 @@ def check_disjoint(chosen: Iterable[Trial], verification: Iterable[Trial]) -> No
             f"{len(shared):,} trials would both calibrate and verify, {min(shared)} among them; "
             "give another --verification-protocol"
         )
-
-
-def cached(partition_trials: Sequence[Trial], load: Callable[[Sequence[Trial]], FeatureCache]) -> Crops:
-    """Crops of the trials whose sound could be read."""
-    return Crops(load(partition_trials))
 
 
 def corpus_folder(path: Path) -> Path:

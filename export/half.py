@@ -34,15 +34,19 @@ def half(model: "onnx.ModelProto") -> "onnx.ModelProto":
     _constants_to_initializers(graph)
     _quantise_weights(graph)
     before = _before_first_layer(graph)
+    scales = {node.input[1] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     for tensor in graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in before:
             values = onnx.numpy_helper.to_array(tensor)
             if np.any(np.abs(values) > LARGEST):
-                raise ShrikeError(f"{tensor.name} holds values above {LARGEST:,.0f}, half's largest: use --precision fp32")
-            if _is_scale(graph, tensor.name):
+                raise ShrikeError(
+                    f"{tensor.name} holds values above {LARGEST:,.0f}, half's largest: use --precision fp32"
+                )
+            if tensor.name in scales:
                 values = np.maximum(values, SMALLEST)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name))
     _cast_boundaries(graph, before)
+    _drop_unused(graph)
     onnx.checker.check_model(graph_model)
     return graph_model
 
@@ -113,8 +117,8 @@ def _cast_boundaries(graph: Any, before: set[str]) -> None:
     graph.node.extend(nodes)
 
 
-def _is_scale(graph: Any, name: str) -> bool:
-    return any(
-        node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 1 and node.input[1] == name
-        for node in graph.node
-    )
+def _drop_unused(graph: Any) -> None:
+    """The float weights whose INT8 form has taken their place."""
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)

@@ -1,11 +1,11 @@
 """Which layers of an engine compute in INT8, read from TensorRT's engine inspector.
 
     found = read_layers(engine.layers(trt))
-    found.floating                      # names of weighted layers that read no INT8 tensor
+    found.floating                      # names of weighted layers that did not become INT8
 
-The inspector's JSON differs between versions in the words for a format ("Thirty-two wide channel vectorized row major
-Int8 format", "Int8 NC/32HW32"), not in that "Int8" stands in them. A subgraph that TensorRT compiles as a whole
-(ForeignNode) does not show what happens inside; it is counted apart, not guessed.
+A layer's entry names the type of its weights ("Int8", "Half") and the format of what it reads ("Thirty-two wide channel
+vectorized row major Int8 format", in other versions other words around the type). A subgraph that TensorRT compiles as
+a whole (ForeignNode) does not show what happens inside; it is counted apart, not guessed.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from runtime.errors import ShrikeError
 
-# Kinds of layers that hold weights. Their names by version: CaskConvolution and the like are 8.x to 10.x, gemm is newer.
+# Kinds of layers that hold weights, as 8.5 to 11 call them: CaskConvolution, Convolution, gemm, ...
 WEIGHTED = ("convolution", "gemm", "matrixmultiply", "matmul", "fullyconnected", "fullconnect")
 OPAQUE = ("myelin", "foreignnode", "kgen")
 
@@ -23,15 +23,17 @@ OPAQUE = ("myelin", "foreignnode", "kgen")
 class Layers:
     """The names of an engine's layers, by what they compute in."""
 
-    integer: tuple[str, ...]  # weighted, reads INT8
-    floating: tuple[str, ...]  # weighted, reads no INT8
+    integer: tuple[str, ...]  # weighted, in INT8
+    floating: tuple[str, ...]  # weighted, not in INT8
     opaque: tuple[str, ...]  # compiled as a whole
     other: int  # reformatting, pooling, activation
 
     def sentences(self) -> list[str]:
         """What a person wants to know, the layers that did not become INT8 by name."""
         counted = len(self.integer) + len(self.floating)
-        lines = [f"{len(self.integer)} of {counted} weighted layers compute in INT8, {self.other} layers have no weights"]
+        lines = [
+            f"{len(self.integer)} of {counted} weighted layers compute in INT8, {self.other} layers have no weights"
+        ]
         lines += [f"not INT8: {name}" for name in self.floating]
         lines += [f"compiled as a whole, precision inside not shown: {name}" for name in self.opaque]
         return lines
@@ -54,13 +56,18 @@ def read_layers(text: str) -> Layers:
 def _kind(layer: dict[str, Any]) -> str:
     what = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
     if any(word in what for word in WEIGHTED):
-        return "integer" if _reads_int8(layer) else "floating"
+        return "integer" if _computes_in_int8(layer) else "floating"
     if any(word in what for word in OPAQUE) or "ForeignNode" in str(layer.get("Name", "")):
         return "opaque"
     return "other"
 
 
-def _reads_int8(layer: dict[str, Any]) -> bool:
-    inputs = layer.get("Inputs") or []
-    formats = [f"{tensor.get('Format/Datatype', '')} {tensor.get('Format', '')} {tensor.get('Datatype', '')}" for tensor in inputs]
+def _computes_in_int8(layer: dict[str, Any]) -> bool:
+    """By the type of its weights; where the inspector does not say, by the format of what it reads."""
+    weights = layer.get("Weights")
+    if isinstance(weights, dict) and "Type" in weights:
+        return "int8" in str(weights["Type"]).lower()
+    formats = [
+        str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs") or [] if isinstance(tensor, dict)
+    ]
     return any("int8" in kind.lower() for kind in formats)

@@ -93,7 +93,7 @@ def _quantisation_faults(model: "onnx.ModelProto", version: str | None) -> Itera
         source = constants.get(node.input[0])
         if node.op_type == "DequantizeLinear" and source is not None:
             if source.data_type == kinds.INT32:
-                yield f"{where} holds an INT32 bias, as ONNX Runtime's CPU kernels want it, and TensorRT wants it in float"
+                yield f"{where} holds an INT32 bias, as ONNX Runtime wants it for CPUs; TensorRT wants it in float"
                 continue
             if source.data_type == kinds.INT8 and version is not None and version.startswith("8.5"):
                 yield f"{where} holds INT8 weights, which TensorRT {version} does not read yet"

@@ -136,7 +136,7 @@ class Calibration:
     trials_sha256: str  # of the utterances' names, one a line
     classes: dict[str, int]  # trials by key
     attacks: dict[str, int]  # trials by attack
-    silence: float  # share of frames at the front-end's floor
+    silence: float  # share of frames that are far quieter than their window's loudest
 
     def __post_init__(self) -> None:
         _demand(self.trials > 0, f"trials {self.trials}: at least one was expected")

@@ -23,7 +23,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except BrokenPipeError:
-        # The reader (head, less) has gone: normal for a command in a pipe. Python would complain when it flushes at exit.
+        # The reader (head, less) has gone: normal in a pipe. Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except KeyboardInterrupt:

@@ -100,7 +100,7 @@ class FrontEnd:
 
     @cached_property
     def slopes(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        r"""Triangles as two sums over segments: first bin of every segment, (bands + 1,), and rise of every bin, (bins,).
+        r"""Triangles as sums over segments: first bin of every segment, (bands + 1,), rise of every bin, (bins,).
 
         band k     /\            band k rises through segment k and falls through segment k + 1,
         segment   |k |k+1|       so each bin is used twice: `rise` for one band, 1 - `rise` for the one before

@@ -2,11 +2,16 @@
 
 with whole_file("model.pt") as temporary:
     torch.save(state, temporary)
+
+with whole_files("deploy", ["model.onnx", "model.json"]) as folder:      # both or neither
+    (folder / "model.onnx").write_bytes(graph)
+    (folder / "model.json").write_text(card)
 """
 
 import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +35,31 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yields an empty folder to write `names` into; moves all of them to `folder` on success, in this order.
+
+    So the file that vouches for the others stands last: a reader that meets a half-moved set finds the old one there.
+    """
+    folder = Path(folder)
+    temporary = folder / f".{names[-1]}.{os.getpid()}"
+    try:
+        for name in names:
+            if (folder / name).is_dir():
+                raise ShrikeError(f"{folder / name} is a folder; a file is to be written there")
+        temporary.mkdir(parents=True)
+        yield temporary
+        for name in names:
+            with open(temporary / name, "rb+") as written:
+                os.fsync(written.fileno())
+        for name in names:
+            os.replace(temporary / name, folder / name)
+    except OSError as error:
+        raise _readable(error, folder) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _readable(error: OSError, path: Path) -> Exception:

@@ -1,7 +1,7 @@
 """What a Jetson brings along, and what to say where TensorRT is missing.
 
-    trt = load_tensorrt()       # the module, or a ShrikeError with the way to get it
-    l4t()                       # "36.4.3" on a Jetson with JetPack 6.2, None elsewhere
+trt = load_tensorrt()       # the module, or a ShrikeError with the way to get it
+l4t()                       # "36.4.3" on a Jetson with JetPack 6.2, None elsewhere
 """
 
 import importlib

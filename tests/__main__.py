@@ -21,7 +21,7 @@ STAMP = VENV / "shrike-dev"  # what was installed: the hash of setup.cfg, writte
 
 def prepare() -> Path:
     """The interpreter of an environment that holds `shrike[dev]` as setup.cfg names it now."""
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - older ones start this file, too
         sys.exit(f"error: Python {sys.version.split()[0]} is too old; Shrike needs 3.10 or newer")
     wanted = hashlib.sha256((ROOT / "setup.cfg").read_bytes()).hexdigest()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:

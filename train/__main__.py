@@ -23,8 +23,8 @@ def main() -> int:
 
     from torch import distributed as dist  # torch loads only once the command line is understood
 
-    from train.cache import build_cache
-    from train.corpus import open_corpus, select
+    from train.cache import FeatureCache, build_cache
+    from train.corpus import Partition, open_corpus, select
     from train.loop import Trainer, find_place
     from train.progress import say
 
@@ -38,25 +38,26 @@ def main() -> int:
         if data.only:
             train = select(train, data.only)
         dev = open_corpus(data.corpus, "dev", data.dev_protocol)
-        caches = []
-        for partition in (train, dev):
+
+        def cache(partition: Partition) -> FeatureCache:
+            """The first process computes and talks, the others wait and open what it made."""
             if place.first:
                 say(partition.describe())
-                caches.append(build_cache(settings.frontend, partition.trials, data.cache))
-            if place.world > 1:
+            elif place.world > 1:
                 dist.barrier()
-            if not place.first:
-                caches.append(build_cache(settings.frontend, partition.trials, data.cache, quiet=True))
+            made = build_cache(settings.frontend, partition.trials, data.cache, quiet=not place.first)
+            if place.first and place.world > 1:
+                dist.barrier()
+            return made
+
         corpus = {"train": train.identity(), "dev": dev.identity()}
-        trainer = Trainer(settings, place, *caches, corpus)
+        trainer = Trainer(settings, place, cache(train), cache(dev), corpus)
         if settings.run.resume and last.exists():
             trainer.resume(last)
         best = trainer.run()
         if place.first:
-            say(
-                f"best: epoch {best['epoch']}, dev EER {100 * best['dev_eer']:.2f} %\n"
-                f"score other trials with: python -m train.score {out / 'model.pt'} --corpus {data.corpus} --partition eval"
-            )
+            say(f"best: epoch {best['epoch']}, dev EER {100 * best['dev_eer']:.2f} %")
+            say(f"to score eval once: python -m train.score {out / 'model.pt'} --corpus {data.corpus} --partition eval")
             print(out / "model.pt")
     finally:
         if place.world > 1:

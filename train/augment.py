@@ -23,6 +23,7 @@ class Augment(nn.Module):
     def __init__(self, settings: Augmentation, frontend: FrontEnd) -> None:
         super().__init__()
         self.settings, self.frontend = settings, frontend
+        self.noise: Tensor
         if settings.noise:
             sound = np.random.default_rng(0).standard_normal(NOISE_SECONDS * frontend.rate).astype(np.float32)
             self.register_buffer("noise", torch.from_numpy(frontend.frames(sound).T.copy()), persistent=False)

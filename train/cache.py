@@ -160,7 +160,9 @@ def read_index(folder: Path, shard: Shard, frontend: FrontEnd) -> dict[str, Any]
 
 def compute_shard(frontend: FrontEnd, shard: Shard, folder: Path) -> int:
     """Read, transform and write one shard; whatever is wrong with a clip becomes a sentence in the index."""
-    frames, skipped, notes = [], {}, {}
+    frames: list[int] = []
+    skipped: dict[str, str] = {}
+    notes: dict[str, int] = {}
     with whole_file(folder / f"{shard.name}.f16") as temporary, open(temporary, "wb") as out:
         for trial in shard.trials:
             try:

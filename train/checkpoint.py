@@ -132,7 +132,9 @@ def _load(path: Path) -> Any:
             f"{path} is damaged, or holds code instead of weights: refused, nothing in it was run"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError) as error:
-        raise ShrikeError(f"{path} cannot be read as a checkpoint: {str(error).partition(chr(10))[0] or 'it is empty'}") from error
+        raise ShrikeError(
+            f"{path} cannot be read as a checkpoint: {str(error).partition(chr(10))[0] or 'it is empty'}"
+        ) from error
 
 
 def load_strictly(module: nn.Module, weights: Weights, what: str) -> None:

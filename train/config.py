@@ -22,7 +22,7 @@ class Data:
     """What is learned from."""
 
     corpus: Path
-    """Folder of an ASVspoof copy (2019 LA/PA, 2021, 5), or of any corpus with protocols/train.txt, dev.txt and audio."""
+    """Folder of an ASVspoof copy (2019, 2021, 5), or of any corpus with protocols/train.txt, dev.txt and audio."""
     train_protocol: Path | None = None
     """Protocol of the training trials, where the corpus's own is not wanted."""
     dev_protocol: Path | None = None

@@ -59,7 +59,7 @@ def _drawn(clips: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDA
 def scoring_plan(
     cache: FeatureCache, batch: int, mean: bool = False, rank: int = 0, world: int = 1
 ) -> list[NDArray[np.int64]]:
-    """The first window of every clip, or windows that overlap by half to its end; process `rank` takes every `world`-th."""
+    """The first window of every clip, or windows that overlap by half to its end; processes take turns."""
     width = cache.frontend.width
     last = np.maximum(cache.lengths - width, 0) if mean else np.zeros(len(cache), np.int64)
     starts = [np.arange(0, room + width // 2, width // 2).clip(max=room) for room in last]

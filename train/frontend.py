@@ -29,10 +29,7 @@ class TorchFrontEnd(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         power = self.spectrogram(waveform.double())
-        if self.frontend.shape == "bins":
-            power = power[:, : self.frontend.bands]
-        else:
-            power = self.matrix @ power
+        power = power[:, : self.frontend.bands] if self.frontend.shape == "bins" else self.matrix @ power
         return level(power.clamp_min(FLOOR).log()[:, None].float(), self.frontend)
 
 

@@ -313,7 +313,7 @@ class _Sums:
 
     def totals(self) -> dict[str, float]:
         names = self._before.keys() | self._sums.keys()
-        return {n: self._before.get(n, 0.0) + float(self._sums[n] if n in self._sums else 0.0) for n in sorted(names)}
+        return {n: self._before.get(n, 0.0) + float(self._sums.get(n, 0.0)) for n in sorted(names)}
 
     def means(self) -> dict[str, float]:
         return {name: total / max(1, self._count) for name, total in self.totals().items()}

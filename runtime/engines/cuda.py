@@ -124,7 +124,7 @@ class Cuda:
         self._call("cuMemHostAlloc", ctypes.byref(address), max(1, 4 * count), 0)
         self._freeing.append(("cuMemFreeHost", address))
         memory = (ctypes.c_float * count).from_address(int(address.value or 0))
-        return np.frombuffer(memory, np.float32).reshape(shape)
+        return np.ctypeslib.as_array(memory).reshape(shape)
 
     def allocate(self, size: int) -> int:
         """Device memory of `size` bytes, as its address."""

@@ -26,13 +26,15 @@ from runtime.jetpack import load_tensorrt
 
 KEPT = 3  # last errors of TensorRT that go into one of ours: the first names the cause, the others repeat it
 LONGEST = 300  # characters of one of them
-BUILD_HERE = "an engine runs only where it was built: python -m export.trt MODEL.onnx on this device makes one that does"
+BUILD_HERE = (
+    "an engine runs only where it was built: python -m export.trt MODEL.onnx on this device makes one that does"
+)
 
 
 def keep_errors(trt: Any) -> Any:
     """A logger for TensorRT whose `errors` are the last ones: 8.x only logs what went wrong and returns None."""
 
-    class Errors(trt.ILogger):  # type: ignore[misc]
+    class Errors(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: deque[str] = deque(maxlen=KEPT)

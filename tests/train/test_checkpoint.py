@@ -17,7 +17,9 @@ from train.networks import build
 
 def checkpoint(distill: str = "on") -> Checkpoint:
     settings = Settings(
-        Data(corpus=Path("somewhere")), Model(network="senet9", width=0.25), Distillation(distill=distill)  # type: ignore[arg-type]
+        Data(corpus=Path("somewhere")),
+        Model(network="senet9", width=0.25),
+        Distillation(distill=distill),  # type: ignore[arg-type]
     )
     torch.manual_seed(0)
     room = Classroom(build("senet9", 0.25), settings.distillation)

@@ -19,14 +19,21 @@ def parse(*arguments: str) -> Settings:
 def test_defaults_are_the_papers() -> None:
     settings = parse()
     optimiser = settings.optimiser
-    assert (optimiser.epochs, optimiser.weight_decay, settings.data.frontend, settings.data.level) == (32, 1e-4, "f0", "none")
+    assert (optimiser.epochs, optimiser.weight_decay, settings.data.frontend, settings.data.level) == (
+        32,
+        1e-4,
+        "f0",
+        "none",
+    )
     assert dataclasses.asdict(settings.augmentation) == {"gain": 0.0, "noise": None, "mask_bands": 0, "mask_frames": 0}
     from train.optim import BETAS, EPSILON
 
     assert (BETAS, EPSILON) == ((0.9, 0.98), 1e-9)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--noise", "-90", "-50", "--distill", "off", "--only", "open=1", "--lr", "1")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--noise", "-90", "-50", "--distill", "off", "--only", "open=1", "--lr", "1")]
+)
 def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
     settings = parse(*arguments)
     assert Settings.from_dict(settings.to_dict()) == settings
@@ -75,4 +82,7 @@ def test_differences_name_what_makes_another_run_and_forgive_where_it_runs() -> 
     assert differences(old, parse("--lr", "0.1", "--threads", "3", "--cache", "x", "--workers", "2")) == []
     moved = dataclasses.replace(old, data=dataclasses.replace(old.data, corpus=Path("moved")))
     assert differences(old, moved) == []
-    assert differences(old, parse("--lr", "0.2", "--alpha", "0.5")) == ["--alpha was 0.7, is 0.5", "--lr was 0.1, is 0.2"]
+    assert differences(old, parse("--lr", "0.2", "--alpha", "0.5")) == [
+        "--alpha was 0.7, is 0.5",
+        "--lr was 0.1, is 0.2",
+    ]

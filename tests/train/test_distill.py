@@ -29,7 +29,13 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
 
 def test_defaults_are_the_papers() -> None:
     settings = Distillation()
-    assert (settings.distill, settings.alpha, settings.beta, settings.temperature, settings.margin) == ("on", 0.7, 0.3, 3.0, "on")
+    assert (settings.distill, settings.alpha, settings.beta, settings.temperature, settings.margin) == (
+        "on",
+        0.7,
+        0.3,
+        3.0,
+        "on",
+    )
 
 
 def test_baseline_is_the_same_network_and_the_hard_loss_alone() -> None:
@@ -48,7 +54,9 @@ def test_students_learn_from_the_teacher_and_the_teacher_not_from_them(part: str
     room = classroom().train()
     room(*batch(), 0)[part].backward()
     stage = int(part[-1])
-    gradients = [sum(float(p.grad.abs().sum()) for p in s.parameters() if p.grad is not None) for s in room.network.stages]
+    gradients = [
+        sum(float(p.grad.abs().sum()) for p in s.parameters() if p.grad is not None) for s in room.network.stages
+    ]
     assert gradients[stage - 1] > 0  # the student's own stage learns
     assert all(gradient == 0 for gradient in gradients[stage:])  # nothing behind it does
     assert room.network.head.weight.grad is None

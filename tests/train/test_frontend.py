@@ -18,7 +18,9 @@ def float64_reference(name: str, sound: np.ndarray) -> np.ndarray:
     window = 0.42 - 0.5 * np.cos(2 * np.pi * n / frontend.window) + 0.08 * np.cos(4 * np.pi * n / frontend.window)
     basis = np.exp(-2j * np.pi * np.outer(n, np.arange(frontend.window // 2 + 1)) / frontend.window)
     starts = range(0, len(sound) - frontend.window + 1, frontend.hop)
-    power = np.stack([np.abs((sound[s : s + frontend.window].astype(np.float64) * window) @ basis) ** 2 for s in starts])
+    power = np.stack(
+        [np.abs((sound[s : s + frontend.window].astype(np.float64) * window) @ basis) ** 2 for s in starts]
+    )
     if name == "wide":
         edges, bins = np.linspace(0, power.shape[1] - 1, 62), np.arange(power.shape[1])
         triangles = [np.interp(bins, edges[k : k + 3], [0, 1, 0]) for k in range(60)]

@@ -102,7 +102,9 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_undisturbed_one(
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-9) and one["dev_eer"] == other["dev_eer"]
 
 
-def test_a_run_is_never_overwritten_nor_continued_as_another(undisturbed: Path, made_corpus: Path, made_cache: Path) -> None:
+def test_a_run_is_never_overwritten_nor_continued_as_another(
+    undisturbed: Path, made_corpus: Path, made_cache: Path
+) -> None:
     arguments = command(made_corpus, made_cache, undisturbed, "--epochs", "3", "--schedule", "cosine", *RANDOM)
     assert "add --resume" in python(arguments, 2).stderr
     other = python([*arguments, "--resume", "--lr", "0.5", "--alpha", "0.1"], 2).stderr
@@ -118,8 +120,15 @@ def test_baseline_has_no_helpers(made_corpus: Path, made_cache: Path, tmp_path: 
 
 
 def test_two_processes_train_one_model(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
-    """DDP on gloo: half of every batch each, one gradient. Plain SGD would be equal; Adam and batch norm are only close."""
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(29_000 + os.getpid() % 900)]
+    """DDP on gloo: half of every batch each, one gradient, one cache, one evaluation."""
+    torchrun = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(29_000 + os.getpid() % 900),
+    ]
     out = tmp_path / "two"
     arguments = command(made_corpus, tmp_path / "cache", out, "--epochs", "2", "--device", "cpu")
     done = python([*torchrun, *arguments])
@@ -136,7 +145,15 @@ def test_two_processes_train_one_model(made_corpus: Path, made_cache: Path, tmp_
 
 
 def score(undisturbed: Path, made_corpus: Path, made_cache: Path, *more: str, code: int = 0) -> Any:
-    start = ["-m", "train.score", str(undisturbed / "model.pt"), "--corpus", str(made_corpus), "--cache", str(made_cache)]
+    start = [
+        "-m",
+        "train.score",
+        str(undisturbed / "model.pt"),
+        "--corpus",
+        str(made_corpus),
+        "--cache",
+        str(made_cache),
+    ]
     return python([*start, "--threads", "1", *more], code)
 
 
@@ -166,7 +183,11 @@ def test_shallow_exits_and_all_windows_score_differently(
 def test_it_learns(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
     """A pitch that wanders against one that stands still: easy for f0, and a loop that does not learn stays at 50 %."""
     out = tmp_path / "learned"
-    python(command(made_corpus, made_cache, out, "--epochs", "8", "--lr", "3e-3", "--dropout", "0", "--level", "window-mean"))
+    python(
+        command(
+            made_corpus, made_cache, out, "--epochs", "8", "--lr", "3e-3", "--dropout", "0", "--level", "window-mean"
+        )
+    )
     checkpoint = read_checkpoint(out / "model.pt")
     losses = [entry["loss"]["hard"] for entry in read_checkpoint(out / "last.pt").history]
     assert losses[-1] < 0.5 * losses[0]

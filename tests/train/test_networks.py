@@ -18,7 +18,9 @@ def test_shapes_after_each_block_are_the_papers(name: str) -> None:
     network = build(name)
     assert stage_shapes(network, 45, 600) == PAPER
     layers = int(name.removeprefix("ecanet").removeprefix("senet"))
-    bodies = [module for key, module in network.named_modules() if ".body." in key and isinstance(module, torch.nn.Conv2d)]
+    bodies = [
+        module for key, module in network.named_modules() if ".body." in key and isinstance(module, torch.nn.Conv2d)
+    ]
     assert len(bodies) == CONVOLUTIONS[layers]
 
 
@@ -75,7 +77,9 @@ def test_psi_is_cos_of_four_angles_made_monotone() -> None:
     angle = torch.linspace(0.001, torch.pi - 0.001, 999)
     value = psi(torch.cos(angle))
     assert (value.diff() < 0).all()
-    assert torch.allclose(psi(torch.cos(torch.tensor([0.0, torch.pi / 4, torch.pi / 2]))), torch.tensor([1.0, -1.0, -3.0]), atol=1e-3)
+    assert torch.allclose(
+        psi(torch.cos(torch.tensor([0.0, torch.pi / 4, torch.pi / 2]))), torch.tensor([1.0, -1.0, -3.0]), atol=1e-3
+    )
     inside = angle < torch.pi / 4
     assert torch.allclose(value[inside], torch.cos(4 * angle[inside]), atol=1e-4)
 

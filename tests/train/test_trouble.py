@@ -22,7 +22,9 @@ def trainer(made_corpus: Path, made_cache: Path, tmp_path: Path) -> Trainer:
         Data(corpus=made_corpus), Model("senet9", width=0.25), optimiser=Optimiser(epochs=2, batch=6),
         run=Run(out=tmp_path / "run", threads=1),
     )  # fmt: skip
-    caches = [build_cache(PRESETS["f0"], open_corpus(made_corpus, name).trials, made_cache, 1) for name in ("train", "dev")]
+    caches = [
+        build_cache(PRESETS["f0"], open_corpus(made_corpus, name).trials, made_cache, 1) for name in ("train", "dev")
+    ]
     return Trainer(settings, Place(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
 
 
@@ -42,7 +44,8 @@ def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(trainer: Trainer) 
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
 )
 def test_out_of_memory_says_what_to_try(trainer: Trainer, error: Exception) -> None:
     def fails(*_: object) -> None:
@@ -77,7 +80,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(trainer: Trainer, monkeypatch: p
     assert last.read_bytes() == before and not list(last.parent.glob(".*"))
 
 
-def test_one_class_alone_and_missing_labels_are_refused(made_corpus: Path, made_cache: Path, tmp_path: Path, trainer: Trainer) -> None:
+def test_one_class_alone_and_missing_labels_are_refused(
+    made_corpus: Path, made_cache: Path, tmp_path: Path, trainer: Trainer
+) -> None:
     trials = open_corpus(made_corpus, "train").trials
     whole = build_cache(PRESETS["f0"], trials, made_cache, 1)
     fakes = build_cache(PRESETS["f0"], [trial for trial in trials if not trial.bonafide], made_cache, 1)

@@ -31,10 +31,10 @@ class AngleLinear(nn.Module):
 
 @dataclass(frozen=True)
 class AngularSoftmax:
-    """A-softmax: cross-entropy in which the target's cosine is mixed with its margin form, (psi + lambda cos)/(1 + lambda).
+    """A-softmax: cross-entropy in which the target's cosine becomes (psi + lambda cosine) / (1 + lambda).
 
-    lambda falls with the optimiser's step and is large at first, so that training starts as a plain softmax. One schedule
-    for the whole run; the step is saved with the checkpoint. `margin=False` leaves plain cross-entropy on the logits.
+    lambda falls with the optimiser's step and is large at first, so that training starts as a plain softmax. One
+    schedule for the whole run; the step is saved with the checkpoint. `margin=False` leaves plain cross-entropy.
     """
 
     margin: bool = True

@@ -1,0 +1,76 @@
+"""ONNX Runtime: the engine that runs everywhere.
+
+    engine = open_onnx("deploy/model.onnx")
+
+One thread by default: a window takes some milliseconds, and a second core is worth more to whatever else the device does.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.card import ModelCard, read_card
+from runtime.errors import ShrikeError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+SILENT = 3  # ONNX Runtime's log level for errors alone; what goes wrong comes as an exception anyway
+
+
+def open_onnx(path: str | os.PathLike[str], threads: int = 1) -> "OnnxEngine":
+    """The model whose card vouches for it."""
+    path = Path(path)
+    if not path.is_file():
+        raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card")
+    return OnnxEngine(path.read_bytes(), read_card(path), threads)
+
+
+class OnnxEngine:
+    """One session of ONNX Runtime on the CPU. Not thread-safe."""
+
+    def __init__(self, model: bytes, card: ModelCard, threads: int = 1) -> None:
+        import onnxruntime
+
+        if threads < 0:
+            raise ShrikeError(f"{threads} threads: a number above 0 was expected, or 0 for ONNX Runtime's own choice")
+        self.name, self.precision, self.card = card.name, card.precision, card
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = SILENT
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base but this
+            reason = str(error).splitlines()[0]
+            raise ShrikeError(f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it ({reason})") from error
+        self._session: onnxruntime.InferenceSession | None = session
+        ports = [(port.name, list(port.shape)) for port in (*session.get_inputs(), *session.get_outputs())]
+        wanted = [(port.name, list(port.shape)) for port in (card.input, card.output)]
+        fits = len(ports) == 2 and all(
+            name == expected and shape[1:] == sizes[1:]
+            for (name, shape), (expected, sizes) in zip(ports, wanted, strict=True)
+        )
+        if not fits:
+            raise ShrikeError(f"{card.name}: the graph has {ports}, its card says {wanted}; export the model again")
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw log power (batch, 1, bands, 600) -> logits (batch, 2)."""
+        if self._session is None:
+            raise ShrikeError(f"{self.name} was closed")
+        return np.asarray(self._session.run([self.card.output.name], {self.card.input.name: features})[0])
+
+    def close(self) -> None:
+        self._session = None
+
+    def __enter__(self) -> "OnnxEngine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,305 @@
+"""The card: what is written comes back, and what anybody else may have written is refused in one sentence."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime import card as cards
+from runtime.card import ModelCard, read_card, sha256_file, write_card
+from runtime.errors import ShrikeError
+from runtime.features import PRESETS
+
+ENGINE = cards.TensorRT("10.3.0", "Orin", "8.7", "36.4.3", "ab" * 32, 256, "int8", ("head.Gemm",), 200, 0.03)
+
+
+def make_card(folder: Path, **changes: Any) -> ModelCard:
+    """A card as an INT8 export has it, for a small file that is there."""
+    (folder / "model.onnx").write_bytes(b"a graph")
+    card = ModelCard(
+        version=cards.VERSION,
+        name="ecanet9",
+        created=cards.created_now(),
+        network=cards.Network("ecanet9", 0.25, 4),
+        frontend=PRESETS["wide"].with_level("window-mean"),
+        input=cards.Port("features", (-1, 1, 60, 600)),
+        output=cards.Port("logits", (-1, 2)),
+        precision="int8",
+        target="tensorrt",
+        score=cards.Score(1.5, -0.25, 0.125, "dev, 1,200 trials"),
+        accuracy=cards.Accuracy(True, "", "dev", 1200, 0.1, 0.101, (-0.002, 0.004), None, None, 0.9996, 0.31),
+        calibration=cards.Calibration(
+            "entropy", "c0ffee", "train", 500, "0f" * 32, {"spoof": 250, "bonafide": 250}, {"A01": 250}, 0.12
+        ),
+        quantisation=cards.Quantisation("ptq", "int8", {"head.Gemm": "the classifier"}),
+        training=cards.Training(
+            {"train": "c0ffee"}, 8, 0, True, {"data": {"only": "", "noise": [1.0, 2.0], "n": None}}
+        ),
+        files={"model.onnx": sha256_file(folder / "model.onnx")},
+        origin=cards.Origin("0.1.0", {"onnx": "1.19", "numpy": "2.1"}),
+        tensorrt=None,
+        notes=("Grüße",),
+    )
+    return replace(card, **changes)
+
+
+def with_engine(folder: Path) -> ModelCard:
+    card = make_card(folder)
+    (folder / "model.engine").write_bytes(b"a plan")
+    files = {**card.files, "model.engine": sha256_file(folder / "model.engine")}
+    return replace(card, files=files, tensorrt=ENGINE)
+
+
+def spoil(folder: Path, *path: str | int, value: Any) -> str:
+    """The written card with one entry changed; the sentence that reading it gives."""
+    write_card(folder / "model.onnx", make_card(folder))
+    whole = json.loads((folder / "model.json").read_text("utf-8"))
+    place = whole
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    (folder / "model.json").write_text(json.dumps(whole), "utf-8")
+    return refusal(folder / "model.json")
+
+
+def refusal(path: Path, verify: bool = True) -> str:
+    with pytest.raises(ShrikeError) as caught:
+        read_card(path, verify)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    return message
+
+
+# ---- what is written comes back
+
+
+def test_a_card_comes_back_as_it_was(tmp_path: Path) -> None:
+    for card in (make_card(tmp_path), with_engine(tmp_path)):
+        assert write_card(tmp_path / "model.onnx", card) == tmp_path / "model.json"
+        assert read_card(tmp_path / "model.onnx") == read_card(tmp_path / "model.json") == card
+
+
+def test_the_same_card_is_the_same_bytes(tmp_path: Path) -> None:
+    card = make_card(tmp_path)
+    first = write_card(tmp_path / "model.json", card).read_bytes()
+    turned = replace(card, origin=cards.Origin("0.1.0", dict(reversed(card.origin.packages.items()))))
+    assert write_card(tmp_path / "model.json", turned).read_bytes() == first
+    assert list(json.loads(first)) == [field.name for field in cards.ModelCard.__dataclass_fields__.values()]
+    assert "Grüße" in first.decode("utf-8")
+
+
+def test_a_model_s_path_verifies_that_file_alone(tmp_path: Path) -> None:
+    write_card(tmp_path / "model.engine", with_engine(tmp_path))
+    (tmp_path / "model.onnx").unlink()  # a device needs the engine alone
+    assert read_card(tmp_path / "model.engine").tensorrt == ENGINE
+    assert "model.onnx is missing" in refusal(tmp_path / "model.json")
+
+
+def test_the_card_is_whole_or_not_there(tmp_path: Path) -> None:
+    card = write_card(tmp_path / "model.onnx", make_card(tmp_path))
+    before = card.read_bytes()
+    with pytest.raises(ShrikeError):
+        write_card(card, replace(make_card(tmp_path), notes=("line\nbreak",)))
+    assert card.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.onnx"]
+
+
+def test_a_score_becomes_a_log_likelihood_ratio() -> None:
+    assert cards.Score(2.0, -1.0, 0.5, "dev").llr(0.75) == 0.5
+
+
+# ---- what is refused
+
+
+def test_no_card(tmp_path: Path) -> None:
+    assert "has no card: model.json was expected beside it" in refusal(tmp_path / "model.onnx")
+
+
+def test_a_changed_file(tmp_path: Path) -> None:
+    write_card(tmp_path / "model.onnx", make_card(tmp_path))
+    (tmp_path / "model.onnx").write_bytes(b"another graph")
+    for path in ("model.onnx", "model.json"):
+        assert "is not the file that model.json speaks for" in refusal(tmp_path / path)
+    assert read_card(tmp_path / "model.onnx", verify=False).name == "ecanet9"
+
+
+def test_a_file_that_the_card_does_not_know(tmp_path: Path) -> None:
+    write_card(tmp_path / "model.onnx", make_card(tmp_path))
+    (tmp_path / "model.engine").write_bytes(b"a plan from elsewhere")
+    assert "does not speak for model.engine, only for model.onnx" in refusal(tmp_path / "model.engine")
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1", 1.0, True, None, -1])
+def test_an_unknown_version_says_which_is_needed(tmp_path: Path, version: object) -> None:
+    message = spoil(tmp_path, "version", value=version)
+    assert f"card version {version!r}" in message and "reads version 1" in message
+
+
+NAMES = ["../model.onnx", "/etc/passwd", "a/b.onnx", "a\\b.onnx", "C:model.onnx", "..", ".", "", "x" * 256, "a\x00b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    assert "model.json: " in spoil(tmp_path, "files", value={name: "ab" * 32})
+
+
+@pytest.mark.parametrize("link", ["../elsewhere.onnx", "model.onnx"])
+def test_a_link_out_of_the_folder_or_to_itself(tmp_path: Path, link: str) -> None:
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+    write_card(folder / "model.onnx", make_card(folder))
+    (folder / "model.onnx").rename(tmp_path / "elsewhere.onnx")
+    (folder / "model.onnx").symlink_to(link)
+    message = refusal(folder / "model.onnx")
+    assert "leads out of the card's folder" in message if link.startswith("..") else "cannot be read" in message
+
+
+def test_a_link_within_the_folder_is_fine(tmp_path: Path) -> None:
+    card = make_card(tmp_path)
+    (tmp_path / "model.onnx").rename(tmp_path / "model-3.onnx")
+    (tmp_path / "model.onnx").symlink_to("model-3.onnx")
+    write_card(tmp_path / "model.onnx", card)
+    assert read_card(tmp_path / "model.onnx") == card
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    write_card(tmp_path / "model.onnx", make_card(tmp_path))
+    (tmp_path / "model.onnx").unlink()
+    os.mkfifo(tmp_path / "model.onnx")
+    assert "is no model" in refusal(tmp_path / "model.onnx")
+
+
+WRONG = [
+    (("name",), "", "the model has no name"),
+    (("name",), 3, "name is 3; text was expected"),
+    (("name",), "a\x1b[2Jb", "printable text"),
+    (("name",), "x" * 2001, "at most 2,000 characters"),
+    (("created",), "yesterday", "a time as in"),
+    (("network", "width"), -1.0, "a factor above 0"),
+    (("network", "width"), "1", "a number was expected"),
+    (("network", "width"), True, "a number was expected"),
+    (("network", "exit"), 5, "1, 2, 3 or 4 was expected"),
+    (("network", "exit"), 1.0, "a whole number was expected"),
+    (("network", "depth"), 9, "'depth' does not belong there"),
+    (("frontend", "bands"), 45, "but the front-end gives [1, 45, 600]"),
+    (("frontend", "shape"), "mel", "bins or triangular was expected"),
+    (("frontend", "hop"), 0, "a positive whole number was expected"),
+    (("input", "shape"), [1], "sizes from 1 to 65,536"),
+    (("input", "shape"), [0, 1, 60, 600], "sizes from 1 to 65,536"),
+    (("input", "shape"), [1, 1, 60, 2**40], "sizes from 1 to 65,536"),
+    (("input", "shape"), [1, 1, 60, 600], "different batches"),
+    (("output", "shape"), [-1, 3], "(batch, 2) was expected"),
+    (("precision",), "int4", "fp32 or fp16 or int8 was expected"),
+    (("precision",), "fp16", "go together"),
+    (("target",), "moon", "cpu or tensorrt or any was expected"),
+    (("score", "scale"), 0, "a positive factor"),
+    (("score", "offset"), 1e400, "only finite numbers"),
+    (("score", "offset"), 10**400, "a number was expected"),
+    (("score", "fitted_on"), None, "scale 1 and offset 0 were expected"),
+    (("accuracy", "eer"), 1.5, "a fraction from 0 to 1"),
+    (("accuracy", "eer"), None, "measured, but no EER"),
+    (("accuracy", "measured"), False, "no reason is given"),
+    (("accuracy", "measured"), 1, "true or false was expected"),
+    (("accuracy", "eer_change_interval"), [0.1, -0.1], "its lower end first"),
+    (("accuracy", "eer_change_interval"), [0.1], "holds 1 values; 2 were expected"),
+    (("accuracy", "correlation"), -2.0, "from -1 to 1"),
+    (("calibration", "method"), "random", "min-max or entropy or percentile"),
+    (("calibration", "silence"), 2.0, "a share from 0 to 1"),
+    (("calibration", "trials_sha256"), "AB" * 32, "64 hexadecimal digits"),
+    (("calibration", "attacks"), {"A01": 501}, "more trials of a kind than trials"),
+    (("quantisation",), None, "go together"),
+    (("training", "settings"), {"a": {"b": {"c": "\x07"}}}, "settings.a.b.c is"),
+    (("training", "settings"), {str(n): n for n in range(5000)}, "at most 4,096"),
+    (("files",), {}, "1 to 16 were expected"),
+    (("files",), {"model.onnx": "0" * 63}, "64 hexadecimal digits"),
+    (("files",), {f"{n}.onnx": "ab" * 32 for n in range(17)}, "1 to 16 were expected"),
+    (("files",), {"model.engine": "ab" * 32}, "an engine and its TensorRT record go together"),
+    (("files",), ["model.onnx"], "a table was expected"),
+    (("tensorrt",), {"version": "10.3.0"}, "gpu is missing"),
+    (("notes",), "a note", "a list was expected"),
+    (("notes",), [["a"]], "notes[0] is a list; text was expected"),
+    (("licence",), "none", "'licence' does not belong there"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), WRONG, ids=[f"{w[0][-1]}-{n}" for n, w in enumerate(WRONG)])
+def test_a_wrong_entry_is_named(tmp_path: Path, path: tuple[str, ...], value: object, sentence: str) -> None:
+    assert sentence in spoil(tmp_path, *path, value=value)
+
+
+def test_a_missing_entry_is_named(tmp_path: Path) -> None:
+    write_card(tmp_path / "model.onnx", make_card(tmp_path))
+    whole = json.loads((tmp_path / "model.json").read_text("utf-8"))
+    del whole["score"], whole["accuracy"]["trials"]
+    (tmp_path / "model.json").write_text(json.dumps(whole))
+    assert "score is missing" in refusal(tmp_path / "model.json")
+
+
+def test_tables_within_tables_end_somewhere(tmp_path: Path) -> None:
+    deep: Any = "bottom"
+    for _ in range(40):
+        deep = {"down": deep}
+    assert "more than 16 deep" in spoil(tmp_path, "training", "settings", value=deep)
+
+
+BYTES = [
+    (b"", "is not JSON"),
+    (b"\xff\xfe", "is not UTF-8"),
+    (b"[1, 2]", "a JSON object was expected"),
+    (b'{"version": 1, "version": 1}', "holds the entry 'version' twice"),
+    (b'{"version": NaN}', "only finite numbers"),
+    (b"[" * 100_000, "is not JSON"),
+    (b'{"version": ' + b"1" * 5_000 + b"}", "is not JSON"),
+    (b" " * ((1 << 20) + 1), "at most 1 MiB"),
+]
+
+
+@pytest.mark.parametrize(("data", "sentence"), BYTES, ids=range(len(BYTES)))
+def test_bytes_that_are_no_card(tmp_path: Path, data: bytes, sentence: str) -> None:
+    (tmp_path / "model.json").write_bytes(data)
+    assert sentence in refusal(tmp_path / "model.json")
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_value_in_any_place_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("card")
+    whole = json.loads(write_card(folder / "model.engine", with_engine(folder)).read_text("utf-8"))
+    place = whole
+    while True:
+        key = data.draw(st.sampled_from(sorted(place)))
+        if not isinstance(place[key], dict) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(PLAIN)
+    (folder / "model.json").write_text(json.dumps(whole), "utf-8")
+    try:
+        read_card(folder / "model.json")
+    except ShrikeError as error:
+        assert "\n" not in str(error)
+
+
+# ---- which machine an engine is for
+
+
+def test_an_engine_is_for_one_machine(tmp_path: Path) -> None:
+    card = with_engine(tmp_path)
+    assert card.check_tensorrt("10.3.0", "Orin", "8.7") == []
+    assert card.check_tensorrt("10.16.1", "Orin", "8.7") == ["built with TensorRT 10.3.0, this machine has 10.16.1"]
+    assert len(card.check_tensorrt("8.6.2", "Xavier", "7.2")) == 3
+    assert "build one on this device" in make_card(tmp_path).check_tensorrt("10.3.0", "Orin", "8.7")[0]
