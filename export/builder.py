@@ -92,8 +92,8 @@ def parse(trt: Any, network: Any, logger: Any, graph: "onnx.ModelProto") -> None
     parser = trt.OnnxParser(network, logger)
     if parser.parse(graph.SerializeToString()):
         return
-    errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    words = "; ".join(f"node {error.node()}: {' '.join(error.desc().split())}" for error in errors[:2])
+    complaints = [parser.get_error(number) for number in range(parser.num_errors)][:2]
+    words = "; ".join(f"node {complaint.node()}: {' '.join(complaint.desc().split())}" for complaint in complaints)
     raise ShrikeError(f"TensorRT {trt.__version__} does not take this ONNX ({words or logger.one_line()})")
 
 

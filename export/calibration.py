@@ -12,7 +12,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -207,13 +206,3 @@ def check_disjoint(chosen: Iterable[Trial], verification: Iterable[Trial]) -> No
             f"{len(shared):,} trials would both calibrate and verify, {min(shared)} among them; "
             "give another --verification-protocol"
         )
-
-
-def corpus_folder(path: Path) -> Path:
-    """A corpus is a folder with protocols; a single file, an array of random numbers or a list of sounds is none."""
-    if not path.is_dir():
-        raise ShrikeError(
-            f"--calibration {path} is no corpus: the folder of an ASVspoof copy was expected, as python -m train takes; "
-            "ranges come from its training trials, never from random data or single files"
-        )
-    return path

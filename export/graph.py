@@ -9,7 +9,7 @@ the same bytes for the same network.
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,14 +139,17 @@ def open_session(model: onnx.ModelProto, extra: Iterable[str] = ()) -> "onnxrunt
 
 def run(model: onnx.ModelProto, windows: Iterable[Floats]) -> Floats:
     """Logits (windows, 2) of windows (1, 1, bands, frames)."""
-    return np.concatenate(list(stream(model, windows)))
+    return np.concatenate(list(map(as_engine(model), windows)))
 
 
-def stream(model: onnx.ModelProto, windows: Iterable[Floats]) -> Iterator[Floats]:
-    """Logits (1, 2), one window after the other."""
+def as_engine(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
+    """The graph as a function: a window (1, 1, bands, frames) -> logits (1, 2)."""
     session = open_session(model)
-    for window in windows:
-        yield session.run([OUTPUT], {INPUT: window})[0]
+
+    def engine(window: Floats) -> Floats:
+        return np.asarray(session.run([OUTPUT], {INPUT: window})[0])
+
+    return engine
 
 
 def score(logits: Floats) -> NDArray[np.float64]:

@@ -29,14 +29,15 @@ class Layers:
     other: int  # reformatting, pooling, activation
 
     def sentences(self) -> list[str]:
-        """What a person wants to know, the layers that did not become INT8 by name."""
+        """Every layer with weights and what became of it, then the sum."""
         counted = len(self.integer) + len(self.floating)
-        lines = [
-            f"{len(self.integer)} of {counted} weighted layers compute in INT8, {self.other} layers have no weights"
+        lines = [f"INT8      {name}" for name in self.integer]
+        lines += [f"not INT8  {name}" for name in self.floating]
+        lines += [f"as one    {name} (compiled as a whole: what is inside does not show)" for name in self.opaque]
+        return [
+            *lines,
+            f"{len(self.integer)} of {counted} weighted layers in INT8; {self.other} layers have no weights",
         ]
-        lines += [f"not INT8: {name}" for name in self.floating]
-        lines += [f"compiled as a whole, precision inside not shown: {name}" for name in self.opaque]
-        return lines
 
 
 def read_layers(text: str) -> Layers:

@@ -91,6 +91,8 @@ def show(settled: Settled, layers: Sequence[Layer], by_design: dict[str, str]) -
 
     table = Table("layer", "computes", "alone in INT8", "becomes", box=SIMPLE)
     table.columns[2].justify = "right"
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for layer in sorted(layers, key=lambda layer: settled.noise[layer.name]):
         why = settled.stays_float.get(layer.name)
         becomes = f"float: {why}" if why else "INT8"

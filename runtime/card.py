@@ -213,7 +213,7 @@ class ModelCard:
     frontend: FrontEnd
     input: Port  # raw log power; the graph applies the front-end's level itself
     output: Port  # logits (spoof, bona fide)
-    precision: Precision
+    precision: Precision  # of the ONNX graph; an engine's own stands in its record
     target: Target
     score: Score
     accuracy: Accuracy

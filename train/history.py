@@ -86,9 +86,10 @@ def draw_curves(entries: list[dict[str, Any]], path: Path, title: str) -> None:
     """Losses on the left, EER of every exit on dev on the right, the best epoch marked."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [entry["epoch"] for entry in entries]
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     losses, errors = figure.subplots(1, 2)
     for name in entries[-1]["loss"]:
@@ -97,7 +98,6 @@ def draw_curves(entries: list[dict[str, Any]], path: Path, title: str) -> None:
         losses.plot(epochs, values, label=name, linewidth=2 if heavy else 1, marker=".")
     losses.plot(epochs, [entry["dev_loss"] for entry in entries], "k--", label="dev (plain cross-entropy)")
     losses.set(title="losses in training", xlabel="epoch", yscale="log")
-    losses.legend(fontsize="small")
     for name in entries[-1]["dev_exits"]:
         errors.plot(epochs, [100 * entry["dev_exits"][name] for entry in entries], label=name, linewidth=1, marker=".")
     errors.plot(
@@ -109,8 +109,9 @@ def draw_curves(entries: list[dict[str, Any]], path: Path, title: str) -> None:
         best["epoch"], 100 * best["dev_eer"], "o", markersize=11, fillstyle="none", color="tab:red", label=label
     )
     errors.set(title="EER on dev, %", xlabel="epoch", ylim=(0, None))
-    errors.legend(fontsize="small")
     for axes in (losses, errors):
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(title, fontsize="medium")
     figure.savefig(path, dpi=110)

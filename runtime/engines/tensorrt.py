@@ -74,7 +74,8 @@ class TensorRTEngine:
 
     def __init__(self, plan: bytes, card: ModelCard, trt: Any, cuda: Cuda) -> None:
         """`plan` is what TensorRT serialised; the CUDA context is this object's from now on, and closed with it."""
-        self.name, self.precision = card.name, card.precision
+        self.name, self.card = card.name, card
+        self.precision: str = card.tensorrt.precision if card.tensorrt else card.precision
         self._cuda = cuda
         self._runtime: Any = None
         self._engine: Any = None

@@ -1,0 +1,67 @@
+"""Export a checkpoint to ONNX: stripped, in float or INT8, for CPUs or for TensorRT, with the card that vouches for it.
+
+python -m export.onnx runs/model/model.pt --precision fp32
+python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA
+python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA --target tensorrt --report --out deploy/jetson
+
+Writes model.onnx and model.json. An INT8 model whose EER rose by more than --max-eer-rise on the development trials is not
+written: exit code 3, with a table of what was lost.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from export.pipeline import Gate, Int8, Source, place, prepare
+from runtime.command import run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Export a checkpoint to ONNX."""
+
+    source: tyro.conf.OmitArgPrefixes[Source]
+    precision: Literal["fp32", "int8"] = "int8"
+    """int8 needs --calibration."""
+    target: Literal["cpu", "tensorrt"] = "cpu"
+    """cpu: U8 activations, what ONNX Runtime computes fast. tensorrt: the same integers in the S8 form it takes."""
+    int8: tyro.conf.OmitArgPrefixes[Int8] = field(default_factory=Int8)
+    gate: tyro.conf.OmitArgPrefixes[Gate] = field(default_factory=Gate)
+
+
+def main() -> int:
+    options = tyro.cli(Options, prog="python -m export.onnx", description=__doc__)
+    from export import verify
+    from train.progress import say
+
+    try:
+        print(write(options))
+    except verify.Rejected as error:
+        say(f"rejected: {error}")
+        return verify.REJECTED
+    return 0
+
+
+def write(options: Options) -> Path:
+    """model.onnx and model.json, both or neither; returns the path of the first."""
+    from runtime.card import write_card
+    from runtime.files import whole_files
+    from runtime.hashes import sha256_file
+
+    kind: Literal["int8", "uint8"] = "uint8" if options.target == "cpu" else "int8"
+    prepared = prepare(options.source, options.int8, options.gate, options.precision, kind)
+    scores = prepared.float_scores if options.precision == "fp32" else prepared.scores(prepared.graph, "INT8")
+    judged = prepared.judge(scores, ("float", options.precision))
+    path = place(options.source, ".onnx")
+    card_name = path.with_suffix(".json").name
+    with whole_files(path.parent, [path.name, card_name]) as folder:
+        (folder / path.name).write_bytes(prepared.graph.SerializeToString(deterministic=True))
+        target: Literal["cpu", "tensorrt", "any"] = "any" if options.precision == "fp32" else options.target
+        write_card(folder / card_name, prepared.card({path.name: sha256_file(folder / path.name)}, target, judged))
+    return path
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,338 @@
+"""From options to what ships: the part that `python -m export.onnx` and `python -m export.trt` share.
+
+    prepared = prepare(source, int8, gate, "int8", "uint8")      # strip, trace, calibrate, quantise
+    engine_scores = prepared.scores(prepared.graph)              # of whatever was built from it
+    score, accuracy = prepared.judge(engine_scores)              # or Rejected: exit code 3, no file
+    card = prepared.card(...)
+
+Options are groups of fields that each command puts together into its own; heavy imports wait until they are parsed.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from runtime.errors import ShrikeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from export.calibration import Crops
+    from export.quantize import Kind, Layer, Ranges
+    from export.sensitivity import Settled
+    from export.verify import Limits, Trials
+    from runtime import card
+    from train.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported."""
+
+    model: tyro.conf.Positional[Path]
+    """A model.pt of python -m train."""
+    exit: int = 4
+    """4: the whole network. 1 to 3: a shallow one that self-distillation taught, with its own classifier."""
+    batch: Literal["1", "dynamic"] = "1"
+    """1: one window at a time, as streams need it. dynamic: any number at once."""
+    out: Path | None = None
+    """Folder, or path of the new files without their ending; by default they stand beside the model."""
+    cache: Path = Path("~/.cache/shrike")
+    """Where features are kept, as for python -m train."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How INT8 comes about."""
+
+    calibration: Path | None = None
+    """Corpus whose training trials set the INT8 ranges, as for python -m train --corpus; INT8 needs it."""
+    only: str | None = None
+    """Calibrate on trials whose row in metadata.csv says so, as in open=1; by default the choice of the training."""
+    calibration_trials: int = 500
+    """How many, half of each class, spread over the attacks."""
+    method: Literal["min-max", "entropy", "percentile"] = "min-max"
+    """min-max clips nothing that calibration saw; entropy and percentile clip rare peaks for finer steps."""
+    percentile: float = 99.999
+    """Share of values in percent that --method percentile keeps unclipped."""
+    min_snr: float = 30.0
+    """dB that scores shall keep above INT8's noise; the noisiest layers stay float until they do."""
+    keep_float: tuple[str, ...] = ()
+    """Layers that stay float in any case, by the names that --report shows."""
+    report: bool = False
+    """Measure every layer alone and show which stay float and why."""
+    qat: int = 0
+    """Epochs of fine-tuning with fake quantisation on the training trials, for a model that INT8 hurts."""
+    qat_lr: float = 1e-5
+    """Learning rate of that fine-tuning; it falls to zero as a cosine."""
+    seed: int = 0
+    """Which trials and crops calibrate, and the order of fine-tuning."""
+
+    def __post_init__(self) -> None:
+        demands = [
+            (0 < self.percentile <= 100, f"--percentile {self.percentile}: above 0 and at most 100 was expected"),
+            (self.qat >= 0, f"--qat {self.qat}: a number of epochs, 0 or more, was expected"),
+            (self.qat_lr > 0, f"--qat-lr {self.qat_lr}: must be above 0"),
+            (self.seed >= 0, f"--seed {self.seed}: 0 or more was expected"),
+        ]
+        for holds, sentence in demands:
+            if not holds:
+                raise ShrikeError(sentence)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Which trials decide, and what may be lost."""
+
+    verification: Path | None = None
+    """Corpus whose development trials go through both models; by default the one that calibrates."""
+    verification_protocol: Path | None = None
+    """Protocol of these trials, where the corpus's own is not wanted; without labels only agreement is measured."""
+    verification_trials: int = 0
+    """How many of them, by chance; 0 takes all."""
+    asv: Path | None = None
+    """The organisers' speaker-verification scores, for min t-DCF."""
+    max_eer_rise: float = 0.2
+    """Percent (absolute) by which the EER may rise; beyond it nothing is written and the exit code is 3."""
+    bootstrap: int = 1000
+    """Resamples behind the interval of the EER's change."""
+
+    @property
+    def limits(self) -> "Limits":
+        from export.verify import Limits
+
+        return Limits(eer_rise=self.max_eer_rise / 100, bootstrap=self.bootstrap)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network on its way to the device: graphs, and the trials that judge whatever is built from them."""
+
+    source: Source
+    gate: Gate
+    checkpoint: "Checkpoint"
+    float_graph: "onnx.ModelProto"
+    graph: "onnx.ModelProto"  # what ships, or what an engine is built from; the float graph for fp32
+    precision: Literal["fp32", "int8"]
+    trials: "Trials | None"  # None: no corpus was given
+    float_scores: "NDArray[np.float64] | None"  # of the float graph on those trials
+    calibration: "card.Calibration | None" = None
+    quantisation: "card.Quantisation | None" = None
+    layers: "list[Layer]" = field(default_factory=list)  # in INT8
+    ranges: "Ranges" = field(default_factory=dict)
+    settled: "Settled | None" = None
+
+    def scores(self, graph: "onnx.ModelProto", title: str = "verification") -> "NDArray[np.float64] | None":
+        """Of a graph in ONNX Runtime on the trials."""
+        from export.graph import as_engine
+
+        return None if self.trials is None else self.trials.scores(as_engine(graph), title)
+
+    def judge(
+        self, scores: "NDArray[np.float64] | None", names: tuple[str, str] = ("float", "INT8")
+    ) -> "tuple[card.Score, card.Accuracy]":
+        """Hold what would ship against the float network; Rejected if it lost too much, else what the card says."""
+        from export import verify
+
+        if self.trials is None or self.float_scores is None or scores is None:
+            return verify.unfitted(), verify.UNMEASURED
+        labels, limits = self.trials.labels, self.gate.limits
+        comparison = verify.compare(self.float_scores, scores, labels, self.gate.asv, limits.bootstrap)
+        faults = comparison.faults(limits)
+        verify.show(comparison, faults, names)
+        if faults:
+            raise verify.Rejected(comparison, faults, ADVICE)
+        score = verify.unfitted() if labels is None else verify.fit_score(scores, labels, self.trials.name)
+        return score, comparison.accuracy(self.trials.name)
+
+    def card(
+        self,
+        files: dict[str, str],
+        target: "card.Target",
+        judged: "tuple[card.Score, card.Accuracy]",
+        precision: "card.Precision | None" = None,
+        tensorrt: "card.TensorRT | None" = None,
+        notes: tuple[str, ...] = (),
+    ) -> "card.ModelCard":
+        """Everything known about the model; `files` maps names to sha256, `precision` is the engine's where it differs."""
+        from runtime import card
+
+        settings, (score, accuracy) = self.checkpoint.settings, judged
+        model, frontend = settings.model, settings.frontend
+        batch = 1 if self.source.batch == "1" else card.ANY_BATCH
+        shape = "" if model.width == 1 else f"-x{model.width:g}"
+        ending = "" if self.source.exit == 4 else f"-exit{self.source.exit}"
+        return card.ModelCard(
+            version=card.VERSION,
+            name=f"{model.network}{shape}{ending}",
+            created=card.created_now(),
+            network=card.Network(model.network, model.width, self.source.exit),
+            frontend=frontend,
+            input=card.Port("features", (batch, 1, frontend.bands, frontend.width)),
+            output=card.Port("logits", (batch, card.OUTPUTS)),
+            precision=precision or self.precision,
+            target=target,
+            score=score,
+            accuracy=accuracy,
+            calibration=self.calibration,
+            quantisation=self.quantisation,
+            training=card.Training(
+                corpus=self.checkpoint.corpus,
+                epochs=self.checkpoint.progress.epoch,
+                seed=settings.optimiser.seed,
+                distill=settings.distillation.distill == "on",
+                settings=settings.to_dict(),
+            ),
+            files=files,
+            origin=origin(self.checkpoint),
+            tensorrt=tensorrt,
+            notes=(*notes, *remarks(self, score)),
+        )
+
+
+ADVICE = "Try --qat 3, a higher --min-snr, another --method, or allow more with --max-eer-rise"
+LEVEL_NOTE = "the graph subtracts each window's mean itself (frontend.level): give it raw log power"
+
+
+def remarks(prepared: Prepared, score: "card.Score") -> tuple[str, ...]:
+    """What a reader of the card should not overlook."""
+    from export.calibration import FEW
+
+    notes = [LEVEL_NOTE] if prepared.checkpoint.settings.frontend.level != "none" else []
+    if prepared.calibration and prepared.calibration.trials < FEW:
+        notes.append(f"calibrated on {prepared.calibration.trials} trials; {FEW} or more are wanted")
+    if prepared.trials is not None and score.fitted_on is None:
+        labelled = prepared.trials.labels is not None
+        notes.append(
+            "scores are raw: on the development trials this model is worse than chance"
+            if labelled
+            else "scores are raw: the trials had no labels to fit likelihood ratios on"
+        )
+    return tuple(notes)
+
+
+def origin(checkpoint: "Checkpoint") -> "card.Origin":
+    import onnx
+    import onnxruntime
+
+    from runtime import __version__, card
+
+    packages = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    packages |= {f"training.{name}": version for name, version in checkpoint.versions.items()}
+    return card.Origin(shrike=__version__, packages=packages)
+
+
+def place(source: Source, ending: str) -> Path:
+    """Where a file of this export goes: beside the model, into --out if it is a folder, or under --out's own name."""
+    out = source.out
+    if out is None:
+        return source.model.with_suffix(ending)
+    if out.is_dir() or str(out).endswith("/"):
+        return out / f"{source.model.stem}{ending}"
+    return out.with_suffix(ending) if out.suffix in (".onnx", ".engine", ".json") else Path(f"{out}{ending}")
+
+
+def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "int8"], kind: "Kind") -> Prepared:
+    """Checkpoint -> graph; everything up to the files."""
+    if precision == "int8" and int8.calibration is None:
+        raise ShrikeError(
+            "INT8 needs --calibration CORPUS: ranges come from real training trials; or export with --precision fp32"
+        )
+    if int8.calibration is not None and not int8.calibration.is_dir():
+        raise ShrikeError(
+            f"--calibration {int8.calibration} is no corpus: the folder of an ASVspoof copy was expected, as for "
+            "python -m train; ranges come from its training trials, never from random data or single files"
+        )
+    from export import graph, verify
+    from export.strip import strip
+    from train.checkpoint import read_checkpoint
+    from train.progress import say
+
+    checkpoint = read_checkpoint(source.model)
+    settings = checkpoint.settings
+    float_graph = graph.trace(strip(checkpoint, source.exit), settings.frontend, source.batch == "dynamic")
+    trials, float_scores = None, None
+    if corpus := gate.verification or int8.calibration:
+        trials = verify.read_trials(
+            settings.frontend, corpus, source.cache, gate.verification_protocol, gate.verification_trials
+        )
+        float_scores = trials.scores(graph.as_engine(float_graph), "float")
+    else:
+        say("no --verification corpus: the card will say that EER was not measured, and scores stay raw")
+    if precision == "fp32":
+        return Prepared(source, gate, checkpoint, float_graph, float_graph, "fp32", trials, float_scores)
+    return _quantised(source, int8, gate, checkpoint, float_graph, kind, trials, float_scores)
+
+
+def _quantised(
+    source: Source,
+    int8: Int8,
+    gate: Gate,
+    checkpoint: "Checkpoint",
+    float_graph: "onnx.ModelProto",
+    kind: "Kind",
+    trials: "Trials | None",
+    float_scores: "NDArray[np.float64] | None",
+) -> Prepared:
+    from export import calibration, quantize, sensitivity
+    from runtime import card
+    from train.cache import build_cache
+    from train.corpus import open_corpus, select
+    from train.progress import say
+
+    settings = checkpoint.settings
+    assert int8.calibration is not None
+    only = settings.data.only if int8.only is None else int8.only
+    partition = select(open_corpus(int8.calibration, "train"), only)
+    chosen = calibration.choose(partition, int8.calibration_trials, int8.seed)
+    if trials is not None:
+        calibration.check_disjoint(chosen, trials.cache.trials)
+    say(f"calibration: {len(chosen):,} trials of {partition.describe()}")
+    crops = calibration.Crops(build_cache(settings.frontend, chosen, source.cache), int8.seed)
+    layers = quantize.plan(float_graph)
+    if odd := sorted(set(int8.keep_float) - {layer.name for layer in layers}):
+        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(item.name for item in layers)}")
+    names = quantize.tensors(layers)
+    ranges = calibration.find_ranges(float_graph, names, crops, int8.method, int8.percentile)
+    tuned = float_graph
+    if int8.qat:
+        from export.qat import fine_tune
+
+        tuned, ranges = fine_tune(float_graph, layers, ranges, checkpoint, partition, source.cache, int8)
+    windows = list(itertools.islice(_spread(crops), sensitivity.WINDOWS))
+    settled = sensitivity.settle(tuned, layers, ranges, windows, int8.min_snr, int8.keep_float, int8.report)
+    by_design = quantize.float_by_design(tuned, layers)
+    if int8.report:
+        sensitivity.show(settled, layers, by_design)
+    say(
+        f"INT8: {len(settled.layers)} of {len(layers)} layers, scores {settled.total:.1f} dB above its noise"
+        + "".join(f"\n  {name} stays float: {why}" for name, why in settled.stays_float.items())
+    )
+    return Prepared(
+        source,
+        gate,
+        checkpoint,
+        float_graph,
+        quantize.quantise(tuned, settled.layers, ranges, kind),
+        "int8",
+        trials,
+        float_scores,
+        calibration.describe(crops, partition, int8.method),
+        card.Quantisation("qat" if int8.qat else "ptq", kind, by_design | settled.stays_float),
+        settled.layers,
+        ranges,
+        settled,
+    )
+
+
+def _spread(crops: "Crops") -> "list[NDArray[np.float32]]":
+    """Windows from all over the list: it is sorted by name, and names go by corpus."""
+    from export.sensitivity import WINDOWS
+
+    every = max(1, len(crops) // WINDOWS)
+    return [window for number, window in enumerate(crops) if number % every == 0]

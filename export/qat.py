@@ -1,0 +1,181 @@
+"""Fine-tuning with fake quantisation: a few epochs in which the network feels INT8's rounding and moves out of its way.
+
+    tuned, ranges = fine_tune(model, layers, ranges, checkpoint, partition, folder, options)
+
+What is trained is the very graph that ships: its nodes run in torch, its weights are the parameters, and wherever the INT8
+file will hold a Q/DQ pair the values are rounded here, with the calibrated scales to begin with. The gradient passes a
+rounding as if it were not there (straight-through estimator, Bengio et al. 2013), and through it reaches the scales as
+well (learned step size, Esser et al. 2020; they are learned as logarithms, so that a scale stays above 0).
+
+The loss is the training's own, with the float network as the teacher: alpha hard + (1 - alpha) soft. The classifier's unit
+vectors stay as they are: otherwise the margin would not be an angle any more.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.graph import INPUT, OUTPUT, weights_of
+from export.quantize import LEVELS, Layer, Ranges, activation_scale, tensors
+from runtime.errors import ShrikeError
+from train.augment import Augment
+from train.cache import build_cache
+from train.checkpoint import Checkpoint
+from train.corpus import Partition
+from train.dataset import batches, training_plan
+from train.distill import distance
+from train.networks.heads import AngularSoftmax
+from train.progress import Progress, say
+
+if TYPE_CHECKING:
+    from export.pipeline import Int8
+
+LOWEST = -LEVELS - 1  # of S8 activations
+SCALE_LR = 10.0  # times the weights' learning rate: 1 % of a scale weighs like a small step of many weights
+CLIP = 5.0  # largest norm of the gradient, as in training
+
+
+class GraphNetwork(nn.Module):
+    """An ONNX graph of ours in torch, optionally with the roundings of its INT8 form."""
+
+    def __init__(self, model: onnx.ModelProto, layers: Sequence[Layer] = (), ranges: Ranges | None = None) -> None:
+        super().__init__()
+        self.nodes = list(model.graph.node)
+        self.layers = {layer.name: layer for layer in layers}
+        self.weights = nn.ParameterDict({_key(n): torch.from_numpy(v.copy()) for n, v in weights_of(model).items()})
+        scales = {name: float(activation_scale((ranges or {})[name])) for name in tensors(layers)}
+        self.log_scales = nn.ParameterDict({_key(name): torch.tensor(math.log(s)) for name, s in scales.items()})
+        (self.head,) = [node for node in self.nodes if node.op_type == "Gemm"]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, 1, bands, frames) -> embedding (batch, width) and logits (batch, 2)."""
+        values: dict[str, Tensor] = {INPUT: features}
+        rounded: dict[str, Tensor] = {}
+        for node in self.nodes:
+            layer = self.layers.get(node.name)
+            inputs = []
+            for name in node.input:
+                if layer and name in layer.tensors:
+                    if name not in rounded:
+                        rounded[name] = round_activation(values[name], self.log_scales[_key(name)])
+                    inputs.append(rounded[name])
+                elif _key(name) in self.weights:
+                    weight = self.weights[_key(name)]
+                    inputs.append(round_weight(weight) if layer and name == layer.weight else weight)
+                else:
+                    inputs.append(values[name])
+            values[node.output[0]] = compute(node, inputs)
+        return values[self.head.input[0]], values[OUTPUT]
+
+    def write_to(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The same graph with this network's weights."""
+        tuned = onnx.ModelProto()
+        tuned.CopyFrom(model)
+        for item in tuned.graph.initializer:
+            item.CopyFrom(numpy_helper.from_array(self.weights[_key(item.name)].detach().numpy(), item.name))
+        return tuned
+
+    def ranges(self) -> Ranges:
+        names = tensors(list(self.layers.values()))
+        return {name: LEVELS * float(self.log_scales[_key(name)].detach().exp()) for name in names}
+
+
+def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
+    """One node; our graphs need these and no others."""
+    has = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    first = inputs[0]
+    if node.op_type == "Conv":
+        bias = inputs[2] if len(inputs) > 2 else None
+        return functional.conv2d(first, inputs[1], bias, has["strides"], has["pads"][:2], has["dilations"], has["group"])
+    if node.op_type == "Gemm":
+        return functional.linear(first, inputs[1], inputs[2])
+    if node.op_type == "GlobalAveragePool":
+        return first.mean(dim=(2, 3), keepdim=True)
+    if node.op_type == "Transpose":
+        return first.permute(has["perm"])
+    if node.op_type == "Flatten":
+        return first.flatten(1)
+    simple = {"Relu": torch.relu, "Sigmoid": torch.sigmoid, "Add": torch.add, "Mul": torch.mul, "Sub": torch.sub}
+    assert node.op_type in simple, f"{node.name}: {node.op_type} is not known here"
+    return simple[node.op_type](*inputs)
+
+
+def round_activation(x: Tensor, log_scale: Tensor) -> Tensor:
+    """S8 and back; what is clipped passes its gradient to the scale."""
+    scale = log_scale.exp()
+    steps = (x / scale).clamp(LOWEST, LEVELS)
+    return (steps + (steps.round() - steps).detach()) * scale
+
+
+def round_weight(weight: Tensor) -> Tensor:
+    """S8 and back, one scale for every output channel, which follows its largest weight."""
+    scale = weight.detach().abs().flatten(1).amax(dim=1).clamp_min(1e-30).div(LEVELS).view(-1, 1, 1, 1)
+    return weight + ((weight / scale).round() * scale - weight).detach()
+
+
+def fine_tune(
+    model: onnx.ModelProto,
+    layers: Sequence[Layer],
+    ranges: Ranges,
+    checkpoint: Checkpoint,
+    partition: Partition,
+    folder: Path,
+    options: "Int8",
+) -> tuple[onnx.ModelProto, Ranges]:
+    """The float graph with weights that INT8 hurts less, and its scales."""
+    settings = checkpoint.settings
+    cache = build_cache(settings.frontend, partition.trials, folder)
+    # The graph takes the level out itself; gain and noise act on raw log power, masks before the level here.
+    augment = Augment(settings.augmentation, settings.frontend.with_level("none")).train()
+    teacher = GraphNetwork(model).eval().requires_grad_(False)
+    student = GraphNetwork(model, layers, ranges).train()
+    for name in student.head.input[1:]:
+        student.weights[_key(name)].requires_grad_(False)
+    groups = [
+        {"params": [p for p in student.weights.values() if p.requires_grad], "share": 1.0},
+        {"params": list(student.log_scales.values()), "share": SCALE_LR},
+    ]
+    optimiser = torch.optim.Adam(groups, lr=options.qat_lr)
+    hard = AngularSoftmax(margin=settings.distillation.margin == "on")
+    alpha, temperature = float(__import__("os").environ.get("ALPHA","0.7")), settings.distillation.temperature
+    step, steps = 0, 0
+    for epoch in range(options.qat):
+        balanced = settings.data.sampling == "balanced"
+        plan = training_plan(cache, settings.optimiser.batch, options.seed, epoch, balanced)
+        steps = len(plan) * options.qat
+        losses = []
+        with Progress(f"fake quantisation, epoch {epoch + 1}/{options.qat}", len(plan), "batches") as bar:
+            for batch in batches(cache, list(plan), settings.data.workers, torch.device("cpu")):
+                torch.manual_seed(options.seed * 1_000_003 + step)
+                features = augment(batch.features)
+                with torch.no_grad():
+                    _, wanted = teacher(features)
+                embedding, logits = student(features)
+                label = hard(embedding, logits, batch.target, checkpoint.progress.step + step)
+                loss = alpha * label + (1 - alpha) * distance(logits, wanted, temperature)
+                for group in optimiser.param_groups:
+                    group["lr"] = options.qat_lr * group["share"] * (1 + math.cos(math.pi * step / steps)) / 2
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(student.parameters(), CLIP)
+                optimiser.step()
+                losses.append(float(loss.detach()))
+                step += 1
+                bar.advance(1, f"loss {losses[-1]:.3f}")
+        if not np.isfinite(losses).all():
+            raise ShrikeError(f"--qat: the loss is not a number in epoch {epoch + 1}; lower --qat-lr")
+        say(f"fake quantisation, epoch {epoch + 1}: loss {np.mean(losses):.4f}")
+    return student.write_to(model), student.ranges()
+
+
+def _key(name: str) -> str:
+    """ParameterDict takes no dots."""
+    return name.replace(".", "/")

@@ -1,0 +1,234 @@
+"""Build a TensorRT engine on the device that will run it, hold it against its ONNX file, write it with its card.
+
+On a Jetson, without torch: python -m export.trt model.onnx --verification /data/LA --verification-trials 200
+
+From a checkpoint, the ONNX file first: python -m export.trt model.pt --calibration /data/LA
+
+What this machine has for it, and nothing else: python -m export.trt model.onnx --device-check
+
+Exit codes: 0 done; 2 the user can mend it; 3 the model lost too much and was not written; 4 all but the engine is done,
+because TensorRT or a GPU is missing here: the message says how to get it, and the trtexec line that builds the same.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from export.pipeline import Gate, Int8, Source, place
+from runtime.command import run
+from runtime.errors import ShrikeError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from export.builder import Recipe
+    from export.device import Device
+    from export.verify import Engine
+    from runtime.card import ModelCard
+
+NO_ENGINE = 4  # exit code: all but the engine is done
+WORKSPACE = (1, 65_536)  # MiB
+NOT_HELD = "the engine was not held against its ONNX file: no --verification corpus was given"
+
+
+@dataclass(frozen=True)
+class Model(Source):
+    """What becomes an engine."""
+
+    model: tyro.conf.Positional[Path]
+    """A model.onnx of python -m export.onnx --target tensorrt, or a model.pt of python -m train."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Build a TensorRT engine."""
+
+    source: tyro.conf.OmitArgPrefixes[Model]
+    precision: Literal["int8", "fp16", "fp32"] = "int8"
+    """int8: where the graph has Q/DQ, the rest in half. fp16 and fp32 need a float graph."""
+    workspace: int = 256
+    """MiB that a layer may take while it runs; more is rarely faster, and a 4 GB Jetson has no more to give."""
+    timing_cache: Path | None = None
+    """File that keeps what was measured, so that the next build on this device takes seconds."""
+    engine: Path | None = None
+    """Build nothing, take this engine of trtexec from this device: it is held against the ONNX and gets its card."""
+    device_check: bool = False
+    """Say what this machine has for building, and stop."""
+    int8: tyro.conf.OmitArgPrefixes[Int8] = field(default_factory=Int8)
+    gate: tyro.conf.OmitArgPrefixes[Gate] = field(default_factory=Gate)
+
+    def __post_init__(self) -> None:
+        if not WORKSPACE[0] <= self.workspace <= WORKSPACE[1]:
+            raise ShrikeError(f"--workspace {self.workspace}: {WORKSPACE[0]} to {WORKSPACE[1]:,} MiB were expected")
+        # What shapes the network is settled in an ONNX file: an option without effect would be a lie.
+        model = self.source.model
+        if model.suffix == ".onnx" and (self.int8 != Int8() or self.source.exit != 4 or self.source.batch != "1"):
+            raise ShrikeError(
+                f"{model} is an exported network already: --exit, --batch, --calibration and what belongs to them have "
+                "no effect on it; give the model.pt instead, or leave them out (--verification names trials)"
+            )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One engine to build."""
+
+    path: Path  # of the ONNX file
+    graph: "onnx.ModelProto"
+    card: "ModelCard"
+    recipe: "Recipe"
+    target: Path  # where the engine goes
+
+
+def main() -> int:
+    options = tyro.cli(Options, prog="python -m export.trt", description=__doc__)
+    from export import verify
+    from export.device import NoDeviceError, advice, find_device
+    from train.progress import say
+
+    if options.device_check:
+        return check_device(options)
+    try:
+        job = read(options, options.source.model if options.source.model.suffix == ".onnx" else export(options))
+        try:
+            device = find_device()
+        except NoDeviceError as reason:
+            say(advice(reason, job.path, job.target, job.recipe, job.card.input))
+            return NO_ENGINE
+        print(make(options, job, device))
+    except verify.Rejected as error:
+        say(f"rejected: {error}")
+        return verify.REJECTED
+    return 0
+
+
+def check_device(options: Options) -> int:
+    """What this machine has, on stdout."""
+    from export.device import NoDeviceError, find_device
+
+    try:
+        device = find_device()
+    except NoDeviceError as reason:
+        print(reason)
+        return NO_ENGINE
+    print("\n".join([*device.lines(), *device.warnings(options.workspace)]))
+    return 0
+
+
+def export(options: Options) -> Path:
+    """model.pt -> model.onnx in the form that TensorRT takes, with its card."""
+    from export import onnx
+
+    precision: Literal["fp32", "int8"] = "int8" if options.precision == "int8" else "fp32"
+    return onnx.write(onnx.Options(options.source, precision, "tensorrt", options.int8, options.gate))
+
+
+def read(options: Options, path: Path) -> Job:
+    """The graph, which TensorRT must be able to take, its card, and how it shall be built."""
+    from export.builder import Recipe
+    from export.parsable import check, is_quantised, read_onnx
+    from runtime.card import read_card
+
+    graph = read_onnx(path)
+    check(graph, path.name)
+    card = read_card(path)
+    if is_quantised(graph) != (options.precision == "int8"):
+        raise ShrikeError(
+            f"{path} is quantised: build it with --precision int8, or export a float one for {options.precision}"
+            if is_quantised(graph)
+            else f"{path} holds no Q/DQ: build it with --precision fp16 or fp32, or quantise it first: "
+            "python -m export.onnx MODEL.pt --target tensorrt --calibration CORPUS"
+        )
+    recipe = Recipe(options.precision, options.workspace, options.timing_cache)
+    return Job(path, graph, card, recipe, place(options.source, ".engine"))
+
+
+def make(options: Options, job: Job, device: "Device") -> Path:
+    """Build, inspect, verify, and write engine and card; both or neither."""
+    from export.builder import build_plan
+    from export.layers import read_layers
+    from export.parsable import check
+    from runtime.card import TensorRT
+    from runtime.engines.tensorrt import TensorRTEngine
+    from runtime.hashes import sha256_file
+    from train.progress import say
+
+    recipe = job.recipe
+    check(job.graph, job.path.name, device.version)
+    for line in [*device.lines(), *device.warnings(recipe.workspace)]:
+        say(line)
+    plan = read_plan(options.engine) if options.engine else build_plan(device.trt, job.graph, recipe)
+    with TensorRTEngine(plan, job.card, device.trt, device.cuda) as engine:
+        layers = read_layers(engine.layers(device.trt))
+        if recipe.precision == "int8":
+            for line in layers.sentences():
+                say(line)
+        trials, change = hold_against(options, engine, job)
+    record = TensorRT(
+        version=device.version,
+        gpu=device.cuda.gpu,
+        capability=device.cuda.capability,
+        l4t=device.l4t,
+        onnx_sha256=sha256_file(job.path),
+        workspace=recipe.workspace,
+        precision=recipe.precision,
+        not_int8=layers.floating if recipe.precision == "int8" else (),
+        trials=trials,
+        largest_change=change,
+    )
+    notes = [note for note in job.card.notes if note != NOT_HELD] + ([] if trials else [NOT_HELD])
+    write(plan, replace(job.card, target="tensorrt", tensorrt=record, notes=tuple(notes)), job)
+    return job.target
+
+
+def write(plan: bytes, card: "ModelCard", job: Job) -> None:
+    """model.engine and model.json, both or neither; beside its ONNX file the card speaks for both."""
+    from runtime.card import write_card
+    from runtime.files import whole_files
+    from runtime.hashes import sha256_file
+
+    target, path = job.target, job.path
+    beside = target.parent.resolve() == path.parent.resolve() and target.stem == path.stem
+    with whole_files(target.parent, [target.name, target.with_suffix(".json").name]) as folder:
+        (folder / target.name).write_bytes(plan)
+        files = {**(card.files if beside else {}), target.name: sha256_file(folder / target.name)}
+        write_card(folder / target.name, replace(card, files=files))
+
+
+def read_plan(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ShrikeError(f"--engine {path} cannot be read: {error.strerror}") from error
+
+
+def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, float | None]:
+    """How many trials went through engine and ONNX, and the largest change of a score; Rejected if it is worse."""
+    from export import verify
+    from runtime.engines.onnx import open_onnx
+    from train.progress import say
+
+    gate = options.gate
+    corpus = gate.verification or options.int8.calibration
+    if corpus is None:
+        say(f"warning: {NOT_HELD}")
+        return 0, None
+    count = gate.verification_trials
+    trials = verify.read_trials(job.card.frontend, corpus, options.source.cache, gate.verification_protocol, count)
+    with open_onnx(job.path) as reference:
+        before = trials.scores(reference, "ONNX")
+    after = trials.scores(engine, "engine")
+    comparison = verify.compare(before, after, trials.labels, gate.asv, gate.bootstrap)
+    faults = comparison.faults(gate.limits)
+    verify.show(comparison, faults, ("ONNX", "engine"))
+    if faults:
+        raise verify.Rejected(
+            comparison, faults, f"{job.path} is untouched; a float one can be built with --precision fp16"
+        )
+    return comparison.trials, comparison.largest_change
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,52 @@
+"""The table of experiments says what the runs' own files say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.experiments import main, read_run, table
+from runtime.errors import ShrikeError
+from train import metrics
+from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
+from train.config import Data, Distillation, Model, Optimiser, Run, Settings
+
+
+def fake_run(folder: Path, seed: int, dev: float, frontend: str = "f0", evaluation: float | None = None) -> Path:
+    """A run's folder without the training: a real checkpoint whose history and scores are set by hand."""
+    settings = Settings(
+        Data(Path("corpus"), frontend=frontend),  # type: ignore[arg-type]
+        Model("senet9", 0.25),
+        Distillation("off"),
+        optimiser=Optimiser(seed=seed),
+        run=Run(folder),
+    )
+    torch.manual_seed(0)
+    network = build_network(settings)
+    entry = {"epoch": seed + 4, "dev_eer": dev, "dev_loss": 1.0}
+    checkpoint = Checkpoint(settings, network.state_dict(), {}, {}, Progress(), [entry], {}, versions())
+    write_checkpoint(folder / "model.pt", checkpoint)
+    if evaluation is not None:  # 100 of each; `evaluation` of both are on the wrong side
+        wrong = round(100 * evaluation)
+        bonafide = np.r_[np.full(wrong, -1.0), np.full(100 - wrong, 1.0)] + np.arange(100) * 1e-6
+        labels = np.repeat([True, False], 100)
+        names, attacks = np.arange(200).astype(str), np.where(labels, "-", "A01")
+        scores = metrics.ScoreTable(names, attacks, labels, np.r_[bonafide, -bonafide])
+        metrics.write_scores(folder / "eval.scores.txt", scores)
+    return folder
+
+
+def test_seeds_of_equal_settings_are_one_row_with_mean_and_spread(tmp_path: Path) -> None:
+    f0 = [fake_run(tmp_path / f"f0-{seed}", seed, dev, "f0", 0.3) for seed, dev in enumerate((0.20, 0.22, 0.24))]
+    wide = [fake_run(tmp_path / "wide", 0, 0.35, "wide")]
+    lines = table([read_run(folder) for folder in (*f0, *wide)]).splitlines()
+    assert lines[0] == "| frontend | seeds | best epochs | dev EER % | eval EER % |"
+    assert lines[2] == "| f0 | 0, 1, 2 | 4, 5, 6 | 22.00 ± 2.00 (best 20.00) | 30.00 ± 0.00 (best 30.00) |"
+    assert lines[3] == "| wide | 0 | 4 | 35.00 | - |"
+
+
+def test_without_runs_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks.experiments"])
+    with pytest.raises(ShrikeError, match="no runs"):
+        main()

@@ -1,0 +1,330 @@
+"""MOCKS of TensorRT and of NVIDIA's driver library. Nothing here computes what they compute.
+
+`MockTensorRT(version)` has exactly the names that NVIDIA's bindings of that version have (tensorrt-api.tsv, rows of a
+table taken from the bindings themselves): asking it for another one fails as the real module would. Behind the names it
+keeps account of the calls. `MockDriver` is libcuda with host memory in the place of device memory.
+"""
+
+import csv
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TABLE = Path(__file__).with_name("tensorrt-api.tsv")
+VERSIONS = ("8.5.3", "8.6.1", "10.3.0", "10.16.1", "11.4.0")
+GPU, CAPABILITY = "Mock Orin", (8, 7)
+NO_ERROR, NOT_SUPPORTED = 0, 801
+
+
+def read_table(path: Path = TABLE) -> dict[str, dict[str, bool]]:
+    """name -> version -> whether it is there."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return {row["name"]: {key: value == "1" for key, value in row.items() if key != "name"} for row in rows}
+
+
+class Value(int):
+    """A member of an enumeration; its number means nothing, as NVIDIA's move between versions."""
+
+    name = ""
+
+
+def member(name: str) -> Value:
+    value = Value(sum(map(ord, name)) % 23)
+    value.name = name.rpartition(".")[2]
+    return value
+
+
+class Scope:
+    """An enumeration: only the members that this version has."""
+
+    def __init__(self, names: set[str], prefix: str) -> None:
+        self._names, self._prefix, self._made = names, prefix, {}
+
+    def __getattr__(self, name: str) -> Any:
+        full = f"{self._prefix}.{name}"
+        if full not in self._names:
+            raise AttributeError(f"MOCK: no {full} in this version of TensorRT")
+        return self._made.setdefault(name, member(full))
+
+
+class Held:
+    """An object of one of TensorRT's classes: only the attributes that this version has, answered by `parts`."""
+
+    def __init__(self, names: set[str], kind: str, **parts: Any) -> None:
+        self.__dict__.update(_names=names, _kind=kind, _parts=parts)
+
+    def _check(self, name: str) -> None:
+        if f"{self._kind}.{name}" not in self._names:
+            raise AttributeError(f"MOCK: no {self._kind}.{name} in this version of TensorRT")
+
+    def __getattr__(self, name: str) -> Any:
+        self._check(name)
+        return self._parts[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._check(name)
+        self._parts[name] = value
+
+
+class MockTensorRT:
+    """The module. `broken` names what shall fail, `calls` keeps what was set and built."""
+
+    def __init__(self, version: str, broken: str = "", batch: int = -1) -> None:
+        self.names = {name for name, there in read_table().items() if there[version]}
+        self.__version__, self.broken, self.batch = f"{version}.9", broken, batch
+        self.calls: dict[str, Any] = {"flags": set(), "cleared": set(), "profiles": [], "cache": b"", "runs": 0}
+        self.scopes = {
+            name: Scope(self.names, name)
+            for name in ("BuilderFlag", "NetworkDefinitionCreationFlag", "MemoryPoolType", "ProfilingVerbosity")
+            + ("TacticSource", "TensorIOMode", "DataType", "LayerInformationFormat")
+        }
+        scope = Scope(self.names, "ILogger.Severity")
+
+        class ILogger:
+            Severity = scope
+
+            def __init__(self) -> None:
+                pass
+
+        self.ILogger = ILogger
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("scopes", {}) and name in self.names:
+            return self.scopes[name]
+        raise AttributeError(f"MOCK: no {name} in this version of TensorRT")
+
+    def held(self, kind: str, **parts: Any) -> Held:
+        return Held(self.names, kind, **parts)
+
+    def complain(self, logger: Any, message: str) -> None:
+        logger.log(self.ILogger.Severity.ERROR, f"MOCK {message}\n  at mock.cpp:1")
+
+    # ---- building
+
+    def Builder(self, logger: Any) -> Held:  # noqa: N802
+        if self.broken == "gpu":
+            self.complain(logger, "CUDA initialization failure")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        return self.held(
+            "Builder",
+            create_network=self._network,
+            create_builder_config=self._config,
+            create_optimization_profile=lambda: self.held(
+                "IOptimizationProfile", set_shape=lambda *shapes: self.calls["profiles"].append(shapes)
+            ),
+            build_serialized_network=lambda network, config: self._build(logger),
+        )
+
+    def _network(self, flags: int) -> Held:
+        self.calls["network flags"] = flags
+        window = self.held("ITensor", name="features", shape=(self.batch, 1, 45, 600))
+        return self.held("INetworkDefinition", get_input=lambda number: window)
+
+    def _config(self) -> Held:
+        return self.held(
+            "IBuilderConfig",
+            set_memory_pool_limit=lambda pool, size: self.calls.update({pool.name: size}),
+            set_tactic_sources=lambda sources: self.calls.update(tactics=sources),
+            set_flag=lambda flag: self.calls["flags"].add(flag.name),
+            clear_flag=lambda flag: self.calls["cleared"].add(flag.name),
+            add_optimization_profile=lambda profile: 0,
+            create_timing_cache=self._timing_cache,
+            set_timing_cache=lambda cache, ignore: not (self.broken == "cache" and cache.serialize()) and not ignore,
+        )
+
+    def _timing_cache(self, data: bytes) -> Held:
+        return self.held("ITimingCache", serialize=lambda: data)
+
+    def _build(self, logger: Any) -> bytes | None:
+        if self.broken == "build":
+            self.complain(logger, "[graph.cpp::build::1] Error Code 2: OutOfMemory")
+            self.complain(logger, "[graph.cpp::build::1] Error Code 2: OutOfMemory")
+            return None
+        return b"MOCK plan"
+
+    def OnnxParser(self, network: Held, logger: Any) -> Held:  # noqa: N802
+        def parse(data: bytes) -> bool:
+            self.calls["graph"] = data
+            return self.broken != "parse"
+
+        error = self.held("ParserError", node=lambda: 7, desc=lambda: "MOCK unsupported\n data type", code=lambda: 6)
+        return self.held("OnnxParser", parse=parse, num_errors=1, get_error=lambda number: error)
+
+    # ---- running: logits are (0, sum of the window), so that a test can follow its numbers
+
+    def Runtime(self, logger: Any) -> Held:  # noqa: N802
+        if self.broken == "gpu":
+            self.complain(logger, "CUDA initialization failure")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
+        def deserialize(plan: bytes) -> Held | None:
+            if self.broken == "plan":
+                self.complain(logger, "The engine plan file is not compatible with this version of TensorRT")
+                return None
+            return self._engine(logger)
+
+        return self.held("Runtime", deserialize_cuda_engine=deserialize)
+
+    def _engine(self, logger: Any) -> Held:
+        modes = {"features": self.TensorIOMode.INPUT, "logits": self.TensorIOMode.OUTPUT}
+        kind = self.DataType.HALF if self.broken == "type" else self.DataType.FLOAT
+        names = ["features", "scores"] if self.broken == "names" else ["features", "logits"]
+        shapes = {"features": (self.batch, 1, 45, 600), "logits": (self.batch, 2)}
+        inspector = self.held(
+            "EngineInspector", execution_context=None, get_engine_information=lambda form: '{"Layers": []}'
+        )
+        return self.held(
+            "ICudaEngine",
+            num_io_tensors=2,
+            get_tensor_name=lambda number: names[number],
+            get_tensor_mode=lambda name: modes.get(name, self.TensorIOMode.NONE),
+            get_tensor_dtype=lambda name: kind,
+            get_tensor_shape=lambda name: shapes[name],
+            create_execution_context=lambda: None if self.broken == "context" else self._context(logger),
+            create_engine_inspector=lambda: inspector,
+        )
+
+    def _context(self, logger: Any) -> Held:
+        addresses: dict[str, int] = {}
+
+        def execute(stream: int) -> bool:
+            if self.broken == "run":
+                self.complain(logger, "enqueueV3 failed")
+                return False
+
+            def kernel() -> None:
+                self.calls["runs"] += 1
+                window = np.ctypeslib.as_array((ctypes.c_float * (45 * 600)).from_address(addresses["features"]))
+                logits = np.ctypeslib.as_array((ctypes.c_float * 2).from_address(addresses["logits"]))
+                logits[:] = 0.0, window.sum(dtype=np.float64)
+
+            MockDriver.current.queue(kernel)
+            return True
+
+        return self.held(
+            "IExecutionContext",
+            set_input_shape=lambda name, shape: shape == (1, 1, 45, 600),
+            set_tensor_address=lambda name, pointer: bool(addresses.update({name: pointer}) or True),
+            execute_async_v3=execute,
+        )
+
+
+class Function:
+    """A function of a ctypes library: its signature can be set, and it gives an error code."""
+
+    def __init__(self, body: Callable[..., int]) -> None:
+        self.body, self.argtypes, self.restype = body, None, None
+
+    def __call__(self, *arguments: Any) -> int:
+        assert self.argtypes is not None and len(arguments) == len(self.argtypes), "a signature was not set, or not met"
+        return self.body(*arguments)
+
+
+def number(value: Any) -> int:
+    return int(getattr(value, "value", value) or 0)
+
+
+class MockDriver:
+    """libcuda: work queued on the stream runs at synchronisation, as late as it may."""
+
+    current: "MockDriver"
+
+    def __init__(self, capturable: bool = True, missing: str = "", failing: str = "") -> None:
+        MockDriver.current = self
+        self.capturable, self.missing, self.failing = capturable, missing, failing
+        self.memory: dict[int, Any] = {}  # what is allocated
+        self.waiting: list[Callable[[], None]] = []
+        self.captured: list[Callable[[], None]] | None = None
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.log: list[str] = []
+
+    def __getattr__(self, name: str) -> Function:
+        body = getattr(type(self), f"_{name.removesuffix('_v2')}", None)
+        if body is None or name == self.missing:
+            raise AttributeError(f"MOCK: no {name} in this driver")
+
+        def call(*arguments: Any) -> int:
+            self.log.append(name)
+            return 999 if name == self.failing else int(body(self, *arguments) or NO_ERROR)
+
+        function = Function(call)
+        self.__dict__[name] = function
+        return function
+
+    def queue(self, work: Callable[[], None]) -> None:
+        (self.waiting if self.captured is None else self.captured).append(work)
+
+    def _cuInit(self, flags: int) -> None: ...  # noqa: N802
+    def _cuDevicePrimaryCtxRelease(self, device: Any) -> None: ...  # noqa: N802
+    def _cuCtxSetCurrent(self, context: Any) -> None: ...  # noqa: N802
+    def _cuStreamDestroy(self, stream: Any) -> None: ...  # noqa: N802
+    def _cuGraphDestroy(self, graph: Any) -> None: ...  # noqa: N802
+
+    def _cuDeviceGet(self, device: Any, ordinal: int) -> None:  # noqa: N802
+        device._obj.value = 0
+
+    def _cuDeviceGetName(self, name: Any, size: int, device: Any) -> None:  # noqa: N802
+        name.value = GPU.encode()
+
+    def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> None:  # noqa: N802
+        value._obj.value = {75: CAPABILITY[0], 76: CAPABILITY[1]}[attribute]
+
+    def _cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:  # noqa: N802
+        context._obj.value = 0xC0
+
+    def _cuStreamCreate(self, stream: Any, flags: int) -> None:  # noqa: N802
+        assert flags == 1  # a blocking stream cannot be captured while the legacy stream is in use
+        stream._obj.value = 0x57
+
+    def _cuMemAlloc(self, pointer: Any, size: int) -> None:  # noqa: N802
+        block = ctypes.create_string_buffer(size)
+        pointer._obj.value = ctypes.addressof(block)
+        self.memory[ctypes.addressof(block)] = block
+
+    def _cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:  # noqa: N802
+        self._cuMemAlloc(address, size)
+
+    def _cuMemFree(self, pointer: Any) -> None:  # noqa: N802
+        del self.memory[number(pointer)]
+
+    _cuMemFreeHost = _cuMemFree  # noqa: N815
+
+    def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: Any) -> None:  # noqa: N802
+        assert number(target) in self.memory and number(source) in self.memory, "pageable memory: the copy would block"
+        self.queue(lambda: ctypes.memmove(number(target), number(source), size))
+
+    _cuMemcpyDtoHAsync = _cuMemcpyHtoDAsync  # noqa: N815
+
+    def _cuStreamSynchronize(self, stream: Any) -> None:  # noqa: N802
+        assert self.captured is None, "synchronising breaks a capture"
+        for work in self.waiting:
+            work()
+        self.waiting.clear()
+
+    def _cuStreamBeginCapture(self, stream: Any, mode: int) -> int:  # noqa: N802
+        if not self.capturable:
+            return NOT_SUPPORTED
+        self.captured = []
+        return NO_ERROR
+
+    def _cuStreamEndCapture(self, stream: Any, graph: Any) -> None:  # noqa: N802
+        assert self.captured is not None
+        self.graphs[0x64], self.captured = self.captured, None
+        graph._obj.value = 0x64
+
+    def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> None:  # noqa: N802
+        self.graphs[0x65] = self.graphs[number(graph)]
+        executable._obj.value = 0x65
+
+    def _cuGraphLaunch(self, executable: Any, stream: Any) -> None:  # noqa: N802
+        self.waiting.extend(self.graphs[number(executable)])
+
+    def _cuGraphExecDestroy(self, executable: Any) -> None:  # noqa: N802
+        del self.graphs[number(executable)]
+
+    def _cuGetErrorString(self, code: int, words: Any) -> None:  # noqa: N802
+        words._obj.value = b"MOCK operation not supported"
