@@ -27,6 +27,8 @@ class Options:
     """Folder of the corpus, as for python -m train."""
     network: str = "ecanet9"
     """Which network."""
+    width: float = 1.0
+    """Factor on every channel count."""
     frontend: Literal["f0", "wide"] = "f0"
     """Which front-end."""
     distill: Literal["on", "off"] = "off"
@@ -59,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             Data(options.corpus, frontend=options.frontend),
-            Model(options.network),
+            Model(options.network, options.width),
             Distillation(options.distill),
             optimiser=Optimiser(batch=options.batch),
             run=Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads),

@@ -12,7 +12,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import ShrikeError
@@ -29,11 +29,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _readable(error, path) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # it may never have been made
+            temporary.unlink()
+        if isinstance(error, OSError) and (reason := _reason(error)):
+            raise ShrikeError(f"{path}: {reason}") from error
         raise
 
 
@@ -57,14 +57,17 @@ def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
         for name in names:
             os.replace(temporary / name, folder / name)
     except OSError as error:
-        raise _readable(error, folder) from error
+        if reason := _reason(error):
+            raise ShrikeError(f"{folder}: {reason}") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _readable(error: OSError, path: Path) -> Exception:
+def _reason(error: OSError) -> str | None:
+    """What a user can mend, as a sentence; None where it is something else."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ShrikeError(f"{path}: no space left on this disk; what stood there before is untouched")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
-        return ShrikeError(f"{path}: cannot be written ({error.strerror})")
-    return error
+        return "no space left on this disk; what stood there before is untouched"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return f"cannot be written ({error.strerror})"
+    return None

@@ -34,9 +34,7 @@ def main() -> int:
         dist.init_process_group("nccl" if place.device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
     try:
         data = settings.data
-        train = open_corpus(data.corpus, "train", data.train_protocol)
-        if data.only:
-            train = select(train, data.only)
+        train = select(open_corpus(data.corpus, "train", data.train_protocol), data.only)
         dev = open_corpus(data.corpus, "dev", data.dev_protocol)
 
         def cache(partition: Partition) -> FeatureCache:

@@ -212,9 +212,11 @@ class Trainer:
     # ---- stopping, saving, resuming --------------------------------------------------------------------------------
 
     def _wanted_to_stop(self) -> bool:
-        """One process's signal stops all of them after the same step."""
+        """One process's signal stops all of them after the same step; they ask each other seldom, for it costs."""
         if self.place.world == 1:
             return self._wish is not None
+        if self.progress.batch % CHECK_EVERY:
+            return False
         wish = torch.tensor([self._wish is not None], dtype=torch.int32, device=self.place.device)
         dist.all_reduce(wish, dist.ReduceOp.MAX)
         return bool(wish.item())
@@ -227,6 +229,8 @@ class Trainer:
                 f"stopped by {self._wish or 'another process'} after {self.progress.step} steps; everything is in "
                 f"{self.settings.run.out / 'last.pt'}: the same command with --resume goes on"
             )
+        if self.place.world > 1:
+            dist.barrier()  # torchrun ends everybody as soon as one has left
         raise SystemExit(143 if self._wish == "SIGTERM" else 130)
 
     def _save(self, name: str, optimiser: bool) -> None:

@@ -12,6 +12,7 @@ import tyro
 
 from runtime.command import run
 from runtime.errors import ShrikeError
+from runtime.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -64,31 +65,33 @@ def main() -> None:
     settings = checkpoint.settings
     run_here = replace(settings.run, device=options.device, precision=options.precision, threads=options.threads)
     settings = replace(settings, run=run_here)
-    place = find_place(settings)
+    distilled = settings.distillation.distill == "on"
+    if options.exit not in ((1, 2, 3, 4) if distilled else (4,)):
+        known = "1 to 4" if distilled else "4 alone: it was trained with --distill off"
+        raise ShrikeError(f"--exit {options.exit}: {options.model} has {known}")
     partition = open_corpus(options.corpus, options.partition, options.protocol)
-    if options.only:
-        partition = select(partition, options.only)
+    partition = select(partition, options.only)
+    if partition.unlabelled and not options.out:
+        raise ShrikeError("these trials have no labels, so nothing can be summarised; give --out FILE for their scores")
     say(partition.describe())
+
+    place = find_place(settings)
     cache = build_cache(settings.frontend, partition.trials, options.cache)
     classroom = checkpoint.classroom().to(place.device)
-    exits = 4 if classroom.helpers is not None else 1
-    if not 1 <= options.exit <= 4 or (exits == 1 and options.exit < 4):
-        known = "1 to 4" if exits == 4 else "4 alone: it was trained with --distill off"
-        raise ShrikeError(f"--exit {options.exit}: {options.model} has {known}")
     augment = Augment(settings.augmentation, settings.frontend).to(place.device)
     scores = score(classroom, augment, cache, settings, place, mean=options.windows == "mean")
-    table = score_table(cache, scores[:, options.exit - 5])
+    scores = scores[:, options.exit - 5]  # the last column is exit 4
+    if options.out and partition.unlabelled:
+        with whole_file(options.out) as temporary:  # the two columns that ASVspoof 2021 takes as a submission
+            lines = (f"{t.utterance} {value!r}\n" for t, value in zip(cache.trials, scores.tolist(), strict=True))
+            temporary.write_text("".join(lines), "utf-8")
+    elif options.out:
+        metrics.write_scores(options.out, score_table(cache, scores))
     if options.out:
-        metrics.write_scores(options.out, table)
         say(f"{len(cache):,} scores in {options.out}")
-    if (cache.labels < 0).any():
-        if not options.out:
-            raise ShrikeError(
-                "these trials have no labels, so there is nothing to summarise; give --out FILE for the scores"
-            )
-        return
-    asv = metrics.read_asv_scores(options.asv) if options.asv else None
-    metrics.show(metrics.summarise(table, asv, options.bootstrap), options.json)
+    if not partition.unlabelled:
+        asv = metrics.read_asv_scores(options.asv) if options.asv else None
+        metrics.show(metrics.summarise(score_table(cache, scores), asv, options.bootstrap), options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 def test_it_measures_cache_loop_and_bare_pass(made_corpus: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.training", "--corpus", str(made_corpus), "--network", "senet9",
-         "--batch", "4", "--rounds", "2", "--threads", "1"],
+         "--width", "0.25", "--batch", "4", "--rounds", "2", "--threads", "1"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -180,6 +180,20 @@ def test_shallow_exits_and_all_windows_score_differently(
     assert "1 to 4" in score(undisturbed, made_corpus, made_cache, "--exit", "5", code=2).stderr
 
 
+def test_trials_without_labels_get_the_two_columns_of_a_submission(
+    undisturbed: Path, made_corpus: Path, made_cache: Path, tmp_path: Path
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("eval_000\neval_001\n")
+    out = tmp_path / "scores.txt"
+    said = score(undisturbed, made_corpus, made_cache, "--protocol", str(names), code=2).stderr
+    assert "--out" in said
+    done = score(undisturbed, made_corpus, made_cache, "--protocol", str(names), "--out", str(out))
+    lines = [line.split() for line in out.read_text().splitlines()]
+    assert [line[0] for line in lines] == ["eval_000", "eval_001"] and all(len(line) == 2 for line in lines)
+    assert done.stdout == ""
+
+
 def test_it_learns(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
     """A pitch that wanders against one that stands still: easy for f0, and a loop that does not learn stays at 50 %."""
     out = tmp_path / "learned"

@@ -1,0 +1,43 @@
+"""Outputs are whole or not there."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import ShrikeError
+from runtime.files import whole_file
+
+
+def test_a_file_appears_whole_and_nothing_else_stays(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "deep" / "a.txt") as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == tmp_path / "deep" and temporary.suffix == ".txt"
+        assert not (tmp_path / "deep" / "a.txt").exists()
+    assert [(path.name, path.read_text()) for path in (tmp_path / "deep").iterdir()] == [("a.txt", "new")]
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk")])
+def test_whatever_goes_wrong_the_old_file_stands(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, number: int) -> None:
+    with pytest.raises(ShrikeError, match="no space left"), whole_file(tmp_path / "a.txt"):
+        raise OSError(number, "full")
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ShrikeError, match="cannot be written"), whole_file(tmp_path / "file" / "a.txt"):
+        pass
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ShrikeError, match="cannot be written"), whole_file(tmp_path / "folder") as temporary:
+        temporary.write_text("x")
