@@ -150,10 +150,11 @@ class Trainer:
                 sums.add(losses)
                 clips += len(batch.target) * place.world
                 self.progress = replace(self.progress, batch=self.progress.batch + 1, step=self.progress.step + 1)
-                if self.progress.batch % CHECK_EVERY == 0 or self.progress.batch == len(plan):
+                last = self.progress.batch == len(plan)
+                if self.progress.batch % CHECK_EVERY == 0 or last:
                     bar.advance(0, f"loss {sums.check(title):.3f}")
                 bar.advance()
-                if self._wanted_to_stop():
+                if self._wanted_to_stop(last):
                     self._leave(sums)
         seconds = time.perf_counter() - began
         entry = {
@@ -211,11 +212,11 @@ class Trainer:
 
     # ---- stopping, saving, resuming --------------------------------------------------------------------------------
 
-    def _wanted_to_stop(self) -> bool:
+    def _wanted_to_stop(self, last: bool) -> bool:
         """One process's signal stops all of them after the same step; they ask each other seldom, for it costs."""
         if self.place.world == 1:
             return self._wish is not None
-        if self.progress.batch % CHECK_EVERY:
+        if self.progress.step % CHECK_EVERY and not last:
             return False
         wish = torch.tensor([self._wish is not None], dtype=torch.int32, device=self.place.device)
         dist.all_reduce(wish, dist.ReduceOp.MAX)

@@ -1,7 +1,6 @@
 """`python -m train` as its users run it: whole processes on a small corpus."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from train import metrics
 from train.checkpoint import read_checkpoint
 
 SMALL = ["--network", "senet9", "--width", "0.25", "--batch", "6", "--threads", "1", "--dropout", "0.2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 RANDOM = ["--gain", "6", "--noise", "-90", "-50", "--mask-bands", "5", "--mask-frames", "50"]  # all that is random
 
 
@@ -121,17 +121,9 @@ def test_baseline_has_no_helpers(made_corpus: Path, made_cache: Path, tmp_path: 
 
 def test_two_processes_train_one_model(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
     """DDP on gloo: half of every batch each, one gradient, one cache, one evaluation."""
-    torchrun = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        str(29_000 + os.getpid() % 900),
-    ]
     out = tmp_path / "two"
     arguments = command(made_corpus, tmp_path / "cache", out, "--epochs", "2", "--device", "cpu")
-    done = python([*torchrun, *arguments])
+    done = python([*TORCHRUN, *arguments])
     assert done.stdout.count(str(out / "model.pt")) == 1  # one process speaks
     assert done.stderr.count("epoch   1") == 1 and done.stderr.count("features of 24 clips") == 1
     history = read_checkpoint(out / "last.pt").history
@@ -142,6 +134,24 @@ def test_two_processes_train_one_model(made_corpus: Path, made_cache: Path, tmp_
     )  # fmt: skip
     best = min(history, key=lambda entry: (entry["dev_eer"], entry["dev_loss"]))
     assert json.loads(scored.stdout)["eer"] == pytest.approx(best["dev_eer"])  # the shared evaluation missed no clip
+
+
+@pytest.mark.long
+def test_processes_stop_together_and_resume_to_the_same_weights(
+    made_corpus: Path, made_cache: Path, tmp_path: Path
+) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    runs = {}
+    for out in (whole, parted):
+        arguments = command(made_corpus, made_cache, out, "--epochs", "3", "--device", "cpu", *RANDOM)
+        runs[out] = [*TORCHRUN, *arguments]
+    python(runs[whole])
+    child = kill_in_epoch(runs[parted], parted, signal.SIGTERM, epochs=1)
+    said = child.communicate()[1]
+    assert child.returncode != 0 and said.count("--resume goes on") == 1
+    assert 1 <= read_checkpoint(parted / "last.pt").progress.epoch < 3
+    python([*runs[parted], "--resume"])
+    assert same(weights(parted / "last.pt"), weights(whole / "last.pt"))
 
 
 def score(undisturbed: Path, made_corpus: Path, made_cache: Path, *more: str, code: int = 0) -> Any:
