@@ -3,13 +3,14 @@
     model = trace(network, frontend)                  # opset 17, features -> logits
     scores = run(model, windows)                      # ONNX Runtime on one core, a window at a time
 
-Tidied means: names that follow the modules (`stages.0.0.body.0.Conv`), each node its own weights, no foreign opsets, and
-the same bytes for the same network.
+Tidied means: names that follow the modules (`stages.0.0.body.0.Conv`), each node its own weights, no foreign opsets,
+and the same bytes for the same network.
 """
 
-import io
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,21 +41,20 @@ def trace(network: "Deployed", frontend: FrontEnd, dynamic: bool = False) -> onn
 
     rng = np.random.default_rng(0)
     probes = rng.normal(-8, 4, (PROBES, 1, 1, frontend.bands, frontend.width)).astype(np.float32)  # log power's range
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         # The newer exporter needs onnxscript and writes opset 18 down to 17 with leftovers; this one's graph is clean.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
             (torch.from_numpy(probes[0]),),
-            buffer,
+            Path(folder) / "traced.onnx",
             input_names=[INPUT],
             output_names=[OUTPUT],
             opset_version=OPSET,
             dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if dynamic else None,
             dynamo=False,
         )
-    model = tidy(onnx.load_from_string(buffer.getvalue()))
+        model = tidy(onnx.load(Path(folder) / "traced.onnx"))
     check(model)
     with torch.inference_mode():
         expected = np.concatenate([network(torch.from_numpy(probe)).numpy() for probe in probes])

@@ -2,10 +2,10 @@
 
 python -m export.onnx runs/model/model.pt --precision fp32
 python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA
-python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA --target tensorrt --report --out deploy/jetson
+python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA --target tensorrt --report --out jetson/
 
-Writes model.onnx and model.json. An INT8 model whose EER rose by more than --max-eer-rise on the development trials is not
-written: exit code 3, with a table of what was lost.
+Writes model.onnx and model.json. An INT8 model whose EER rose by more than --max-eer-rise on the development trials is
+not written: exit code 3, with a table of what was lost.
 """
 
 from dataclasses import dataclass, field

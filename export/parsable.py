@@ -42,6 +42,8 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
         if path.stat().st_size > LARGEST_ONNX:
             raise ShrikeError(f"{path} is larger than {LARGEST_ONNX >> 20:,} MiB: no model of ours")
         model = onnx.load_model_from_string(path.read_bytes())
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+            raise ShrikeError(f"{path} keeps weights in other files, which its card cannot vouch for: export it again")
         onnx.checker.check_model(model)
     except OSError as error:
         raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error

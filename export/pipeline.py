@@ -68,7 +68,7 @@ class Int8:
     """Measure every layer alone and show which stay float and why."""
     qat: int = 0
     """Epochs of fine-tuning with fake quantisation on the training trials, for a model that INT8 hurts."""
-    qat_lr: float = 1e-5
+    qat_lr: float = 1e-4
     """Learning rate of that fine-tuning; it falls to zero as a cosine."""
     seed: int = 0
     """Which trials and crops calibrate, and the order of fine-tuning."""
@@ -159,7 +159,7 @@ class Prepared:
         tensorrt: "card.TensorRT | None" = None,
         notes: tuple[str, ...] = (),
     ) -> "card.ModelCard":
-        """Everything known about the model; `files` maps names to sha256, `precision` is the engine's where it differs."""
+        """Everything known about the model; `files` maps names to sha256, `precision` is an engine's own."""
         from runtime import card
 
         settings, (score, accuracy) = self.checkpoint.settings, judged

@@ -2,17 +2,19 @@
 
     tuned, ranges = fine_tune(model, layers, ranges, checkpoint, partition, folder, options)
 
-What is trained is the very graph that ships: its nodes run in torch, its weights are the parameters, and wherever the INT8
-file will hold a Q/DQ pair the values are rounded here, with the calibrated scales to begin with. The gradient passes a
-rounding as if it were not there (straight-through estimator, Bengio et al. 2013), and through it reaches the scales as
-well (learned step size, Esser et al. 2020; they are learned as logarithms, so that a scale stays above 0).
+What is trained is the very graph that ships: its nodes run in torch, its weights are the parameters, and wherever the
+INT8 file will hold a Q/DQ pair the values are rounded here, with the calibrated scales to begin with. The gradient
+passes a rounding as if it were not there (straight-through estimator, Bengio et al. 2013), and through it reaches the
+scales as well (learned step size, Esser et al. 2020; here as logarithms, so that a scale stays above 0). The classifier
+keeps its unit rows.
 
-The loss is the training's own, with the float network as the teacher: alpha hard + (1 - alpha) soft. The classifier's unit
-vectors stay as they are: otherwise the margin would not be an angle any more.
+The loss is distillation with the float network as the teacher, and nothing else: what INT8 lost is agreement with it.
+The training's label term was tried beside it and went on training instead (ECANet9 x 0.25, percentile 99.9, one epoch:
+scores 22.5 dB above the noise before, 27.4 dB with the teacher alone, 20.6 dB with labels at alpha = 0.7).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +34,13 @@ from train.checkpoint import Checkpoint
 from train.corpus import Partition
 from train.dataset import batches, training_plan
 from train.distill import distance
-from train.networks.heads import AngularSoftmax
 from train.progress import Progress, say
 
 if TYPE_CHECKING:
     from export.pipeline import Int8
 
 LOWEST = -LEVELS - 1  # of S8 activations
-SCALE_LR = 10.0  # times the weights' learning rate: 1 % of a scale weighs like a small step of many weights
+SCALE_LR = 10.0  # times the weights' learning rate: scales are few, and are learned as logarithms
 CLIP = 5.0  # largest norm of the gradient, as in training
 
 
@@ -53,10 +54,9 @@ class GraphNetwork(nn.Module):
         self.weights = nn.ParameterDict({_key(n): torch.from_numpy(v.copy()) for n, v in weights_of(model).items()})
         scales = {name: float(activation_scale((ranges or {})[name])) for name in tensors(layers)}
         self.log_scales = nn.ParameterDict({_key(name): torch.tensor(math.log(s)) for name, s in scales.items()})
-        (self.head,) = [node for node in self.nodes if node.op_type == "Gemm"]
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, 1, bands, frames) -> embedding (batch, width) and logits (batch, 2)."""
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> logits (batch, 2)."""
         values: dict[str, Tensor] = {INPUT: features}
         rounded: dict[str, Tensor] = {}
         for node in self.nodes:
@@ -73,7 +73,7 @@ class GraphNetwork(nn.Module):
                 else:
                     inputs.append(values[name])
             values[node.output[0]] = compute(node, inputs)
-        return values[self.head.input[0]], values[OUTPUT]
+        return values[OUTPUT]
 
     def write_to(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The same graph with this network's weights."""
@@ -94,7 +94,9 @@ def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
     first = inputs[0]
     if node.op_type == "Conv":
         bias = inputs[2] if len(inputs) > 2 else None
-        return functional.conv2d(first, inputs[1], bias, has["strides"], has["pads"][:2], has["dilations"], has["group"])
+        return functional.conv2d(
+            first, inputs[1], bias, has["strides"], has["pads"][:2], has["dilations"], has["group"]
+        )
     if node.op_type == "Gemm":
         return functional.linear(first, inputs[1], inputs[2])
     if node.op_type == "GlobalAveragePool":
@@ -103,7 +105,13 @@ def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
         return first.permute(has["perm"])
     if node.op_type == "Flatten":
         return first.flatten(1)
-    simple = {"Relu": torch.relu, "Sigmoid": torch.sigmoid, "Add": torch.add, "Mul": torch.mul, "Sub": torch.sub}
+    simple: dict[str, Callable[..., Tensor]] = {
+        "Relu": torch.relu,
+        "Sigmoid": torch.sigmoid,
+        "Add": torch.add,
+        "Mul": torch.mul,
+        "Sub": torch.sub,
+    }
     assert node.op_type in simple, f"{node.name}: {node.op_type} is not known here"
     return simple[node.op_type](*inputs)
 
@@ -133,34 +141,30 @@ def fine_tune(
     """The float graph with weights that INT8 hurts less, and its scales."""
     settings = checkpoint.settings
     cache = build_cache(settings.frontend, partition.trials, folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # The graph takes the level out itself; gain and noise act on raw log power, masks before the level here.
     augment = Augment(settings.augmentation, settings.frontend.with_level("none")).train()
     teacher = GraphNetwork(model).eval().requires_grad_(False)
     student = GraphNetwork(model, layers, ranges).train()
-    for name in student.head.input[1:]:
-        student.weights[_key(name)].requires_grad_(False)
+    teacher, student, augment = teacher.to(device), student.to(device), augment.to(device)
     groups = [
-        {"params": [p for p in student.weights.values() if p.requires_grad], "share": 1.0},
+        {"params": [weight for name, weight in student.weights.items() if "head" not in name], "share": 1.0},
         {"params": list(student.log_scales.values()), "share": SCALE_LR},
     ]
     optimiser = torch.optim.Adam(groups, lr=options.qat_lr)
-    hard = AngularSoftmax(margin=settings.distillation.margin == "on")
-    alpha, temperature = float(__import__("os").environ.get("ALPHA","0.7")), settings.distillation.temperature
-    step, steps = 0, 0
+    step = 0
     for epoch in range(options.qat):
         balanced = settings.data.sampling == "balanced"
         plan = training_plan(cache, settings.optimiser.batch, options.seed, epoch, balanced)
         steps = len(plan) * options.qat
         losses = []
         with Progress(f"fake quantisation, epoch {epoch + 1}/{options.qat}", len(plan), "batches") as bar:
-            for batch in batches(cache, list(plan), settings.data.workers, torch.device("cpu")):
+            for batch in batches(cache, list(plan), settings.data.workers, device):
                 torch.manual_seed(options.seed * 1_000_003 + step)
-                features = augment(batch.features)
+                features = augment(batch.features.to(device))
                 with torch.no_grad():
-                    _, wanted = teacher(features)
-                embedding, logits = student(features)
-                label = hard(embedding, logits, batch.target, checkpoint.progress.step + step)
-                loss = alpha * label + (1 - alpha) * distance(logits, wanted, temperature)
+                    wanted = teacher(features)
+                loss = distance(student(features), wanted, settings.distillation.temperature)
                 for group in optimiser.param_groups:
                     group["lr"] = options.qat_lr * group["share"] * (1 + math.cos(math.pi * step / steps)) / 2
                 optimiser.zero_grad(set_to_none=True)
@@ -173,6 +177,7 @@ def fine_tune(
         if not np.isfinite(losses).all():
             raise ShrikeError(f"--qat: the loss is not a number in epoch {epoch + 1}; lower --qat-lr")
         say(f"fake quantisation, epoch {epoch + 1}: loss {np.mean(losses):.4f}")
+    student.cpu()
     return student.write_to(model), student.ranges()
 
 

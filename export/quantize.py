@@ -12,8 +12,9 @@ Placement, as TensorRT fuses it: Q/DQ stand on what goes into a layer, never beh
               +--> Conv 1x1 (or nothing) ----------------------------------------------------Q/DQ (skip) ---+
 
 Both files hold the same integers. S8 is symmetric with zero point 0, its weights are float with Q/DQ and its bias is
-float: all that TensorRT 8.5 reads. ONNX Runtime would leave every ReLU of it in float, so the U8 twin moves the zero point
-to 0 behind Relu and Sigmoid and to 128 elsewhere, and cuts at 127 as S8 does; weights are INT8, biases INT32 there.
+float: all that TensorRT 8.5 reads. ONNX Runtime would leave every ReLU of it in float, so the U8 twin moves the zero
+point to 0 behind Relu and Sigmoid and to 128 elsewhere, and cuts at 127 as S8 does; its weights are INT8, its biases
+INT32. Their logits differ by the float rounding of S8's convolutions alone.
 
 Why not onnxruntime.quantization: it quantises by kind of node, not by operand, so a skip branch cannot be told from the
 main one; its INT32 bias does not parse in TensorRT; and two runs of it would not give one table of scales.
@@ -76,7 +77,10 @@ def plan(model: onnx.ModelProto) -> list[Layer]:
 def float_by_design(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, str]:
     """Layers with weights that no plan quantises, and why."""
     planned, weights = {layer.name for layer in layers}, weights_of(model)
-    why = {"Gemm": "the classifier: two dot products right before the score", "Conv": "inside a gate: too small to gain"}
+    why = {
+        "Gemm": "the classifier: two dot products right before the score",
+        "Conv": "inside a gate: too small to gain",
+    }
     return {
         node.name: why[node.op_type]
         for node in model.graph.node

@@ -3,9 +3,9 @@
     noise = measure(model, layers, ranges, windows)         # dB, one for each layer
     kept, dropped = settle(model, layers, ranges, windows, wanted=30.0)
 
-The measure is the signal-to-noise ratio of the score: how far scores of different windows lie apart, against how far INT8
-moves them. A shift that is the same for all windows is no noise: the threshold and the score's calibration absorb it.
-The windows are those that calibrated; the trials of the gate have no part in any choice.
+The measure is the signal-to-noise ratio of the score: how far scores of different windows lie apart, against how far
+INT8 moves them. A shift that is the same for all windows is no noise: the threshold and the score's calibration take it
+up. The windows are those that calibrated; the trials of the gate have no part in any choice.
 
 The rule is greedy: while all layers together give less than what is wanted, the layer that is noisiest on its own stays
 float. 30 dB are a standard deviation of 3 % of the scores' own; two neighbours in rank swap, an EER hardly moves.
@@ -44,7 +44,9 @@ def snr(clean: NDArray[np.float64], noisy: NDArray[np.float64]) -> float:
     return 10 * float(np.log10(max(signal, 1e-30) / noise))
 
 
-def measure(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, windows: Sequence[Floats]) -> dict[str, float]:
+def measure(
+    model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, windows: Sequence[Floats]
+) -> dict[str, float]:
     """dB for every layer, when it is the only one in INT8."""
     clean = score(run(model, windows))
     noise = {}
@@ -65,7 +67,7 @@ def settle(
     report: bool = False,
 ) -> Settled:
     """The most INT8 that gives `wanted` dB; `keep` names layers that stay float whatever they cost."""
-    stays = {name: "asked for (--keep-float)" for name in keep}
+    stays = dict.fromkeys(keep, "asked for (--keep-float)")
     left = [layer for layer in layers if layer.name not in stays]
     clean = score(run(model, windows))
 

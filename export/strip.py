@@ -47,7 +47,7 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     if not 1 <= exit <= len(network.stages):
         raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
     if exit == len(network.stages):
-        head = network.head
+        head: nn.Module = network.head
     elif helpers is None:
         raise ShrikeError(
             f"--exit {exit}: only self-distillation teaches the shallow exits, and this model was trained with "
@@ -62,8 +62,9 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     return deployed.eval().requires_grad_(False)
 
 
-def linear(head: AngleLinear) -> nn.Linear:
+def linear(head: nn.Module) -> nn.Linear:
     """|x| cos(angle) is x · w / |w|: one matrix of unit rows. Its bias is zero: ONNX writes a map with one as Gemm."""
+    assert isinstance(head, AngleLinear)
     classes, width = head.weight.shape
     plain = nn.Linear(width, classes)
     with torch.no_grad():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from export.builder import Recipe
     from export.device import Device
     from export.verify import Engine
-    from runtime.card import ModelCard
+    from runtime.card import ModelCard, TensorRT
 
 NO_ENGINE = 4  # exit code: all but the engine is done
 WORKSPACE = (1, 65_536)  # MiB
@@ -178,23 +178,24 @@ def make(options: Options, job: Job, device: "Device") -> Path:
         trials=trials,
         largest_change=change,
     )
-    notes = [note for note in job.card.notes if note != NOT_HELD] + ([] if trials else [NOT_HELD])
-    write(plan, replace(job.card, target="tensorrt", tensorrt=record, notes=tuple(notes)), job)
+    write(plan, record, job)
     return job.target
 
 
-def write(plan: bytes, card: "ModelCard", job: Job) -> None:
+def write(plan: bytes, record: "TensorRT", job: Job) -> None:
     """model.engine and model.json, both or neither; beside its ONNX file the card speaks for both."""
     from runtime.card import write_card
     from runtime.files import whole_files
     from runtime.hashes import sha256_file
 
-    target, path = job.target, job.path
+    target, path, card = job.target, job.path, job.card
     beside = target.parent.resolve() == path.parent.resolve() and target.stem == path.stem
+    notes = [note for note in card.notes if note != NOT_HELD] + ([] if record.trials else [NOT_HELD])
     with whole_files(target.parent, [target.name, target.with_suffix(".json").name]) as folder:
         (folder / target.name).write_bytes(plan)
         files = {**(card.files if beside else {}), target.name: sha256_file(folder / target.name)}
-        write_card(folder / target.name, replace(card, files=files))
+        finished = replace(card, target="tensorrt", files=files, tensorrt=record, notes=tuple(notes))
+        write_card(folder / target.name, finished)
 
 
 def read_plan(path: Path) -> bytes:

@@ -6,8 +6,8 @@
     if faults := comparison.faults(Limits()):
         raise Rejected(comparison, faults)                          # a command shows the table and exits 3
 
-An engine is whatever turns windows (1, 1, bands, frames) into logits (1, 2). Nothing here knows torch, so that the device
-can hold an engine it has just built against the ONNX file it came from.
+An engine is whatever turns windows (1, 1, bands, frames) into logits (1, 2). Nothing here knows torch, so that the
+device can hold an engine it has just built against the ONNX file it came from.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +88,9 @@ def read_trials(
     cache = build_cache(frontend, trials, folder)
     labels = cache.labels
     if (labels >= 0).all() and len({*labels.tolist()}) < 2:
-        raise ShrikeError(f"{name} has one class only; the gate needs bona fide and spoofed trials, or no labels at all")
+        raise ShrikeError(
+            f"{name} has one class only; the gate needs bona fide and spoofed trials, or no labels at all"
+        )
     return Trials(name, cache)
 
 
@@ -138,7 +140,7 @@ class Comparison:
 UNMEASURED = card.Accuracy(False, "no trials were given to verify with", None, 0, *[None] * 7)
 
 
-class Rejected(ShrikeError):
+class Rejected(ShrikeError):  # noqa: N818 - a verdict, not a mishap
     """The model lost too much: nothing was written."""
 
     def __init__(self, comparison: Comparison, faults: list[str], advice: str) -> None:

@@ -1,8 +1,8 @@
 """Engines: what turns a window of log power into logits, whatever is underneath.
 
-    engine = open_engine("deploy/model.onnx")         # or model.engine; the card beside it is checked first
-    logits = engine(window)                           # (batch, 1, bands, 600) float32 -> (batch, 2): spoof, bona fide
-    engine.close()
+engine = open_engine("deploy/model.onnx")         # or model.engine; the card beside it is checked first
+logits = engine(window)                           # (batch, 1, bands, 600) float32 -> (batch, 2): spoof, bona fide
+engine.close()
 """
 
 import os

@@ -2,22 +2,20 @@
 
     engine = open_onnx("deploy/model.onnx")
 
-One thread by default: a window takes some milliseconds, and a second core is worth more to whatever else the device does.
+One thread by default: a window takes some milliseconds, and a second core is worth more to whatever else the device
+does.
 """
 
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.card import ModelCard, read_card
+from runtime.card import ANY_BATCH, ModelCard, read_card
 from runtime.errors import ShrikeError
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 SILENT = 3  # ONNX Runtime's log level for errors alone; what goes wrong comes as an exception anyway
 
@@ -38,7 +36,9 @@ class OnnxEngine:
 
         if threads < 0:
             raise ShrikeError(f"{threads} threads: a number above 0 was expected, or 0 for ONNX Runtime's own choice")
-        self.name, self.precision, self.card = card.name, card.precision, card
+        self.name: str = card.name
+        self.precision: str = card.precision
+        self.card = card
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -48,7 +48,7 @@ class OnnxEngine:
         except Exception as error:  # its exceptions have no common base but this
             reason = str(error).splitlines()[0]
             raise ShrikeError(f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it ({reason})") from error
-        self._session: onnxruntime.InferenceSession | None = session
+        self._session: Any = session
         ports = [(port.name, list(port.shape)) for port in (*session.get_inputs(), *session.get_outputs())]
         wanted = [(port.name, list(port.shape)) for port in (card.input, card.output)]
         fits = len(ports) == 2 and all(
@@ -59,9 +59,20 @@ class OnnxEngine:
             raise ShrikeError(f"{card.name}: the graph has {ports}, its card says {wanted}; export the model again")
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw log power (batch, 1, bands, 600) -> logits (batch, 2)."""
+        """Raw log power (n, 1, bands, 600) -> logits (n, 2); one by one where the graph takes one at a time."""
         if self._session is None:
             raise ShrikeError(f"{self.name} was closed")
+        if features.ndim != 4 or features.shape[1:] != self.card.input.shape[1:] or features.dtype != np.float32:
+            raise ShrikeError(
+                f"features {features.shape} of {features.dtype} came; {('n', *self.card.input.shape[1:])} of float32 "
+                "was expected: is this the card's front-end?"
+            )
+        step = len(features) if self.card.input.shape[0] == ANY_BATCH else self.card.input.shape[0]
+        if len(features) == step:
+            return self._run(features)
+        return np.concatenate([self._run(features[place : place + step]) for place in range(0, len(features), step)])
+
+    def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(self._session.run([self.card.output.name], {self.card.input.name: features})[0])
 
     def close(self) -> None:

@@ -1,0 +1,85 @@
+"""Small exported networks for tests: weights by chance, ranges from windows by chance, and so no accuracy at all."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from export import calibration, graph, quantize
+from export.strip import strip
+from runtime import card as cards
+from runtime.card import ModelCard, write_card
+from runtime.features import PRESETS
+from runtime.hashes import sha256_file
+from train.checkpoint import Checkpoint, Progress
+from train.config import Data, Distillation, Model, Settings
+from train.networks import build
+
+SHAPE = (1, 1, 45, 600)
+
+
+def windows(count: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
+    """Windows (1, 1, 45, 600) in log power's range."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield rng.normal(-8, 4, SHAPE).astype(np.float32)
+
+
+@lru_cache
+def float_graph(name: str, width: float = 0.25, level: str = "none", dynamic: bool = False) -> onnx.ModelProto:
+    """The graph of a network as export.onnx writes it with --precision fp32."""
+    torch.manual_seed(0)
+    settings = Settings(Data(Path("none"), level=level), Model(name, width), Distillation("off"))  # type: ignore[arg-type]
+    network = build(name, width)
+    checkpoint = Checkpoint(settings, network.state_dict(), {}, {}, Progress(), [], {}, {})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads that wait for each other on a busy machine are slower than one
+    try:
+        return graph.trace(strip(checkpoint), PRESETS["f0"], dynamic)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@lru_cache
+def quantised_graph(
+    name: str, kind: quantize.Kind = "int8", width: float = 0.25, level: str = "none"
+) -> onnx.ModelProto:
+    model = float_graph(name, width, level)
+    layers = quantize.plan(model)
+    ranges = calibration.find_ranges(model, quantize.tensors(layers), list(windows(2)), "min-max")
+    return quantize.quantise(model, layers, ranges, kind)
+
+
+def exported(folder: Path, model: onnx.ModelProto, name: str = "model", level: str = "none") -> Path:
+    """model.onnx with its card, as an export leaves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.onnx"
+    path.write_bytes(model.SerializeToString())
+    quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or cards.ANY_BATCH
+    card = ModelCard(
+        version=cards.VERSION,
+        name="ecanet9-x0.25",
+        created=cards.created_now(),
+        network=cards.Network("ecanet9", 0.25, 4),
+        frontend=PRESETS["f0"].with_level(level),  # type: ignore[arg-type]
+        input=cards.Port("features", (batch, *SHAPE[1:])),
+        output=cards.Port("logits", (batch, 2)),
+        precision="int8" if quantised else "fp32",
+        target="tensorrt" if quantised else "any",
+        score=cards.Score(1.0, 0.0, 0.0, None),
+        accuracy=cards.Accuracy(False, "weights by chance", None, 0, *[None] * 7),
+        calibration=None,
+        quantisation=cards.Quantisation("ptq", "int8", {}) if quantised else None,
+        training=None,
+        files={path.name: sha256_file(path)},
+        origin=cards.Origin("0.1.0", {}),
+        tensorrt=None,
+        notes=(),
+    )
+    write_card(path, card)
+    return path

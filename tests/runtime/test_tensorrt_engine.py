@@ -1,0 +1,258 @@
+"""The TensorRT engine, driven against MOCKS of TensorRT and of the driver: the calls, their order, and every refusal.
+
+What a GPU computes cannot be seen here; that no call is made which a version lacks, that every window goes its way
+through pinned memory and back, and that everything taken is given back, can.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime import card as cards
+from runtime.card import ModelCard, sha256_file, write_card
+from runtime.engines import cuda as cuda_module
+from runtime.engines import open_engine
+from runtime.engines import tensorrt as engines
+from runtime.engines.cuda import SIGNATURES, CudaError, open_cuda
+from runtime.engines.tensorrt import TensorRTEngine
+from runtime.errors import ShrikeError
+from runtime.features import PRESETS
+from runtime.jetpack import JETPACKS, how_to_get_tensorrt, jetpack, l4t, load_tensorrt, memory_available
+from tests.export.mock_tensorrt import CAPABILITY, GPU, VERSIONS, MockDriver, MockTensorRT
+
+WINDOW = (1, 45, 600)
+
+
+def make_card(version: str = "10.3.0.9", gpu: str = GPU) -> ModelCard:
+    record = cards.TensorRT(version, gpu, ".".join(map(str, CAPABILITY)), None, "ab" * 32, 256, "fp16", (), 0, None)
+    return ModelCard(
+        version=cards.VERSION,
+        name="ecanet9",
+        created=cards.created_now(),
+        network=cards.Network("ecanet9", 1.0, 4),
+        frontend=PRESETS["f0"],
+        input=cards.Port("features", (-1, *WINDOW)),
+        output=cards.Port("logits", (-1, 2)),
+        precision="fp32",
+        target="tensorrt",
+        score=cards.Score(1.0, 0.0, 0.0, None),
+        accuracy=cards.Accuracy(False, "a mock", None, 0, *[None] * 7),
+        calibration=None,
+        quantisation=None,
+        training=None,
+        files={"model.engine": "ab" * 32},
+        origin=cards.Origin("0.1.0", {}),
+        tensorrt=record,
+        notes=(),
+    )
+
+
+def mock_engine(version: str = "10.3.0", broken: str = "", **driver: Any) -> TensorRTEngine:
+    return TensorRTEngine(b"MOCK plan", make_card(), MockTensorRT(version, broken), open_cuda(MockDriver(**driver)))
+
+
+def features(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(0).normal(-8, 4, (count, *WINDOW)).astype(np.float32)
+
+
+# ---- windows in, logits out
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_window_goes_through_and_comes_back(version: str, capturable: bool) -> None:
+    with mock_engine(version, capturable=capturable) as engine:
+        assert engine.graph == capturable and (engine.name, engine.precision) == ("ecanet9", "fp16")
+        for count in (3, 1, 0, 2):
+            windows = features(count)
+            logits = engine(windows)
+            assert logits.shape == (count, 2) and logits.dtype == np.float32
+            np.testing.assert_allclose(logits[:, 1], windows.sum(axis=(1, 2, 3), dtype=np.float64), rtol=1e-6)
+            assert not logits[:, 0].any()
+
+
+def test_logits_are_the_callers_to_keep() -> None:
+    with mock_engine() as engine:
+        first = engine(features(1))
+        kept = first.copy()
+        engine(features(1) * 2)
+        np.testing.assert_array_equal(first, kept)
+
+
+def test_views_and_slices_are_taken_as_they_are() -> None:
+    with mock_engine() as engine:
+        ring = np.zeros((1, 1, 45, 1200), np.float32)
+        ring[..., 600:] = 1.0
+        assert engine(ring[..., 600:])[0, 1] == 45 * 600
+
+
+@pytest.mark.parametrize("shape", [WINDOW, (1, 1, 60, 600), (1, 1, 45, 599), (1, 2, 45, 600)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with mock_engine() as engine, pytest.raises(ShrikeError, match="was expected: is this the card's front-end"):
+        engine(np.zeros(shape, np.float32))
+
+
+def test_other_types_are_refused() -> None:
+    with mock_engine() as engine, pytest.raises(ShrikeError, match="of float64 came"):
+        engine(features(1).astype(np.float64))
+
+
+# ---- everything taken is given back
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+def test_close_gives_everything_back_once(capturable: bool) -> None:
+    driver = MockDriver(capturable=capturable)
+    engine = TensorRTEngine(b"MOCK plan", make_card(), MockTensorRT("10.3.0"), open_cuda(driver))
+    assert len(driver.memory) == 4
+    for _ in range(2):
+        engine.close()
+    assert not driver.memory and driver.log[-1] == "cuDevicePrimaryCtxRelease_v2"
+    assert driver.log.count("cuStreamDestroy_v2") == driver.log.count("cuDevicePrimaryCtxRelease_v2") == 1
+    with pytest.raises(ShrikeError, match="ecanet9 was closed"):
+        engine(features(1))
+
+
+BROKEN = {
+    "gpu": "found no GPU it can use (MOCK CUDA initialization failure",
+    "plan": "does not take this engine (MOCK The engine plan file is not compatible",
+    "context": "has no memory to run this engine (TensorRT gave no reason)",
+    "names": "the engine's tensors are features, scores; the card says features, logits",
+    "type": "the engine's features is HALF; FLOAT was expected",
+    "run": "could not run the engine (MOCK enqueueV3 failed",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_failed_start_is_one_line_and_gives_everything_back(broken: str) -> None:
+    with pytest.raises(ShrikeError) as caught:
+        mock_engine(broken=broken)
+    assert BROKEN[broken] in str(caught.value) and "\n" not in str(caught.value)
+    assert not MockDriver.current.memory and MockDriver.current.log[-1] == "cuDevicePrimaryCtxRelease_v2"
+
+
+@pytest.mark.parametrize("name", ["cuInit", "cuStreamCreate", "cuMemHostAlloc", "cuMemAlloc_v2", "cuStreamSynchronize"])
+def test_a_failing_driver_is_named(name: str) -> None:
+    with pytest.raises(CudaError, match=rf"{name} failed: MOCK operation not supported \(999\)"):
+        mock_engine(failing=name)
+
+
+def test_an_old_driver_is_named() -> None:
+    with pytest.raises(CudaError, match=r"lacks cuGraphInstantiateWithFlags: CUDA 11\.4 or newer"):
+        open_cuda(MockDriver(missing="cuGraphInstantiateWithFlags"))
+
+
+def test_no_driver() -> None:
+    try:
+        cuda = open_cuda()
+    except CudaError as error:
+        assert "NVIDIA driver" in str(error) or "failed" in str(error)
+    else:
+        cuda.close()
+
+
+def test_pointers_are_passed_as_wide_as_they_are() -> None:
+    """ctypes cuts an argument without a declared type to 32 bits: every function has its types."""
+    used = {name for name in cuda_module.Cuda.__dict__ if not name.startswith("__")}
+    assert used and all(SIGNATURES.values())
+    assert SIGNATURES["cuMemcpyHtoDAsync_v2"][0] is cuda_module.Pointer
+
+
+# ---- the card is asked before TensorRT is
+
+
+def place(folder: Path, card: ModelCard) -> Path:
+    path = folder / "model.engine"
+    path.write_bytes(b"MOCK plan")
+    write_card(path, replace(card, files={path.name: sha256_file(path)}))
+    return path
+
+
+def use_mocks(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0") -> MockDriver:
+    driver = MockDriver()
+    monkeypatch.setattr(engines, "load_tensorrt", lambda: MockTensorRT(version))
+    monkeypatch.setattr(engines, "open_cuda", lambda: open_cuda(driver))
+    return driver
+
+
+def test_open_engine_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_mocks(monkeypatch)
+    engine = open_engine(place(tmp_path, make_card()))
+    assert engine.precision == "fp16" and engine(features(2)).shape == (2, 2)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        (make_card(version="8.6.2"), "built with TensorRT 8.6.2, this machine has 10.3.0.9"),
+        (make_card(gpu="Xavier"), "built on the GPU Xavier, this machine has Mock Orin"),
+    ],
+)
+def test_another_machine_s_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: ModelCard, sentence: str
+) -> None:
+    driver = use_mocks(monkeypatch)
+    with pytest.raises(ShrikeError) as caught:
+        open_engine(place(tmp_path, card))
+    assert sentence in str(caught.value) and "python -m export.trt MODEL.onnx" in str(caught.value)
+    assert driver.log[-1] == "cuDevicePrimaryCtxRelease_v2" and "cuMemAlloc_v2" not in driver.log
+
+
+def test_a_changed_engine_never_reaches_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place(tmp_path, make_card())
+    path.write_bytes(b"another plan")
+    monkeypatch.setattr(engines, "load_tensorrt", lambda: pytest.fail("TensorRT was loaded"))
+    with pytest.raises(ShrikeError, match=r"is not the file that model\.json speaks for"):
+        open_engine(path)
+
+
+# ---- what a Jetson brings along
+
+
+def test_a_machine_without_tensorrt_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    with pytest.raises(ShrikeError) as caught:
+        load_tensorrt()
+    for words in ("--system-site-packages", "dist-packages", "JetPack", "8.5.2", "10.16.1"):
+        assert words in str(caught.value)
+
+
+def test_a_broken_tensorrt_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "tensorrt", raising=False)
+    with pytest.raises(ShrikeError, match=r"cannot be imported \(libnvinfer\.so\.10: cannot open"):
+        load_tensorrt()
+
+
+@pytest.mark.parametrize(
+    ("release", "version", "row"),
+    [
+        ("# R35 (release), REVISION: 4.1, GCID: 1, BOARD: t186ref", "35.4.1", JETPACKS[0]),
+        ("# R36 (release), REVISION: 3.0, GCID: 1", "36.3.0", JETPACKS[1]),
+        ("# R36 (release), REVISION: 4.3, GCID: 1", "36.4.3", JETPACKS[2]),
+        ("# R36 (release), REVISION: 5.0, GCID: 1", "36.5.0", JETPACKS[2]),
+        ("# R38 (release), REVISION: 2.0, GCID: 1", "38.2.0", JETPACKS[3]),
+        ("# R39 (release), REVISION: 1.0, GCID: 1", "39.1.0", JETPACKS[4]),
+        ("# R32 (release), REVISION: 7.1, GCID: 1", "32.7.1", None),
+    ],
+)
+def test_the_release_file_names_the_jetpack(tmp_path: Path, release: str, version: str, row: Any) -> None:
+    path = tmp_path / "nv_tegra_release"
+    path.write_text(release)
+    assert l4t(path) == version and jetpack(version) == row
+
+
+def test_on_a_jetson_its_own_row_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.jetpack.l4t", lambda: "36.4.3")
+    assert "This is JetPack 6.1 to 6.2.2 (L4T 36.4.3): TensorRT 10.3.0 for Python 3.10" in how_to_get_tensorrt()
+
+
+def test_other_machines_have_no_l4t_and_may_not_know_their_memory(tmp_path: Path) -> None:
+    assert l4t(tmp_path / "none") is None and memory_available(tmp_path / "none") is None
+    (tmp_path / "meminfo").write_text("MemTotal: 8 kB\nMemAvailable:    3145728 kB\n")
+    assert memory_available(tmp_path / "meminfo") == 3072
