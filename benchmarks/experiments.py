@@ -14,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from runtime.command import run
+from runtime.command import parse, run
 from runtime.errors import ShrikeError
 
 
@@ -29,7 +29,7 @@ class Options:
 
 
 def main() -> None:
-    options = tyro.cli(Options, prog="python -m benchmarks.experiments", description=__doc__)
+    options = parse(Options, "benchmarks.experiments", __doc__)
     if not options.runs:
         raise ShrikeError("no runs were named; give the folders that python -m train --out wrote")
     print(table([read_run(folder) for folder in options.runs], options.hide))

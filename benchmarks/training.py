@@ -14,9 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import tyro
-
-from runtime.command import run
+from runtime.command import parse, run
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Options:
 
 
 def main() -> None:
-    options = tyro.cli(Options, prog="python -m benchmarks.training", description=__doc__)
+    options = parse(Options, "benchmarks.training", __doc__)
     import torch
 
     from train.cache import build_cache

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from export.pipeline import Gate, Int8, Source, place
-from runtime.command import run
+from runtime.command import parse, run
 from runtime.errors import ShrikeError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Job:
 
 
 def main() -> int:
-    options = tyro.cli(Options, prog="python -m export.trt", description=__doc__)
+    options = parse(Options, "export.trt", __doc__)
     from export import verify
     from export.device import NoDeviceError, advice, find_device
     from train.progress import say

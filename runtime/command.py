@@ -1,5 +1,8 @@
 """The frame around every command: what a user caused is one line and exit 2, a traceback means a bug of ours.
 
+    def main() -> None:
+        options = parse(Options, "train.score", __doc__)   # a frozen dataclass; its fields' docstrings are the help
+
     if __name__ == "__main__":
         run(main)
 
@@ -7,11 +10,23 @@ Exit codes: 0 done, 1 a bug (traceback), 2 the user can mend it, 130 stopped by 
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+import tyro
 
 from runtime.errors import ShrikeError
+
+Options = TypeVar("Options")
+
+
+def parse(options: type[Options], module: str, documentation: str | None) -> Options:
+    """The command line of `python -m module`; `--help` shows the module's own first lines."""
+    # tyro joins lines that begin with a letter; an example is a line of its own.
+    description = re.sub(r"(?m)^ *(?=python -m|torchrun)", "$ ", documentation or "")
+    return tyro.cli(options, prog=f"python -m {module}", description=description)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -8,15 +8,13 @@ python -m train ... --resume
 
 import datetime
 
-import tyro
-
-from runtime.command import run
+from runtime.command import parse, run
 from runtime.errors import ShrikeError
 from train.config import Settings
 
 
 def main() -> int:
-    settings = tyro.cli(Settings, prog="python -m train", description=__doc__)
+    settings = parse(Settings, "train", __doc__)
     out, last = settings.run.out, settings.run.out / "last.pt"
     if last.exists() and not settings.run.resume:
         raise ShrikeError(f"{out} holds a run already: add --resume to go on with it, or give another --out")

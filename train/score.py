@@ -10,7 +10,7 @@ from typing import Literal
 
 import tyro
 
-from runtime.command import run
+from runtime.command import parse, run
 from runtime.errors import ShrikeError
 from runtime.files import whole_file
 
@@ -52,7 +52,7 @@ class Options:
 
 
 def main() -> None:
-    options = tyro.cli(Options, prog="python -m train.score", description=__doc__)
+    options = parse(Options, "train.score", __doc__)
     from train import metrics
     from train.augment import Augment
     from train.cache import build_cache

@@ -7,9 +7,7 @@ python -m train.networks --frontend wide --width 0.5
 from dataclasses import dataclass
 from typing import Literal
 
-import tyro
-
-from runtime.command import run
+from runtime.command import parse, run
 from runtime.features import PRESETS
 
 
@@ -24,7 +22,7 @@ class Options:
 
 
 def main() -> None:
-    options = tyro.cli(Options, prog="python -m train.networks", description=__doc__)
+    options = parse(Options, "train.networks", __doc__)
     from train.networks import NAMES, build
     from train.networks.senet import multiply_adds, stage_shapes
 
