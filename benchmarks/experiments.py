@@ -49,6 +49,7 @@ class Result:
 def read_run(folder: Path) -> Result:
     from train import metrics
     from train.checkpoint import read_checkpoint
+    from train.scorefile import read_scores
 
     checkpoint = read_checkpoint(folder / "model.pt")
     groups = checkpoint.settings.to_dict()
@@ -59,7 +60,7 @@ def read_run(folder: Path) -> Result:
     scores = folder / "eval.scores.txt"
     evaluation = None
     if scores.exists():
-        found = metrics.read_scores(scores)
+        found = read_scores(scores)
         evaluation = 100 * metrics.eer(found.bonafide, found.spoof)
     return Result(flat, flat.pop("seed"), 100 * best["dev_eer"], best["epoch"], evaluation)
 

@@ -46,20 +46,26 @@ def main() -> int:
 
 def write(options: Options) -> Path:
     """model.onnx and model.json, both or neither; returns the path of the first."""
-    from runtime.card import write_card
+    from export.graph import as_engine
+    from export.record import judge, make_card
+    from runtime.card import Target, write_card
     from runtime.files import whole_files
     from runtime.hashes import sha256_file
 
-    kind: Literal["int8", "uint8"] = "uint8" if options.target == "cpu" else "int8"
-    prepared = prepare(options.source, options.int8, options.gate, options.precision, kind)
-    scores = prepared.float_scores if options.precision == "fp32" else prepared.scores(prepared.graph, "INT8")
-    judged = prepared.judge(scores, ("float", options.precision))
+    prepared = prepare(
+        options.source, options.int8, options.gate, options.precision, "uint8" if options.target == "cpu" else "int8"
+    )
+    scores = prepared.float_scores
+    if options.precision == "int8" and prepared.trials is not None:
+        scores = prepared.trials.scores(as_engine(prepared.graph), "INT8")
+    judged = judge(prepared, scores, options.precision)
     path = place(options.source, ".onnx")
     card_name = path.with_suffix(".json").name
+    runs_on: Target = "any" if options.precision == "fp32" else options.target
     with whole_files(path.parent, [path.name, card_name]) as folder:
         (folder / path.name).write_bytes(prepared.graph.SerializeToString(deterministic=True))
-        target: Literal["cpu", "tensorrt", "any"] = "any" if options.precision == "fp32" else options.target
-        write_card(folder / card_name, prepared.card({path.name: sha256_file(folder / path.name)}, target, judged))
+        card = make_card(prepared, judged, {path.name: sha256_file(folder / path.name)}, runs_on)
+        write_card(folder / card_name, card)
     return path
 
 

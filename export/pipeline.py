@@ -1,15 +1,14 @@
-"""From options to what ships: the part that `python -m export.onnx` and `python -m export.trt` share.
+"""From options to the graph that ships: what `python -m export.onnx` and `python -m export.trt` share.
 
     prepared = prepare(source, int8, gate, "int8", "uint8")      # strip, trace, calibrate, quantise
-    engine_scores = prepared.scores(prepared.graph)              # of whatever was built from it
-    score, accuracy = prepared.judge(engine_scores)              # or Rejected: exit code 3, no file
-    card = prepared.card(...)
+    judged = judge(prepared, scores)                             # export.record: Rejected, or what the card says
+    path = place(source, ".onnx")
 
 Options are groups of fields that each command puts together into its own; heavy imports wait until they are parsed.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from export.calibration import Crops
-    from export.quantize import Kind, Layer, Ranges
-    from export.sensitivity import Settled
+    from export.quantize import Kind
     from export.verify import Limits, Trials
     from runtime import card
     from train.checkpoint import Checkpoint
@@ -123,108 +121,6 @@ class Prepared:
     float_scores: "NDArray[np.float64] | None"  # of the float graph on those trials
     calibration: "card.Calibration | None" = None
     quantisation: "card.Quantisation | None" = None
-    layers: "list[Layer]" = field(default_factory=list)  # in INT8
-    ranges: "Ranges" = field(default_factory=dict)
-    settled: "Settled | None" = None
-
-    def scores(self, graph: "onnx.ModelProto", title: str = "verification") -> "NDArray[np.float64] | None":
-        """Of a graph in ONNX Runtime on the trials."""
-        from export.graph import as_engine
-
-        return None if self.trials is None else self.trials.scores(as_engine(graph), title)
-
-    def judge(
-        self, scores: "NDArray[np.float64] | None", names: tuple[str, str] = ("float", "INT8")
-    ) -> "tuple[card.Score, card.Accuracy]":
-        """Hold what would ship against the float network; Rejected if it lost too much, else what the card says."""
-        from export import verify
-
-        if self.trials is None or self.float_scores is None or scores is None:
-            return verify.unfitted(), verify.UNMEASURED
-        labels, limits = self.trials.labels, self.gate.limits
-        comparison = verify.compare(self.float_scores, scores, labels, self.gate.asv, limits.bootstrap)
-        faults = comparison.faults(limits)
-        verify.show(comparison, faults, names)
-        if faults:
-            raise verify.Rejected(comparison, faults, ADVICE)
-        score = verify.unfitted() if labels is None else verify.fit_score(scores, labels, self.trials.name)
-        return score, comparison.accuracy(self.trials.name)
-
-    def card(
-        self,
-        files: dict[str, str],
-        target: "card.Target",
-        judged: "tuple[card.Score, card.Accuracy]",
-        precision: "card.Precision | None" = None,
-        tensorrt: "card.TensorRT | None" = None,
-        notes: tuple[str, ...] = (),
-    ) -> "card.ModelCard":
-        """Everything known about the model; `files` maps names to sha256, `precision` is an engine's own."""
-        from runtime import card
-
-        settings, (score, accuracy) = self.checkpoint.settings, judged
-        model, frontend = settings.model, settings.frontend
-        batch = 1 if self.source.batch == "1" else card.ANY_BATCH
-        shape = "" if model.width == 1 else f"-x{model.width:g}"
-        ending = "" if self.source.exit == 4 else f"-exit{self.source.exit}"
-        return card.ModelCard(
-            version=card.VERSION,
-            name=f"{model.network}{shape}{ending}",
-            created=card.created_now(),
-            network=card.Network(model.network, model.width, self.source.exit),
-            frontend=frontend,
-            input=card.Port("features", (batch, 1, frontend.bands, frontend.width)),
-            output=card.Port("logits", (batch, card.OUTPUTS)),
-            precision=precision or self.precision,
-            target=target,
-            score=score,
-            accuracy=accuracy,
-            calibration=self.calibration,
-            quantisation=self.quantisation,
-            training=card.Training(
-                corpus=self.checkpoint.corpus,
-                epochs=self.checkpoint.progress.epoch,
-                seed=settings.optimiser.seed,
-                distill=settings.distillation.distill == "on",
-                settings=settings.to_dict(),
-            ),
-            files=files,
-            origin=origin(self.checkpoint),
-            tensorrt=tensorrt,
-            notes=(*notes, *remarks(self, score)),
-        )
-
-
-ADVICE = "Try --qat 3, a higher --min-snr, another --method, or allow more with --max-eer-rise"
-LEVEL_NOTE = "the graph subtracts each window's mean itself (frontend.level): give it raw log power"
-
-
-def remarks(prepared: Prepared, score: "card.Score") -> tuple[str, ...]:
-    """What a reader of the card should not overlook."""
-    from export.calibration import FEW
-
-    notes = [LEVEL_NOTE] if prepared.checkpoint.settings.frontend.level != "none" else []
-    if prepared.calibration and prepared.calibration.trials < FEW:
-        notes.append(f"calibrated on {prepared.calibration.trials} trials; {FEW} or more are wanted")
-    if prepared.trials is not None and score.fitted_on is None:
-        labelled = prepared.trials.labels is not None
-        notes.append(
-            "scores are raw: on the development trials this model is worse than chance"
-            if labelled
-            else "scores are raw: the trials had no labels to fit likelihood ratios on"
-        )
-    return tuple(notes)
-
-
-def origin(checkpoint: "Checkpoint") -> "card.Origin":
-    import onnx
-    import onnxruntime
-
-    from runtime import __version__, card
-
-    packages = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    packages |= {f"training.{name}": version for name, version in checkpoint.versions.items()}
-    return card.Origin(shrike=__version__, packages=packages)
 
 
 def place(source: Source, ending: str) -> Path:
@@ -324,9 +220,6 @@ def _quantised(
         float_scores,
         calibration.describe(crops, partition, int8.method),
         card.Quantisation("qat" if int8.qat else "ptq", kind, by_design | settled.stays_float),
-        settled.layers,
-        ranges,
-        settled,
     )
 
 

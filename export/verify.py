@@ -23,9 +23,11 @@ from runtime import card
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
 from train import metrics
+from train.bootstrap import paired_bootstrap_eer_difference
 from train.cache import FeatureCache, build_cache
 from train.corpus import Trial, open_corpus
 from train.progress import CONSOLE, Progress
+from train.scorefile import read_asv_scores
 
 LEAST_CORRELATION = 0.98  # of both models' scores, where no labels can say what the difference costs
 REJECTED = 3  # exit code of a command whose model did not pass
@@ -160,11 +162,11 @@ def compare(
     if labels is None:
         return Comparison(len(before), False, correlation, change)
     true = labels == 1
-    _, low, high = metrics.paired_bootstrap_eer_difference(after, before, true, resamples)
+    _, low, high = paired_bootstrap_eer_difference(after, before, true, resamples)
     rates = [metrics.eer(scores[true], scores[~true]) for scores in (before, after)]
     costs: list[float | None] = [None, None]
     if asv is not None:
-        errors = metrics.read_asv_scores(asv).errors()
+        errors = read_asv_scores(asv).errors()
         costs = [metrics.min_tdcf_2019(scores[true], scores[~true], errors) for scores in (before, after)]
     return Comparison(len(before), True, correlation, change, rates[0], rates[1], (low, high), costs[0], costs[1])
 

@@ -40,6 +40,7 @@ from train.history import History
 from train.optim import adam, learning_rate
 from train.progress import Progress as Bar
 from train.progress import say
+from train.scorefile import ScoreTable, write_scores
 
 Scores = NDArray[np.float64]
 
@@ -172,7 +173,7 @@ class Trainer:
         if place.first:
             if better:
                 self._save("model.pt", optimiser=False)
-                metrics.write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
+                write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
             self._save("last.pt", optimiser=True)
 
     def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
@@ -295,9 +296,9 @@ def score(
     return means.numpy()
 
 
-def score_table(cache: FeatureCache, scores: Scores) -> metrics.ScoreTable:
+def score_table(cache: FeatureCache, scores: Scores) -> ScoreTable:
     """Scores with the names they belong to, in ASVspoof's form."""
-    return metrics.ScoreTable(
+    return ScoreTable(
         np.array([trial.utterance for trial in cache.trials]),
         np.array([trial.attack for trial in cache.trials]),
         cache.labels == 1,

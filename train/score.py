@@ -1,7 +1,7 @@
 """Score a corpus with a checkpoint: a score file in ASVspoof's form, and what it amounts to.
 
 python -m train.score runs/model/model.pt --corpus /data/ASVspoof2019/LA --partition eval --out eval.scores.txt
-python -m train.metrics eval.scores.txt --asv ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
+python -m train.summary eval.scores.txt --asv ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
 """
 
 from dataclasses import dataclass, replace
@@ -53,13 +53,14 @@ class Options:
 
 def main() -> None:
     options = parse(Options, "train.score", __doc__)
-    from train import metrics
     from train.augment import Augment
     from train.cache import build_cache
     from train.checkpoint import read_checkpoint
     from train.corpus import open_corpus, select
     from train.loop import find_place, score, score_table
     from train.progress import say
+    from train.scorefile import read_asv_scores, write_scores
+    from train.summary import show, summarise
 
     checkpoint = read_checkpoint(options.model)
     settings = checkpoint.settings
@@ -86,12 +87,12 @@ def main() -> None:
             lines = (f"{t.utterance} {value!r}\n" for t, value in zip(cache.trials, scores.tolist(), strict=True))
             temporary.write_text("".join(lines), "utf-8")
     elif options.out:
-        metrics.write_scores(options.out, score_table(cache, scores))
+        write_scores(options.out, score_table(cache, scores))
     if options.out:
         say(f"{len(cache):,} scores in {options.out}")
     if not partition.unlabelled:
-        asv = metrics.read_asv_scores(options.asv) if options.asv else None
-        metrics.show(metrics.summarise(score_table(cache, scores), asv, options.bootstrap), options.json)
+        asv = read_asv_scores(options.asv) if options.asv else None
+        show(summarise(score_table(cache, scores), asv, options.bootstrap), options.json)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.experiments import main, read_run, table
 from runtime.errors import ShrikeError
-from train import metrics
 from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Optimiser, Run, Settings
+from train.scorefile import ScoreTable, write_scores
 
 
 def fake_run(folder: Path, seed: int, dev: float, frontend: str = "f0", evaluation: float | None = None) -> Path:
@@ -32,8 +32,8 @@ def fake_run(folder: Path, seed: int, dev: float, frontend: str = "f0", evaluati
         bonafide = np.r_[np.full(wrong, -1.0), np.full(100 - wrong, 1.0)] + np.arange(100) * 1e-6
         labels = np.repeat([True, False], 100)
         names, attacks = np.arange(200).astype(str), np.where(labels, "-", "A01")
-        scores = metrics.ScoreTable(names, attacks, labels, np.r_[bonafide, -bonafide])
-        metrics.write_scores(folder / "eval.scores.txt", scores)
+        scores = ScoreTable(names, attacks, labels, np.r_[bonafide, -bonafide])
+        write_scores(folder / "eval.scores.txt", scores)
     return folder
 
 

@@ -13,6 +13,7 @@ import torch
 
 from train import metrics
 from train.checkpoint import read_checkpoint
+from train.scorefile import read_scores
 
 SMALL = ["--network", "senet9", "--width", "0.25", "--batch", "6", "--threads", "1", "--dropout", "0.2"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -64,7 +65,7 @@ def test_model_is_the_best_epoch_and_its_scores_are_the_ones_beside_it(undisturb
     best = min(last.history, key=lambda entry: (entry["dev_eer"], entry["dev_loss"]))
     assert model.progress.epoch == best["epoch"] == model.history[-1]["epoch"]
     assert model.optimiser == {} and last.optimiser and last.progress.epoch == 3
-    table = metrics.read_scores(undisturbed / "dev.scores.txt")
+    table = read_scores(undisturbed / "dev.scores.txt")
     assert metrics.eer(table.bonafide, table.spoof) == pytest.approx(best["dev_eer"])
     assert set(model.corpus) == {"train", "dev"} and set(model.versions) == {"shrike", "torch", "python"}
 
@@ -172,7 +173,7 @@ def test_score_writes_asvspoofs_form_and_repeats_the_runs_dev_scores(
 ) -> None:
     out = tmp_path / "scores.txt"
     done = score(undisturbed, made_corpus, made_cache, "--partition", "dev", "--out", str(out), "--json")
-    table, beside = metrics.read_scores(out), metrics.read_scores(undisturbed / "dev.scores.txt")
+    table, beside = read_scores(out), read_scores(undisturbed / "dev.scores.txt")
     assert (table.utterance == beside.utterance).all() and abs(table.score - beside.score).max() < 1e-5
     assert json.loads(done.stdout)["eer"] == metrics.eer(table.bonafide, table.spoof)
     assert "12 scores in" in done.stderr
@@ -184,7 +185,7 @@ def test_shallow_exits_and_all_windows_score_differently(
     tables = []
     for number, more in enumerate([(), ("--exit", "1"), ("--windows", "mean")]):
         score(undisturbed, made_corpus, made_cache, "--out", str(tmp_path / f"{number}.txt"), "--bootstrap", "0", *more)
-        tables.append(metrics.read_scores(tmp_path / f"{number}.txt").score)
+        tables.append(read_scores(tmp_path / f"{number}.txt").score)
     assert (tables[0] != tables[1]).all()
     assert (tables[0] != tables[2]).any() and (tables[0] == tables[2]).any()  # only long clips have more windows
     assert "1 to 4" in score(undisturbed, made_corpus, made_cache, "--exit", "5", code=2).stderr

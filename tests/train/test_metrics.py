@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ShrikeError
-from train import metrics
+from train import bootstrap, metrics, scorefile
+from train.summary import summarise
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = ("rawgat-st-mul", "resnet18-lfcc-softmax", "resnet18-lfcc-ocsoftmax")
@@ -53,10 +54,10 @@ def published(corpus_root: Path) -> Path:
 def test_published_systems_score_what_the_organisers_code_says(published: Path, system: str) -> None:
     with open(published / "EXPECTED.tsv", encoding="utf-8") as file:
         expected = next(row for row in csv.DictReader(file, delimiter="\t") if row.pop("system") == system)
-    table = metrics.read_scores(published / f"{system}.txt.gz")
+    table = scorefile.read_scores(published / f"{system}.txt.gz")
     if expected.pop("sign") == "-1":
         table = table.flipped()
-    summary = metrics.summarise(table, metrics.read_asv_scores(published / ASV_FILE), bootstrap=0)
+    summary = summarise(table, scorefile.read_asv_scores(published / ASV_FILE), bootstrap=0)
     measured = {
         "trials": summary.trials,
         "bonafide": summary.bonafide,
@@ -72,11 +73,14 @@ def test_published_systems_score_what_the_organisers_code_says(published: Path, 
 
 
 def test_single_functions_agree_with_the_summary(published: Path) -> None:
-    table, asv = metrics.read_scores(published / "rawgat-st-mul.txt.gz"), metrics.read_asv_scores(published / ASV_FILE)
-    summary = metrics.summarise(table, asv, bootstrap=100, seed=3)
+    table, asv = (
+        scorefile.read_scores(published / "rawgat-st-mul.txt.gz"),
+        scorefile.read_asv_scores(published / ASV_FILE),
+    )
+    summary = summarise(table, asv, bootstrap=100, seed=3)
     trials = table.bonafide, table.spoof
     assert (summary.eer, summary.eer_threshold) == metrics.eer_threshold(*trials)
-    assert summary.eer_interval == metrics.bootstrap_eer(*trials, resamples=100, seed=3)
+    assert summary.eer_interval == bootstrap.bootstrap_eer(*trials, resamples=100, seed=3)
     assert summary.min_tdcf_2019 == metrics.min_tdcf_2019(*trials, asv.errors())
     assert summary.min_tdcf_2021 == metrics.min_tdcf_2021(*trials, asv.errors())
     assert summary.min_dcf == metrics.min_dcf(*trials)
@@ -191,7 +195,7 @@ def test_only_the_order_of_scores_matters(
     moved = transform(np.array(bonafide)), transform(np.array(spoof))
     assert metrics.eer(*moved) == metrics.eer(bonafide, spoof)
     assert metrics.min_dcf(*moved) == metrics.min_dcf(bonafide, spoof)
-    assert metrics.bootstrap_eer(*moved, resamples=20) == metrics.bootstrap_eer(bonafide, spoof, resamples=20)
+    assert bootstrap.bootstrap_eer(*moved, resamples=20) == bootstrap.bootstrap_eer(bonafide, spoof, resamples=20)
 
 
 @given(st.lists(st.integers(-(10**6), 10**6).map(float), min_size=2, max_size=80, unique=True), st.data())
@@ -217,15 +221,15 @@ def test_the_threshold_yields_the_rate(values: list[float], data: st.DataObject)
 
 def test_interval_is_seeded() -> None:
     trials = noise(200, seed=1, shift=1), noise(300, seed=2)
-    assert metrics.bootstrap_eer(*trials, seed=5) == metrics.bootstrap_eer(*trials, seed=5)
-    assert metrics.bootstrap_eer(*trials, seed=5) != metrics.bootstrap_eer(*trials, seed=6)
+    assert bootstrap.bootstrap_eer(*trials, seed=5) == bootstrap.bootstrap_eer(*trials, seed=5)
+    assert bootstrap.bootstrap_eer(*trials, seed=5) != bootstrap.bootstrap_eer(*trials, seed=6)
 
 
 def test_interval_is_that_of_resampling_with_replacement() -> None:
     bonafide, spoof = noise(80, seed=1, shift=1).round(1), noise(130, seed=2).round(1)
     rng = np.random.default_rng(3)
     eers = [metrics.eer(rng.choice(bonafide, 80), rng.choice(spoof, 130)) for _ in range(4000)]
-    low, high = metrics.bootstrap_eer(bonafide, spoof, resamples=4000)
+    low, high = bootstrap.bootstrap_eer(bonafide, spoof, resamples=4000)
     assert (low, high) == pytest.approx(np.percentile(eers, [2.5, 97.5]), abs=0.008)
 
 
@@ -234,17 +238,17 @@ def test_interval_is_that_of_resampling_with_replacement() -> None:
 def test_interval_is_exact_where_every_resample_can_be_listed(bonafide: list[float], spoof: list[float]) -> None:
     resamples = product(product(bonafide, repeat=len(bonafide)), product(spoof, repeat=len(spoof)))
     exact = np.percentile([metrics.eer(*resample) for resample in resamples], [2.5, 97.5])
-    assert metrics.bootstrap_eer(bonafide, spoof, resamples=20_000) == pytest.approx(exact)
+    assert bootstrap.bootstrap_eer(bonafide, spoof, resamples=20_000) == pytest.approx(exact)
     # Against a B that is never wrong A's own resamples show: another algorithm, the same interval.
     keys = np.arange(5) < len(bonafide)
-    paired = metrics.paired_bootstrap_eer_difference([*bonafide, *spoof], keys, keys, resamples=5000)
+    paired = bootstrap.paired_bootstrap_eer_difference([*bonafide, *spoof], keys, keys, resamples=5000)
     assert paired[1:] == pytest.approx(exact)
 
 
 def test_interval_covers_the_truth_as_often_as_it_promises() -> None:
     truth, covered = math.erfc(0.5 / math.sqrt(2)) / 2, 0  # bells one sigma apart: 30.85 %
     for seed in range(300):
-        low, high = metrics.bootstrap_eer(noise(100, 2 * seed, shift=1), noise(150, 2 * seed + 1), resamples=400)
+        low, high = bootstrap.bootstrap_eer(noise(100, 2 * seed, shift=1), noise(150, 2 * seed + 1), resamples=400)
         covered += low <= truth <= high
     assert 0.91 <= covered / 300 <= 0.985
 
@@ -253,48 +257,48 @@ def test_interval_narrows_with_trials_and_holds_the_rate() -> None:
     widths = []
     for trials in (100, 10_000):
         bonafide, spoof = noise(trials, seed=1, shift=2), noise(trials, seed=2)
-        low, high = metrics.bootstrap_eer(bonafide, spoof)
+        low, high = bootstrap.bootstrap_eer(bonafide, spoof)
         assert low < metrics.eer(bonafide, spoof) < high
         widths.append(high - low)
     assert widths[0] / widths[1] == pytest.approx(10, rel=0.5)  # the square root of a hundred times more
 
 
 def test_nothing_to_resample_leaves_no_doubt() -> None:
-    assert metrics.bootstrap_eer([2, 3], [0, 1]) == (0, 0)
-    assert metrics.bootstrap_eer([0], [1]) == (1, 1)
+    assert bootstrap.bootstrap_eer([2, 3], [0, 1]) == (0, 0)
+    assert bootstrap.bootstrap_eer([0], [1]) == (1, 1)
 
 
 def test_a_system_does_not_differ_from_itself() -> None:
     scores, keys = noise(500, seed=1), np.arange(500) < 200
-    assert metrics.paired_bootstrap_eer_difference(scores, scores, keys, resamples=50) == (0, 0, 0)
-    assert metrics.paired_bootstrap_eer_difference(scores, np.exp(scores), keys, resamples=50) == (0, 0, 0)
+    assert bootstrap.paired_bootstrap_eer_difference(scores, scores, keys, resamples=50) == (0, 0, 0)
+    assert bootstrap.paired_bootstrap_eer_difference(scores, np.exp(scores), keys, resamples=50) == (0, 0, 0)
 
 
 def test_difference_to_a_perfect_system_is_the_own_interval() -> None:
     keys = np.random.default_rng(7).permutation(1000) < 400
     scores = noise(1000, seed=1) + keys
-    difference, *interval = metrics.paired_bootstrap_eer_difference(scores, keys + 1.0, keys, resamples=2000)
+    difference, *interval = bootstrap.paired_bootstrap_eer_difference(scores, keys + 1.0, keys, resamples=2000)
     assert difference == metrics.eer(scores[keys], scores[~keys])
-    assert interval == pytest.approx(metrics.bootstrap_eer(scores[keys], scores[~keys], resamples=2000), abs=0.005)
+    assert interval == pytest.approx(bootstrap.bootstrap_eer(scores[keys], scores[~keys], resamples=2000), abs=0.005)
 
 
 def test_pairing_shows_a_difference_that_the_single_intervals_hide() -> None:
     keys = np.arange(2000) < 1000
     good = noise(2000, seed=1) + 2.0 * keys
     worse = good + 0.3 * noise(2000, seed=2)
-    difference, low, high = metrics.paired_bootstrap_eer_difference(worse, good, keys)
+    difference, low, high = bootstrap.paired_bootstrap_eer_difference(worse, good, keys)
     assert 0 < low < difference < high
-    single = [metrics.bootstrap_eer(scores[keys], scores[~keys]) for scores in (worse, good)]
+    single = [bootstrap.bootstrap_eer(scores[keys], scores[~keys]) for scores in (worse, good)]
     assert single[0][0] < single[1][1]  # taken one by one, they overlap
-    back, low_back, high_back = metrics.paired_bootstrap_eer_difference(good, worse, keys)
+    back, low_back, high_back = bootstrap.paired_bootstrap_eer_difference(good, worse, keys)
     assert (back, low_back, high_back) == pytest.approx((-difference, -high, -low))
 
 
 # ---------------------------------------------------------------- score files
 
 
-def small_table() -> metrics.ScoreTable:
-    return metrics.ScoreTable(
+def small_table() -> scorefile.ScoreTable:
+    return scorefile.ScoreTable(
         utterance=np.array([f"T_{index}" for index in range(8)]),
         attack=np.array(["-"] * 4 + ["A01", "A01", "A02", "A02"]),
         is_bonafide=np.arange(8) < 4,
@@ -305,8 +309,8 @@ def small_table() -> metrics.ScoreTable:
 @pytest.mark.parametrize("name", ["scores.txt", "scores.txt.gz"])
 def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
     table = small_table()
-    metrics.write_scores(tmp_path / name, table)
-    again = metrics.read_scores(tmp_path / name)
+    scorefile.write_scores(tmp_path / name, table)
+    again = scorefile.read_scores(tmp_path / name)
     for column in ("utterance", "attack", "is_bonafide", "score"):
         assert getattr(again, column).tolist() == getattr(table, column).tolist()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -314,7 +318,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
 
 def test_columns_may_be_parted_by_any_space(tmp_path: Path) -> None:
     (tmp_path / "scores.txt").write_text("\tA  -\tbonafide 1e-3 \r\n\nB A01   spoof -2\n")
-    table = metrics.read_scores(tmp_path / "scores.txt")
+    table = scorefile.read_scores(tmp_path / "scores.txt")
     assert (table.utterance.tolist(), table.score.tolist()) == (["A", "B"], [0.001, -2])
 
 
@@ -326,13 +330,13 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "scores.txt"
     path.write_text(f"A - bonafide 1\n{line}\n")
     with pytest.raises(ShrikeError, match=r"scores\.txt:2: .*UTTERANCE ATTACK KEY SCORE"):
-        metrics.read_scores(path)
+        scorefile.read_scores(path)
 
 
 def test_an_utterance_scored_twice_is_named(tmp_path: Path) -> None:
     (tmp_path / "scores.txt").write_text("A - bonafide 1\nB - bonafide 1\nB A01 spoof 0\n")
     with pytest.raises(ShrikeError, match="B is scored 2 times"):
-        metrics.read_scores(tmp_path / "scores.txt")
+        scorefile.read_scores(tmp_path / "scores.txt")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n\n", b"\xff\xfe\x00", gzip.compress(b"A - bonafide 1\n" * 99)[:-9]])
@@ -341,22 +345,22 @@ def test_a_file_that_is_no_score_file_is_named(tmp_path: Path, content: bytes | 
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ShrikeError, match=r"scores\.txt"):
-        metrics.read_scores(tmp_path / name)
+        scorefile.read_scores(tmp_path / name)
 
 
 def test_asv_scores_come_apart_by_key_and_attack(tmp_path: Path) -> None:
     lines = ["bonafide target 3", "bonafide target 4", "bonafide nontarget 1", "A01 spoof 5", "A02 spoof 0"]
     (tmp_path / "asv.txt").write_text("\n".join(lines))
-    asv = metrics.read_asv_scores(tmp_path / "asv.txt")
+    asv = scorefile.read_asv_scores(tmp_path / "asv.txt")
     assert (asv.target.tolist(), asv.nontarget.tolist(), asv.spoof.tolist()) == ([3, 4], [1], [5, 0])
     assert [asv.errors(attack).spoof_false_alarm for attack in (None, "A01", "A02")] == [0.5, 1, 0]
 
 
 @pytest.mark.parametrize("name", ["", "two words", "new\nline"])
 def test_names_that_would_break_the_columns_are_refused(tmp_path: Path, name: str) -> None:
-    table = metrics.ScoreTable(np.array([name]), np.array(["-"]), np.array([True]), np.array([1.0]))
+    table = scorefile.ScoreTable(np.array([name]), np.array(["-"]), np.array([True]), np.array([1.0]))
     with pytest.raises(ShrikeError, match="without spaces"):
-        metrics.write_scores(tmp_path / "scores.txt", table)
+        scorefile.write_scores(tmp_path / "scores.txt", table)
     assert not list(tmp_path.iterdir())
 
 
@@ -367,30 +371,30 @@ def test_names_that_would_break_the_columns_are_refused(tmp_path: Path, name: st
 @pytest.mark.parametrize("measure", ["eer", "min_dcf", "actual_dcf", "cllr", "det_curve", "bootstrap_eer"])
 def test_degenerate_scores_are_refused(measure: str, bonafide: list[float], spoof: list[float]) -> None:
     with pytest.raises(ShrikeError, match="expected"):
-        getattr(metrics, measure)(bonafide, spoof)
+        getattr(bootstrap if measure == "bootstrap_eer" else metrics, measure)(bonafide, spoof)
 
 
 def test_one_class_alone_is_refused() -> None:
     table = small_table()
     for keys in (np.ones(8, dtype=bool), np.zeros(8, dtype=bool)):
         with pytest.raises(ShrikeError, match=r"no (bona fide|spoofed) scores"):
-            metrics.summarise(metrics.ScoreTable(table.utterance, table.attack, keys, table.score))
+            summarise(scorefile.ScoreTable(table.utterance, table.attack, keys, table.score))
         with pytest.raises(ShrikeError, match=r"no (bona fide|spoofed) scores"):
-            metrics.paired_bootstrap_eer_difference(table.score, table.score, keys)
+            bootstrap.paired_bootstrap_eer_difference(table.score, table.score, keys)
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
     table = small_table()
     with pytest.raises(ShrikeError, match="one entry per trial"):
-        metrics.ScoreTable(table.utterance, table.attack, table.is_bonafide, table.score[:-1])
+        scorefile.ScoreTable(table.utterance, table.attack, table.is_bonafide, table.score[:-1])
     with pytest.raises(ShrikeError, match="one score of each"):
-        metrics.paired_bootstrap_eer_difference(table.score, table.score[:-1], table.is_bonafide)
+        bootstrap.paired_bootstrap_eer_difference(table.score, table.score[:-1], table.is_bonafide)
 
 
 @pytest.mark.parametrize("resamples, seed", [(0, 0), (-1, 0), (10, -1)])
 def test_impossible_resampling_is_refused(resamples: int, seed: int) -> None:
     with pytest.raises(ShrikeError, match="resamples"):
-        metrics.bootstrap_eer(BONAFIDE, SPOOF, resamples, seed)
+        bootstrap.bootstrap_eer(BONAFIDE, SPOOF, resamples, seed)
 
 
 @pytest.mark.parametrize("broken", [(0.1, 0.1, 0.0), (1.0, 0.1, 0.5)])
@@ -401,7 +405,7 @@ def test_a_useless_speaker_verification_has_no_tdcf(broken: tuple[float, float, 
 
 def test_an_attack_that_the_verification_never_accepts_has_no_tdcf() -> None:
     asv = metrics.AsvScores(np.array([3.0, 4.0]), np.array([1.0]), np.array([5.0, 0.0]), np.array(["A01", "A02"]))
-    summary = metrics.summarise(small_table(), asv, bootstrap=0)
+    summary = summarise(small_table(), asv, bootstrap=0)
     assert summary.min_tdcf_2021 is not None
     assert [attack.min_tdcf_2021 is None for attack in summary.attacks] == [False, True]
 
@@ -410,13 +414,13 @@ def test_an_attack_that_the_verification_never_accepts_has_no_tdcf() -> None:
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "train.metrics", *map(str, arguments)]
+    line = [sys.executable, "-m", "train.summary", *map(str, arguments)]
     return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
 def score_file(tmp_path: Path) -> Path:
-    metrics.write_scores(tmp_path / "scores.txt", small_table())
+    scorefile.write_scores(tmp_path / "scores.txt", small_table())
     return tmp_path / "scores.txt"
 
 
