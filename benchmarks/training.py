@@ -35,7 +35,7 @@ class Options:
     """Trials in one step."""
     rounds: int = 12
     """Loop steps and bare passes each, after two of each to warm up."""
-    clips: int = 256
+    clips: int = 1024
     """Clips whose features are computed for the cache's figure."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
