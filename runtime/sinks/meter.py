@@ -1,0 +1,154 @@
+"""A live view on a terminal: what is heard, what is thought of it, and whether that can be trusted.
+
+    SPOOF          P(spoof) 0.86  LLR -1.83                        0:02:13  headset
+    real ------------------------------------------------O---- fake
+    last 58 s      ......,,,::;;++xx##@@##xx++;;::,,......
+    level          ==================|                 -23 dBFS
+    0-407 Hz       .:-=+*#%@#*+=-:.
+    18.3 ms late   0.0 s lost in 0 gaps   no faults seen
+
+Redrawn REDRAWN times a second and no wider than the terminal, so that ssh carries it; colour is never the only sign.
+"""
+
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.features import Samples
+from runtime.quality import FLAGS
+from runtime.sinks import Opening, Sink
+from runtime.summary import Summary
+from runtime.verdict import Verdict
+
+REDRAWN = 8  # times a second
+WIDEST = 100  # columns; longer bars say no more
+LABEL = 16  # columns before a bar
+BLOCKS, ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*#@"  # nine heights; the second for terminals without UTF-8
+QUIETEST = -72.0  # dBFS, the left end of the level's bar
+SPECTRUM_RANGE = 50.0  # dB that the spectrum's bars span
+STYLES = {"spoof": "bold red", "bonafide": "bold green", "unsure": "bold yellow"}
+NOTES = 2  # last sentences shown
+STILL = 1.5  # s without sound after which the view says so
+
+
+class Meter(Sink):
+    """Draws while sound comes, prints the summary when it ends."""
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = console or Console(highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, screen=False)
+        self._blocks = BLOCKS if self._console.encoding.lower().startswith("utf") else ASCII
+        self._drawn = 0.0
+        self._notes: deque[str] = deque(maxlen=NOTES)
+
+    def begin(self, opening: Opening) -> None:
+        self._opening, self._verdict = opening, None
+        self._history: deque[float] = deque(maxlen=WIDEST)  # P(spoof), one a second
+        self._latency: float | None = None
+        self._lost, self._gaps = 0.0, 0
+        self._began = self._heard = time.monotonic()
+        self._second = -1
+        self._live.start()
+        self._draw()
+
+    _verdict: Verdict | None
+
+    def sound(self, samples: Samples) -> None:
+        if len(samples):
+            self._heard = time.monotonic()
+        if time.monotonic() - self._drawn >= 1 / REDRAWN:
+            self._draw()
+
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        self._verdict, self._latency = verdict, latency
+        if int(verdict.time) != self._second:
+            self._second = int(verdict.time)
+            self._history.append(verdict.p_spoof)
+
+    def gap(self, time: float, lost: float, restarted: bool) -> None:
+        self._lost, self._gaps = self._lost + lost, self._gaps + 1
+
+    def note(self, text: str) -> None:
+        self._notes.append(f"{time.strftime('%H:%M:%S')} {text}")
+        self._draw()
+
+    def end(self, summary: Summary) -> None:
+        self._live.stop()
+        self._console.print(summary.line(), markup=False)
+        if summary.verdicts:
+            self._console.print(summary.costs(), markup=False)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        self._live.update(self.view(min(self._console.width, WIDEST)), refresh=True)
+
+    def view(self, width: int) -> Any:
+        """The whole view as rich text, no line wider than `width`."""
+        from rich.text import Text
+
+        text = Text(no_wrap=True, overflow="crop")
+        bar = width - LABEL - 12
+        verdict = self._verdict
+        elapsed = int(time.monotonic() - self._began)
+        clock = f"{elapsed // 3600}:{elapsed // 60 % 60:02d}:{elapsed % 60:02d}"
+        if verdict is None:
+            text.append(f"{'LISTENING':<{LABEL}}", "bold")
+            text.append("a first impression after 1 s of sound, a verdict after 5 s\n")
+        else:
+            text.append(f"{verdict.state.upper():<{LABEL}}", STYLES.get(verdict.state, "bold"))
+            text.append(f"P(spoof) {verdict.p_spoof:.2f}  LLR {verdict.smoothed:+.2f}\n")
+            text.append(f"{'real ... fake':<{LABEL}}{pointer(verdict.p_spoof, bar)}\n")
+            text.append(f"{f'last {len(self._history)} s':<{LABEL}}{self._columns(list(self._history)[-bar:], 0, 1)}\n")
+            level = verdict.quality.level
+            text.append(f"{'level':<{LABEL}}{filled(1 - level / QUIETEST, bar)} {level:4.0f} dBFS\n")
+            low, high = self._opening.band
+            label = f"{low:.0f}-{high:.0f} Hz"
+            text.append(f"{label:<{LABEL}}{self._spectrum(verdict.quality.spectrum, bar)}\n")
+        late = "" if self._latency is None else f"{1000 * self._latency:.0f} ms late, "
+        text.append(f"{clock:<{LABEL}}{late}{self._lost:.1f} s lost in {self._gaps} gaps, {self._opening.source}\n")
+        flags = () if verdict is None else verdict.quality.flags
+        for flag in flags:
+            text.append(f"{'! ' + flag:<{LABEL}}{FLAGS[flag]}\n", "bold yellow")
+        if self._drawn - self._heard > STILL:
+            text.append(
+                f"{'! no sound':<{LABEL}}nothing arrives for {self._drawn - self._heard:.0f} s\n", "bold yellow"
+            )
+        for note in self._notes:
+            text.append(note + "\n", "dim")
+        text.append(f"{self._opening.model} with {self._opening.engine}, Ctrl-C ends", "dim")
+        return text
+
+    def _columns(self, values: list[float], low: float, high: float) -> str:
+        """One bar a value."""
+        steps = len(self._blocks) - 1
+        shares = (min(max((value - low) / (high - low), 0.0), 1.0) for value in values)
+        return "".join(self._blocks[round(share * steps)] for share in shares)
+
+    def _spectrum(self, decibels: NDArray[np.float64], width: int) -> str:
+        """The voice's mean spectrum within the band that the model looks at, loudest bar highest."""
+        bins = np.arange(len(decibels)) * (self._opening.rate / 2) / (len(decibels) - 1)
+        heights = np.interp(np.linspace(*self._opening.band, width), bins, decibels)
+        top = float(heights.max())
+        return self._columns(heights.tolist(), top - SPECTRUM_RANGE, top)
+
+
+def pointer(share: float, width: int) -> str:
+    """Where a probability lies between both ends, its middle marked."""
+    line = ["-"] * width
+    line[width // 2] = "+"
+    line[min(width - 1, int(share * width))] = "O"
+    return "".join(line)
+
+
+def filled(share: float, width: int) -> str:
+    count = int(min(max(share, 0.0), 1.0) * width)
+    return "=" * count + " " * (width - count)

@@ -1,0 +1,67 @@
+"""Keep what the model heard: mono FLAC at its rate, 24 bits, so that scoring the file again gives the same scores.
+
+    recorder = Recorder(Path("evening.flac"), say)
+
+It grows under a temporary name and is renamed at the end. A full disk ends the recording, not the stream: what was
+written until then is kept. What was lost is not in it; sound before and after a gap stand side by side.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from runtime.errors import ShrikeError
+from runtime.features import Samples
+from runtime.files import whole_file
+from runtime.sinks import Opening, Sink
+from runtime.summary import Summary
+
+SUBTYPE = "PCM_24"  # 144 dB: the quietest frames stay above the front-end's floor
+
+
+class Recorder(Sink):
+    """One file for the first source."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._path, self._say = path, say
+        self._stack = ExitStack()
+        self._recording = False
+
+    def begin(self, opening: Opening) -> None:
+        import soundfile
+
+        try:
+            temporary = self._stack.enter_context(whole_file(self._path))
+            self._sound = self._stack.enter_context(
+                soundfile.SoundFile(str(temporary), "w", opening.rate, 1, SUBTYPE, format="FLAC")
+            )
+        except (OSError, RuntimeError) as error:  # libsndfile's own is a RuntimeError
+            raise ShrikeError(f"--record {self._path}: cannot be written ({' '.join(str(error).split())})") from error
+        self._recording = True
+
+    def sound(self, samples: Samples) -> None:
+        if not self._recording or not len(samples):
+            return
+        try:
+            self._sound.write(np.clip(samples, -1.0, 1.0))
+        except (OSError, RuntimeError, AssertionError) as error:  # AssertionError: fewer samples written than asked
+            reason = " ".join(str(error).split()) or "no space left?"
+            self._stop(f"the recording has ended here, listening goes on ({reason})")
+
+    def end(self, summary: Summary) -> None:
+        self._stop("")
+
+    def close(self) -> None:
+        self._stop("")
+
+    def _stop(self, why: str) -> None:
+        self._recording = False
+        if why:
+            self._say(why)
+        stack, self._stack = self._stack.pop_all(), ExitStack()
+        try:
+            stack.close()
+        except (OSError, RuntimeError, ShrikeError) as error:
+            self._say(f"the recording {self._path} may be incomplete ({' '.join(str(error).split())})")

@@ -1,0 +1,82 @@
+"""A picture of one file: its waveform, the bands as the model sees them, and what was thought of it over time.
+
+    python -m runtime.stream --file call.flac --plot call.png
+
+For files, which end: sound is kept for the drawing, an hour at most.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.errors import ShrikeError
+from runtime.features import FrontEnd, Samples
+from runtime.files import whole_file
+from runtime.sinks import Sink
+from runtime.summary import Summary
+from runtime.verdict import Verdict
+
+POINTS = 4000  # of the waveform and columns of the bands that are drawn: more than a picture has
+COLOURS = {"spoof": "tab:red", "bonafide": "tab:green", "unsure": "tab:orange"}
+ENDINGS = (".png", ".pdf", ".svg")
+
+
+class Timeline(Sink):
+    """Draws when the file has ended."""
+
+    def __init__(self, path: Path, frontend: FrontEnd) -> None:
+        if path.suffix.lower() not in ENDINGS:
+            raise ShrikeError(f"--plot {path}: a name that ends in {', '.join(ENDINGS)} was expected")
+        try:
+            import matplotlib.figure
+        except ImportError as error:
+            raise ShrikeError("--plot needs matplotlib: pip install matplotlib") from error
+        self._figure = matplotlib.figure.Figure(figsize=(10, 7), layout="constrained")  # no window, no pyplot
+        self._path, self._frontend = path, frontend
+        self._sound: list[Samples] = []
+        self._verdicts: list[Verdict] = []
+
+    def sound(self, samples: Samples) -> None:
+        self._sound.append(samples)
+
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        self._verdicts.append(verdict)
+
+    def end(self, summary: Summary) -> None:
+        samples = np.concatenate([np.empty(0, np.float32), *self._sound])
+        if len(samples) < self._frontend.window:
+            return
+        wave, bands, scores = self._figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 2])
+        seconds = len(samples) / self._frontend.rate
+        self._draw_wave(wave, samples, seconds)
+        self._draw_bands(bands, samples, seconds)
+        self._draw_scores(scores)
+        self._figure.suptitle(summary.line(), fontsize=10, wrap=True)
+        with whole_file(self._path) as temporary:
+            self._figure.savefig(temporary, dpi=120)
+
+    def _draw_wave(self, axes: Any, samples: Samples, seconds: float) -> None:
+        size = -(-len(samples) // POINTS)
+        pieces = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+        times = np.arange(len(pieces)) * size / self._frontend.rate
+        axes.fill_between(times, pieces.min(axis=1), pieces.max(axis=1), linewidth=0, color="tab:gray")
+        axes.set(ylabel="waveform", xlim=(0, seconds))
+
+    def _draw_bands(self, axes: Any, samples: Samples, seconds: float) -> None:
+        frames = self._frontend.frames(samples)
+        frames = frames[:: -(-len(frames) // POINTS)]
+        axes.imshow(frames.T, origin="lower", aspect="auto", extent=(0, seconds, 0, self._frontend.bands), cmap="magma")
+        axes.set(ylabel="band")
+
+    def _draw_scores(self, axes: Any) -> None:
+        times = [verdict.time for verdict in self._verdicts]
+        axes.plot(times, [verdict.llr for verdict in self._verdicts], color="lightgray", label="window")
+        axes.plot(times, [verdict.smoothed for verdict in self._verdicts], color="black", label="mean")
+        for state, colour in COLOURS.items():
+            chosen = [verdict for verdict in self._verdicts if verdict.state == state]
+            if chosen:
+                axes.plot([v.time for v in chosen], [v.smoothed for v in chosen], ".", color=colour, label=state)
+        axes.axhline(0, color="gray", linewidth=0.5)
+        axes.set(xlabel="s", ylabel="LLR: fake < 0 < real")
+        axes.legend(loc="best", fontsize=8)

@@ -1,0 +1,50 @@
+"""A sound file as a stream: as fast as possible, or at the pace at which it would be heard.
+
+    source = FileSource("call.flac", rate=16_000, stop=stop, realtime=True)
+
+runtime.audio decodes it, so that a stream hears exactly what offline evaluation does.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+
+from runtime.audio import load
+from runtime.errors import AudioError, ShrikeError
+from runtime.sources import Block
+from runtime.stopping import Stop
+
+BLOCK = 8_000  # samples at a time, 0.5 s: short enough to stop quickly
+PACE = 0.02  # s of sound in one block of --realtime, as a sound card delivers it
+
+
+class FileSource:
+    """Opened, checked and decoded at once; an unusable file is a ShrikeError that names it."""
+
+    def __init__(self, path: str | os.PathLike[str], rate: int, stop: Stop, realtime: bool = False) -> None:
+        self.name, self.live = os.fspath(path), realtime
+        self._rate, self._stop = rate, stop
+        try:
+            clip = load(path, rate)
+        except AudioError as error:
+            raise ShrikeError(f"{self.name}: {error}") from error
+        self.notes = clip.notes
+        self._samples = clip.samples
+
+    def __iter__(self) -> Iterator[Block]:
+        size = int(PACE * self._rate) if self.live else BLOCK
+        began = time.monotonic()
+        for start in range(0, len(self._samples), size):
+            samples = self._samples[start : start + size]
+            if self.live:
+                due = began + (start + len(samples)) / self._rate
+                self._stop.wait(due - time.monotonic())
+                arrived = due
+            else:
+                arrived = time.monotonic()
+            if self._stop.requested:
+                return
+            yield Block(samples, arrived)
+
+    def close(self) -> None:
+        self._samples = self._samples[:0]

@@ -1,0 +1,264 @@
+"""A microphone through PortAudio, for weeks: what it loses is counted, and unplugged it is opened again.
+
+    microphone = Microphone("USB", rate=16_000, stop=stop)      # a part of its name, a number, or None for the default
+
+    PortAudio's thread: callback copies, notes the flag, returns
+                               |
+                          Newest (2 s; when it is full the oldest 0.2 s go, and are counted)
+                               |
+    our one loop:         Intake -> Block
+
+A device is dead when it says so, or says nothing for STALLED seconds. Then it is closed, PortAudio is started anew (it
+sees new devices in no other way), and the device is looked for by name: after 0.5 s, 1 s, 2 s ... up to MOST_PATIENT.
+"""
+
+import importlib
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import ShrikeError
+from runtime.sources import Block
+from runtime.sources.intake import Intake
+from runtime.stopping import Stop
+
+QUEUED = 2.0  # s that may wait for us: more would only make verdicts late
+DROPPED = 0.2  # s that go at once when it is full: between holes there must be room for whole frames of 108 ms
+BLOCK = 0.02  # s in one callback
+STALLED = 2.0  # s without a callback, or missing by the clock: unplugged, suspended
+POLL = 0.1  # s between looks at the request to stop
+ALIVE = 0.5  # s without sound after which an empty block shows that we are alive
+PATIENT, MOST_PATIENT = 0.5, 30.0  # s between attempts, doubled each time
+CLOSING = 3.0  # s that closing a dead device may take before it is given up
+MOST_CHANNELS = 2  # asked for; more only where a device gives no fewer
+USUAL_RATES = (48_000, 44_100, 16_000, 32_000, 96_000)  # Hz, tried where a device does not take its own default
+
+Raw = NDArray[np.float32]  # (n, channels)
+
+
+def clock() -> float:
+    """Seconds that also pass while the machine is suspended, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Newest:
+    """Blocks between two threads, at most so many samples; when there are more, the oldest go and are counted."""
+
+    def __init__(self, most: int, dropped: int = 0) -> None:
+        """`dropped` samples at least go at once."""
+        self._most, self._left = most, most - dropped
+        self._held = self._lost = 0
+        self._blocks: deque[tuple[Raw, float, float]] = deque()
+        self._arrival = threading.Condition()
+
+    def put(self, block: Raw, missing: int = 0) -> None:
+        """Never waits. `missing`: samples that the driver says it dropped before this block."""
+        with self._arrival:
+            self._blocks.append((block, time.monotonic(), clock()))
+            self._held += len(block)
+            self._lost += missing
+            full = self._held > self._most
+            while full and self._held > self._left and len(self._blocks) > 1:
+                dropped = len(self._blocks.popleft()[0])
+                self._held, self._lost = self._held - dropped, self._lost + dropped
+            self._arrival.notify()
+
+    def get(self, timeout: float) -> tuple[Raw, float, float, int] | None:
+        """Block, its arrival by two clocks, and the samples lost before it; None if nothing comes in time."""
+        with self._arrival:
+            if not self._blocks and not self._arrival.wait(timeout):
+                return None
+            block, arrived, at = self._blocks.popleft()
+            self._held -= len(block)
+            lost, self._lost = self._lost, 0
+            return block, arrived, at, lost
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """ALSA writes its own guesses to stderr while devices are looked for; they would tear the view apart."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def load_sounddevice() -> Any:
+    """The module, with PortAudio started; or what is missing."""
+    try:
+        with silenced():
+            return importlib.import_module("sounddevice")
+    except ImportError as error:
+        raise ShrikeError("--mic needs the package sounddevice: pip install sounddevice") from error
+    except OSError as error:
+        raise ShrikeError("--mic needs PortAudio: sudo apt install libportaudio2") from error
+
+
+def list_devices() -> str:
+    """The microphones, one a line."""
+    devices = load_sounddevice()
+    try:
+        default = devices.query_devices(kind="input")["index"]
+    except (devices.PortAudioError, ValueError):
+        default = None
+    lines = [
+        f"{'*' if device['index'] == default else ' '}{device['index']:3d}  {device['name']}  "
+        f"({device['max_input_channels']} channels, {device['default_samplerate']:.0f} Hz)"
+        for device in devices.query_devices()
+        if device["max_input_channels"] > 0
+    ]
+    return "\n".join(lines) or "no microphone found; is one plugged in, and may this user use it (group audio)?"
+
+
+class Microphone:
+    """Opened at once, so that what is wrong at the start is an error; what goes wrong later is a note and a gap."""
+
+    live = True
+
+    def __init__(self, device: str | None, rate: int, stop: Stop) -> None:
+        self._devices = load_sounddevice()
+        self._wanted, self._stop = rate, stop
+        self._device: str | int | None = int(device) if device is not None and device.isdigit() else device
+        self._stream: Any = None
+        self._patience = PATIENT
+        self._open()
+
+    def _open(self) -> None:
+        """Find the device, a rate and a number of channels that it takes, and start it."""
+        devices = self._devices
+        try:
+            info = devices.query_devices(self._device, "input")
+        except (devices.PortAudioError, ValueError) as error:
+            which = "no microphone" if self._device is None else f"no microphone {self._device!r}"
+            reason = " ".join(str(error).split())
+            raise ShrikeError(f"{which} can be used ({reason}); --list-devices shows those there are") from error
+        self.name = str(info["name"])
+        most = int(info["max_input_channels"])
+        rates = dict.fromkeys([int(info["default_samplerate"]), *USUAL_RATES])
+        channels = dict.fromkeys([min(most, MOST_CHANNELS), 1, most])
+        reason = ""
+        for rate, count in ((rate, count) for rate in rates for count in channels):
+            try:
+                self._start(int(info["index"]), rate, count)
+                break
+            except devices.PortAudioError as error:
+                reason = reason or " ".join(str(error.args[0]).split())
+        else:
+            raise ShrikeError(f"the microphone {self.name} cannot be opened ({reason}); does another program hold it?")
+        if (
+            self._device is not None
+        ):  # "USB Audio (hw:1,0)": the number may be another one after it was plugged in again
+            self._device = self.name.partition(" (hw:")[0]
+
+    def _start(self, index: int, rate: int, channels: int) -> None:
+        self._intake = Intake(rate, self._wanted)
+        self._newest = newest = Newest(int(QUEUED * rate), int(DROPPED * rate))
+
+        def callback(block: Raw, frames: int, times: Any, status: Any) -> None:
+            newest.put(block.copy(), frames if status.input_overflow else 0)
+
+        with silenced():
+            stream = self._devices.InputStream(
+                samplerate=rate,
+                blocksize=int(BLOCK * rate),
+                device=index,
+                channels=channels,
+                dtype="float32",
+                callback=callback,
+            )
+            try:
+                stream.start()
+            except self._devices.PortAudioError:
+                stream.close(ignore_errors=True)
+                raise
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[Block]:
+        expected: float | None = None  # by the clock: when the next block was due
+        note = ""
+        while not self._stop.requested:
+            for block, at in self._listen(expected):
+                yield block if not note else Block(block.samples, block.arrived, block.lost, block.invalid, note)
+                expected, note, self._patience = at, "", PATIENT
+            if self._stop.requested:
+                return
+            # Opened again but still mute (the note is unsaid): then it has been said already.
+            yield _sign_of_life("" if note else f"the microphone {self.name} is gone; looking for it")
+            yield from self._reopen()
+            note = f"the microphone {self.name} is back"
+
+    def _listen(self, expected: float | None) -> Iterator[tuple[Block, float]]:
+        """Blocks, and when each ended by the clock, until the device is dead."""
+        rate, silence = self._intake.rate, 0.0
+        while not self._stop.requested:
+            got = self._newest.get(POLL)
+            if got is None:
+                silence += POLL
+                if silence > STALLED or not self._stream.active:
+                    return
+                if round(silence / POLL) % round(ALIVE / POLL) == 0 and expected is not None:
+                    yield _sign_of_life(), expected
+                continue
+            silence = 0.0
+            raw, arrived, at, missing = got
+            lost = missing / rate
+            if expected is not None and at - expected - len(raw) / rate > STALLED:
+                lost = max(lost, at - expected - len(raw) / rate)
+            if lost:
+                self._intake.reset()
+            samples, invalid = self._intake.push(raw)
+            expected = at
+            yield Block(samples, arrived, lost, invalid), expected
+
+    def _reopen(self) -> Iterator[Block]:
+        """Until it is there again, or we are asked to stop; empty blocks meanwhile."""
+        closed = self._close()
+        while not self._stop.requested:
+            if self._stop.wait(self._patience):
+                return
+            self._patience = min(2 * self._patience, MOST_PATIENT)
+            try:
+                if closed:  # underneath a stream that hangs, PortAudio must not be ended
+                    with silenced():
+                        self._devices._terminate()
+                        self._devices._initialize()
+                self._open()
+                return
+            except (ShrikeError, self._devices.PortAudioError):
+                yield _sign_of_life()
+
+    def _close(self) -> bool:
+        """False if the dead device does not let itself be closed: that call is left behind."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return True
+
+        def end() -> None:
+            with suppress(Exception):
+                stream.abort(ignore_errors=True)
+                stream.close(ignore_errors=True)
+
+        thread = threading.Thread(target=end, daemon=True)
+        thread.start()
+        thread.join(CLOSING)
+        return not thread.is_alive()
+
+    def close(self) -> None:
+        self._close()
+
+
+def _sign_of_life(note: str = "") -> Block:
+    return Block(np.empty(0, np.float32), time.monotonic(), note=note)

@@ -1,0 +1,189 @@
+"""Is this voice real? A verdict every tenth of a second, from a microphone, files or a pipe.
+
+    python -m runtime.stream --mic
+    python -m runtime.stream --file call.flac
+    python -m runtime.stream --mic --json > verdicts.jsonl
+    python -m runtime.stream --stdin --rate 48000 < sound.raw
+    python -m runtime.stream --list-devices
+
+A verdict needs 5 s of voice; from 1 s on a first impression is shown as warming-up. Ctrl-C ends with a summary.
+Exit codes: 0 the sound has ended or was stopped, 2 something to be mended (one line says what), 1 a bug.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.choice import DEFAULT, Kind
+from runtime.command import parse, run
+from runtime.errors import ShrikeError
+from runtime.sources.pcm import Coding
+
+if TYPE_CHECKING:
+    from runtime.features import FrontEnd
+    from runtime.sinks import Sink
+    from runtime.sources import Source
+    from runtime.stopping import Stop
+
+
+@dataclass(frozen=True)
+class Options:
+    """Score a stream of sound; one of --mic, --file and --stdin is needed."""
+
+    mic: bool = False
+    """Listen to a microphone."""
+    device: str | None = None
+    """Which one: its number, or a part of its name, by which it is found again after it was unplugged."""
+    list_devices: bool = False
+    """Show the microphones there are, and end."""
+    file: tuple[Path, ...] = ()
+    """Sound files, one after the other."""
+    realtime: bool = False
+    """Files at the pace at which one would hear them."""
+    stdin: bool = False
+    """Raw samples from standard input."""
+    rate: int = 16_000
+    """Hz of --stdin."""
+    dtype: Coding = "s16le"
+    """Of --stdin, in ffmpeg's names."""
+    channels: int = 1
+    """Of --stdin, interleaved; they are averaged."""
+    model: str = DEFAULT
+    """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
+    engine: Kind = "auto"
+    """auto: TensorRT where an engine lies beside the model and runs here, else ONNX Runtime."""
+    threads: int = 1
+    """CPU threads of ONNX Runtime; 0 is its own choice."""
+    step: int = 12
+    """Frames of 8.125 ms between two verdicts."""
+    prior: float = 0.5
+    """How often speech is fake where you listen: P(spoof) follows from it and from the likelihood ratio."""
+    smoothing: float = 1.0
+    """Time constant in seconds of the mean over likelihood ratios; 0 takes each as it comes."""
+    sure: float = 0.7
+    """The probability at which spoof or bonafide is said; it is taken back at one half."""
+    json: bool = False
+    """One JSON object a line on stdout, instead of a view for people; docs/stream.md describes it."""
+    plain: bool = False
+    """Plain lines on a terminal, too."""
+    record: Path | None = None
+    """Keep what the model heard, as FLAC."""
+    plot: Path | None = None
+    """Draw waveform, bands and scores of one file, as PNG or PDF; needs matplotlib."""
+
+
+def check(options: Options) -> None:
+    """What contradicts itself is said before anything is opened."""
+    chosen = [name for name, given in _sources(options).items() if given]
+    if len(chosen) != 1:
+        came = " and ".join(chosen) or "none of them"
+        raise ShrikeError(f"{came} came; one of --mic, --file FILE and --stdin was expected (--help shows examples)")
+    if options.plot and len(options.file) != 1:
+        raise ShrikeError("--plot draws one file: give --file with one name")
+    if options.record and len(options.file) > 1:
+        raise ShrikeError("--record keeps one stream: give one --file, --mic or --stdin")
+    if options.record and options.record.suffix.lower() != ".flac":
+        raise ShrikeError(f"--record {options.record}: a name that ends in .flac was expected")
+    if options.device is not None and not options.mic:
+        raise ShrikeError("--device belongs to --mic")
+    if options.realtime and not options.file:
+        raise ShrikeError("--realtime belongs to --file: --mic and --stdin come at their own pace")
+
+
+def _sources(options: Options) -> dict[str, bool]:
+    return {"--mic": options.mic, "--file": bool(options.file), "--stdin": options.stdin}
+
+
+def main() -> int:
+    options = parse(Options, "runtime.stream", __doc__)
+    if options.list_devices:
+        from runtime.sources.microphone import list_devices
+
+        print(list_devices())
+        return 0
+    check(options)
+    from runtime.choice import choose, find_model
+    from runtime.session import Session, Settings
+    from runtime.stopping import Stop
+
+    settings = Settings(options.step, options.prior, options.smoothing, options.sure)
+    with ExitStack() as stack:
+        stop = stack.enter_context(Stop())
+        chosen = choose(find_model(options.model), options.engine, options.threads)
+        stack.callback(chosen.engine.close)
+        say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
+        if chosen.card.score.fitted_on is None:
+            say("this model's scores were never fitted to probabilities: take P(spoof) as a rank, not as a chance")
+        sinks = [stack.enter_context(closing(sink)) for sink in make_sinks(options, chosen.card.frontend)]
+        session = Session(chosen.engine, chosen.card, sinks, settings, chosen.kind)
+        failed = 0
+        for open_source in openers(options, chosen.card.frontend.rate, stop):
+            try:
+                source = open_source()
+            except ShrikeError as error:
+                if len(options.file) < 2:
+                    raise
+                failed += 1
+                say(f"error: {error}")
+                continue
+            with closing(source):
+                session.run(source, stop)
+            if stop.requested:
+                break
+    return 2 if failed else 0
+
+
+def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], "Source"]]:
+    """What opens each source, in order."""
+    if options.stdin:
+        from runtime.sources.pcm import PcmSource
+
+        yield lambda: PcmSource(options.rate, options.dtype, options.channels, rate, stop)
+    elif options.mic:
+        from runtime.sources.microphone import Microphone
+
+        yield lambda: Microphone(options.device, rate, stop)
+    else:
+        from runtime.sources.file import FileSource
+
+        for path in options.file:
+            yield lambda path=path: FileSource(path, rate, stop, options.realtime)  # type: ignore[misc]
+
+
+def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
+    """Who looks at the verdicts. Results go to stdout, talk to stderr."""
+    from runtime.sinks.lines import Lines
+
+    live = options.mic or options.stdin or options.realtime
+    sinks: list[Sink] = []
+    if options.json:
+        from runtime.sinks.jsonl import JsonLines
+
+        sinks += [JsonLines(sys.stdout), Lines(sys.stderr, sys.stderr, verdicts=False)]
+    elif live and not options.plain and sys.stdout.isatty():
+        from runtime.sinks.meter import Meter
+
+        sinks.append(Meter())
+    else:
+        sinks.append(Lines(sys.stdout, sys.stderr, verdicts=live))
+    if options.record:
+        from runtime.sinks.recorder import Recorder
+
+        sinks.append(Recorder(options.record, say))
+    if options.plot:
+        from runtime.sinks.timeline import Timeline
+
+        sinks.append(Timeline(options.plot, frontend))
+    return sinks
+
+
+def say(sentence: str) -> None:
+    """One line to whoever watches."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

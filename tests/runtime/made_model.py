@@ -1,0 +1,57 @@
+"""A model that code makes, with its card: no torch, no training, but its score depends on every value of the window."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from runtime import card as cards
+from runtime.card import ModelCard, write_card
+from runtime.features import PRESETS
+from runtime.hashes import sha256_file
+
+
+def made_model(folder: Path, preset: str = "f0", name: str = "model", score: cards.Score | None = None) -> Path:
+    """model.onnx: one strided convolution over all bands, a linear layer; weights by chance."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frontend, rng = PRESETS[preset], np.random.default_rng(3)
+    kernel = rng.normal(0, 0.02, (4, 1, frontend.bands, 8)).astype(np.float32)
+    linear = rng.normal(0, 0.05, (4 * 75, 2)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["features", "kernel"], ["maps"], strides=[1, 8]),  # (1, 4, 1, 75)
+            helper.make_node("Tanh", ["maps"], ["bent"]),
+            helper.make_node("Flatten", ["bent"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "linear"], ["logits"]),
+        ],
+        "made",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, 1, frontend.bands, frontend.width])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(linear, "linear")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / f"{name}.onnx"
+    onnx.save(model, str(path))
+    card = ModelCard(
+        version=cards.VERSION,
+        name=f"made-{preset}",
+        created=cards.created_now(),
+        network=cards.Network("made", 1.0, 4),
+        frontend=frontend,
+        input=cards.Port("features", (1, 1, frontend.bands, frontend.width)),
+        output=cards.Port("logits", (1, 2)),
+        precision="fp32",
+        target="any",
+        score=score or cards.Score(2.0, 0.5, -0.25, "trials by chance"),
+        accuracy=cards.Accuracy(False, "weights by chance", None, 0, *[None] * 7),
+        calibration=None,
+        quantisation=None,
+        training=None,
+        files={path.name: sha256_file(path)},
+        origin=cards.Origin("0.1.0", {}),
+        tensorrt=None,
+        notes=(),
+    )
+    write_card(path, card)
+    return path

@@ -1,0 +1,190 @@
+"""A real microphone, as far as software goes: PortAudio, ALSA, PulseAudio, and a null sink that plays a clip.
+
+Needs, from Debian: pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins. Works as root, without a sound card.
+"""
+
+import ctypes.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from runtime.card import read_card
+from runtime.engines import open_engine
+from runtime.features import RATE
+from runtime.scorer import Score, StreamScorer
+from tests.runtime.made_model import made_model
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = "libasound_module_pcm_pulse.so"
+SINK = "shrike"
+
+
+def missing() -> str:
+    """What keeps these tests from running, in words."""
+    absent = [name for name in ("pulseaudio", "pactl", "paplay") if not shutil.which(name)]
+    if not ctypes.util.find_library("portaudio"):
+        absent.append("libportaudio2")
+    if not any(Path("/usr/lib").glob(f"*/alsa-lib/{PLUGIN}")):
+        absent.append("libasound2-plugins")
+    return ", ".join(absent)
+
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}: apt-get install pulseaudio "
+                                "pulseaudio-utils libportaudio2 libasound2-plugins")  # fmt: skip
+
+
+class Daemon:
+    """PulseAudio for this user alone, in a folder of its own; the null sink's monitor is the microphone."""
+
+    def __init__(self, home: Path) -> None:
+        (home / "run").mkdir(mode=0o700)
+        (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PULSE_")}
+        self.environment = {**kept, "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run")}
+        self.log = home / "pulse.log"
+        self.start()
+
+    def start(self) -> None:
+        modules = ["module-native-protocol-unix", f"module-null-sink sink_name={SINK} rate={RATE} channels=1"]
+        options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--resample-method=speex-float-10"]
+        loads = [word for module in modules for word in ("-L", module)]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                ["pulseaudio", *options, *loads], env=self.environment, stdout=log, stderr=log
+            )
+        for _ in range(100):
+            if not self.tool("pactl", "set-default-source", f"{SINK}.monitor").returncode:
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"PulseAudio does not start: {self.log.read_text()[-1000:]}")
+
+    def tool(self, *words: str) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(words, env=self.environment, capture_output=True, timeout=60)
+
+    def play(self, path: Path) -> None:
+        self.tool("paplay", f"--device={SINK}", str(path))
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    (tmp_path / "home").mkdir()
+    daemon = Daemon(tmp_path / "home")
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Noise with a slow beat, so that every window is another one; silence first, while the devices wake up."""
+    rng, time_axis = np.random.default_rng(5), np.arange(int(7.0 * RATE)) / RATE
+    sound = rng.standard_normal(len(time_axis)) * 0.05 * (1 + 0.8 * np.sin(2 * np.pi * 0.7 * time_axis))
+    sound[: int(0.5 * RATE)] = 0
+    soundfile.write(tmp_path / "clip.wav", sound, RATE)
+    return tmp_path / "clip.wav"
+
+
+def listen(daemon: Daemon, model: Path, *more: Any) -> "subprocess.Popen[str]":
+    words = [sys.executable, "-m", "runtime.stream", "--mic", "--device", "pulse", "--json", "--model", str(model)]
+    process = subprocess.Popen(
+        [*words, *map(str, more)], cwd=ROOT, env=daemon.environment, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout
+    assert '"start"' in process.stdout.readline()  # the device is open now
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0 and "Traceback" not in err, err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def scores_of(model: Path, sound: np.ndarray) -> list[Score]:
+    with open_engine(model) as engine:  # type: ignore[attr-defined]
+        return StreamScorer(engine, read_card(model).frontend).push(sound)
+
+
+def test_the_microphone_gives_the_scores_of_the_file(daemon: Daemon, tmp_path: Path, clip: Path) -> None:
+    model, kept = made_model(tmp_path, "f0"), tmp_path / "kept.flac"
+    process = listen(daemon, model, "--record", kept)
+    daemon.play(clip)
+    time.sleep(1.0)  # the clip's end is still on its way
+    found = end(process)
+    frontend = read_card(model).frontend
+
+    def frame(seconds: float) -> int:
+        return round((seconds * RATE - frontend.window) / frontend.hop)
+
+    verdicts = {frame(line["t"]): line["score"] for line in found if line["type"] == "verdict"}
+    heard, played = soundfile.read(kept, dtype="float32")[0], soundfile.read(clip, dtype="float32")[0]
+
+    # Where in the recording the clip begins; then the file gets the same shift.
+    size = 2 ** int(np.ceil(np.log2(len(heard) + len(played))))
+    correlation = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(played, size)))
+    start = int(correlation.argmax())
+    start -= size if start > size // 2 else 0  # negative: PortAudio began a block after the player did
+    shifted = np.concatenate([np.zeros(max(start, 0), np.float32), played[max(-start, 0) :]])
+    first, last = (start / RATE) + frontend.seconds, (start + len(played)) / RATE - 0.05
+    pairs = [
+        (verdicts[frame(score.time)], score.value)
+        for score in scores_of(model, shifted)
+        if first < score.time < last and frame(score.time) in verdicts
+    ]
+    assert len(pairs) >= 8, (start, len(heard), sorted(verdicts))
+    mic, file = np.array(pairs).T
+    assert np.abs(mic - file).max() < 0.01 * np.ptp(file)  # the resamplers' error, there and back
+    summary = found[-1]
+    assert summary["type"] == "summary" and summary["lost"] == 0
+    again = {frame(score.time): score.value for score in scores_of(model, heard)}
+    assert all(abs(again[when] - value) < 1e-3 for when, value in verdicts.items() if when in again)
+
+
+def test_an_unplugged_microphone_is_opened_again(daemon: Daemon, tmp_path: Path, clip: Path) -> None:
+    process = listen(daemon, made_model(tmp_path, "f0"))
+    words = ["paplay", f"--device={SINK}", str(clip)]
+    with subprocess.Popen(words, env=daemon.environment, stderr=subprocess.DEVNULL) as player:
+        assert process.stdout and '"verdict"' in process.stdout.readline()
+        player.kill()
+    daemon.stop()  # as if the plug were pulled: PortAudio's stream dies, or falls silent
+    time.sleep(1.0)
+    daemon.start()
+    time.sleep(6.0)
+    daemon.play(clip)
+    found = end(process)
+    notes = " ".join(line["text"] for line in found if line["type"] == "note")
+    assert "is gone" in notes and "is back" in notes
+    gaps = [line for line in found if line["type"] == "gap"]
+    assert len(gaps) == 1 and gaps[0]["restarted"] and 1.0 < gaps[0]["lost"] < 20
+    after = [line for line in found[found.index(gaps[0]) :] if line["type"] == "verdict"]
+    assert after and after[0]["state"] in ("warming-up", "silence") and after[0]["t"] >= gaps[0]["t"] + 0.9
+
+
+def test_devices_are_listed_and_an_unknown_one_is_one_line(daemon: Daemon, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "runtime.stream"]
+    listed = subprocess.run(
+        [*words, "--list-devices"], cwd=ROOT, env=daemon.environment, capture_output=True, text=True
+    )
+    assert listed.returncode == 0 and "pulse" in listed.stdout and listed.stderr == ""
+    model = made_model(tmp_path, "f0")
+    unknown = subprocess.run(
+        [*words, "--mic", "--device", "no such thing", "--model", str(model)],
+        cwd=ROOT, env=daemon.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert unknown.returncode == 2 and unknown.stderr.count("\n") == 2 and "--list-devices" in unknown.stderr

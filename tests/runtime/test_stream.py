@@ -1,0 +1,303 @@
+"""python -m runtime.stream as people use it: files, pipes, signals, full disks, readers that leave."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from runtime import card as cards
+from runtime.audio import load
+from runtime.card import read_card
+from runtime.choice import choose, find_model
+from runtime.engines import open_engine
+from runtime.errors import ShrikeError
+from runtime.features import RATE, fill
+from runtime.measure import Percentiles, resident
+from runtime.session import Session, Settings
+from runtime.sinks.jsonl import JsonLines
+from runtime.sources import Block
+from runtime.stopping import Stop
+from runtime.summary import Summary
+from tests.runtime.made_model import made_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def voice(seconds: float, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(int(seconds * RATE)) * 0.05).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_model(tmp_path_factory.mktemp("model"), "wide")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "clip.wav"
+    soundfile.write(path, voice(6.5), RATE)
+    return path
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, "-m", "runtime.stream", *map(str, arguments)]
+
+
+def stream(*arguments: Any, **more: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=60, **more)
+
+
+def lines(text: str, kind: str = "verdict") -> list[dict[str, Any]]:
+    return [line for line in map(json.loads, text.splitlines()) if line["type"] == kind]
+
+
+class Pieces:
+    """A source of given blocks."""
+
+    name, live = "pieces", False
+
+    def __init__(self, *blocks: Block) -> None:
+        self.blocks = blocks
+
+    def __iter__(self) -> Any:
+        return iter(self.blocks)
+
+    def close(self) -> None:
+        pass
+
+
+def block(samples: np.ndarray, **more: Any) -> Block:
+    return Block(samples, time.monotonic(), **more)
+
+
+def run(model: Path, *blocks: Block, settings: Settings | None = None) -> tuple[list[dict[str, Any]], Summary]:
+    out = io.StringIO()
+    with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
+        session = Session(engine, read_card(model), [JsonLines(out)], settings or Settings(), "ONNX Runtime")
+        summary = session.run(Pieces(*blocks), stop)
+    return [json.loads(line) for line in out.getvalue().splitlines()], summary
+
+
+# ---- the session
+
+
+def test_verdicts_levels_and_flags_do_not_depend_on_blocks(model: Path) -> None:
+    sound = voice(6.5)
+
+    def without_time(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{k: v for k, v in line.items() if k != "at"} for line in found if line["type"] == "verdict"]
+
+    whole = without_time(run(model, block(sound))[0])
+    for size in (160, 1_000, 7_777):
+        pieces = [block(sound[start : start + size]) for start in range(0, len(sound), size)]
+        assert without_time(run(model, *pieces)[0]) == whole
+
+
+def test_a_gap_is_marked_and_the_window_begins_again(model: Path) -> None:
+    found, summary = run(model, block(voice(6.0)), block(voice(2.0), lost=1.5, note="unplugged"))
+    kinds = [line["type"] for line in found]
+    assert kinds.index("gap") < kinds.index("note") and (summary.gaps, summary.lost) == (1, 1.5)
+    gap = lines("\n".join(map(json.dumps, found)), "gap")[0]
+    assert (gap["t"], gap["lost"], gap["restarted"]) == (7.5, 1.5, True)
+    after = [line for line in found[kinds.index("gap") :] if line["type"] == "verdict"]
+    assert after[0]["t"] >= 8.5 and {line["state"] for line in after} == {"warming-up"}
+    assert all("lost" in line["flags"] for line in after)
+    assert summary.seconds == 8.0
+
+
+def test_signs_of_life_and_numbers_that_are_none(model: Path) -> None:
+    found, _ = run(model, block(voice(1.2)), block(np.empty(0, np.float32)), block(voice(0.2), invalid=3))
+    assert "invalid" in found[-2]["flags"]
+
+
+def test_nothing_at_all_is_a_summary_without_a_score(model: Path) -> None:
+    found, summary = run(model)
+    assert [line["type"] for line in found] == ["start", "summary"]
+    assert summary.score is None and "nothing to judge" in summary.line()
+
+
+# ---- the command
+
+
+def test_json_has_its_schema_and_the_offline_score(model: Path, clip: Path) -> None:
+    done = stream("--file", clip, "--model", model, "--json")
+    assert done.returncode == 0, done.stderr
+    start, *_, summary = map(json.loads, done.stdout.splitlines())
+    verdicts = lines(done.stdout)
+    assert start["v"] == 1 and start["type"] == "start" and summary["type"] == "summary"
+    assert set(verdicts[0]) == {
+        *("v", "type", "at", "t", "state", "score", "llr", "llr_mean", "p_spoof", "level", "flags", "latency_ms")
+    }
+    frontend = read_card(model).frontend
+    window = np.ascontiguousarray(fill(frontend.frames(load(clip).samples), frontend.width).T)[None, None]
+    with open_engine(model) as engine:  # type: ignore[attr-defined]
+        spoof, bonafide = engine(window)[0]
+    full = [line for line in verdicts if line["state"] != "warming-up"]
+    assert full[0]["score"] == summary["score"] == float(bonafide) - float(spoof)
+    assert full[0]["llr"] == pytest.approx(2 * full[0]["score"] + 0.5, abs=1e-4)
+    assert np.allclose(np.diff([line["t"] for line in verdicts]), 0.0975, atol=2e-4)
+
+
+def test_a_pipe_gives_the_scores_of_the_file(model: Path, clip: Path) -> None:
+    file = stream("--file", clip, "--model", model, "--json")
+    samples, _ = soundfile.read(clip, dtype="int16")
+    piped = subprocess.run(
+        command("--stdin", "--model", model, "--json"), input=samples.tobytes(), capture_output=True, cwd=ROOT
+    )
+    assert piped.returncode == 0
+    assert [line["score"] for line in lines(piped.stdout.decode())] == [line["score"] for line in lines(file.stdout)]
+
+
+def test_several_files_and_one_that_cannot_be_read(model: Path, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.wav").write_bytes(b"no sound")
+    done = stream("--file", clip, tmp_path / "noise.wav", clip, "--model", model)
+    assert done.returncode == 2
+    assert "error: " in done.stderr and "noise.wav" in done.stderr and "Traceback" not in done.stderr
+    summaries = done.stdout.splitlines()
+    assert len(summaries) == 2 and summaries[0] == summaries[1]
+
+
+def test_recording_gives_the_same_scores_again(model: Path, clip: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.flac"
+    first = stream("--file", clip, "--model", model, "--json", "--record", kept)
+    again = stream("--file", kept, "--model", model, "--json")
+    scores = [[line["score"] for line in lines(done.stdout)] for done in (first, again)]
+    assert len(scores[0]) > 50 and np.allclose(*scores, atol=1e-3)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.flac"]
+
+
+def test_a_full_disk_ends_the_recording_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    sound = (voice(8.0) * 32767).astype("<i2").tobytes()
+    done = subprocess.run(
+        command("--stdin", "--model", model, "--json", "--record", tmp_path / "kept.flac"),
+        input=sound,
+        capture_output=True,
+        cwd=ROOT,
+        preexec_fn=small_files,
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert b"recording" in done.stderr
+    assert len(lines(done.stdout.decode())) > 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_with_a_summary_and_code_0(model: Path, number: int) -> None:
+    process = subprocess.Popen(
+        command("--stdin", "--model", model, "--json"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdin and process.stdout
+    process.stdin.write((voice(2.0) * 32767).astype("<i2").tobytes())
+    process.stdin.flush()
+    process.stdout.readline()  # the start: signals are caught by now
+    time.sleep(0.2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["type"] == "summary"
+
+
+def test_a_reader_that_leaves_is_no_error(model: Path, clip: Path) -> None:
+    pipeline = f"{' '.join(command('--file', clip, '--model', model, '--json'))} | head -n 2; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0" and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "none of them came"),
+        (["--mic", "--stdin"], "--mic and --stdin came"),
+        (["--stdin", "--realtime"], "--realtime"),
+        (["--file", "x.wav", "--device", "USB"], "--device"),
+        (["--file", "x.wav", "y.wav", "--plot", "x.png"], "--plot"),
+        (["--file", "x.wav", "--record", "x.wav"], ".flac"),
+        (["--stdin", "--model", "nonsense"], "embedded are"),
+        (["--stdin", "--model", "no.onnx"], "no.onnx"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line_and_exit_2(arguments: list[str], word: str) -> None:
+    done = stream(*arguments, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2 and done.stdout == ""
+    assert word in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("what", ["model", "card"])
+def test_a_damaged_model_or_card_is_one_line(tmp_path: Path, clip: Path, what: str) -> None:
+    path = made_model(tmp_path, "f0")
+    damaged = path if what == "model" else path.with_suffix(".json")
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    damaged.write_bytes(data)
+    done = stream("--file", clip, "--model", path)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_model_without_fit_says_so(tmp_path: Path, clip: Path) -> None:
+    path = made_model(tmp_path, "f0", score=cards.Score(1.0, 0.0, 0.0, None))
+    done = stream("--file", clip, "--model", path)
+    assert done.returncode == 0 and "never fitted" in done.stderr
+
+
+# ---- the parts
+
+
+def test_a_tensorrt_engine_that_does_not_run_here_gives_way_and_says_why(tmp_path: Path) -> None:
+    path = made_model(tmp_path)
+    assert "no model.engine" in choose(path, "auto").why
+    path.with_suffix(".engine").write_bytes(b"a plan")
+    chosen = choose(path, "auto")
+    assert chosen.kind == "ONNX Runtime" and "does not run here" in chosen.why
+    with pytest.raises(ShrikeError):
+        choose(path, "tensorrt")
+    assert find_model(str(path)) == path
+
+
+def test_percentiles_are_right_to_a_few_percent() -> None:
+    times = Percentiles()
+    values = np.random.default_rng(0).lognormal(-5, 1, 5000)
+    for value in values:
+        times.add(value)
+    assert np.allclose(times.at(0.5, 0.95, 0.99), np.quantile(values, [0.5, 0.95, 0.99]), rtol=0.05)
+    assert np.isnan(Percentiles().at(0.5)).all()
+
+
+def test_twenty_minutes_take_no_more_memory_than_one(model: Path) -> None:
+    """The short form of an hour and a day; nothing of a stream's length is kept anywhere."""
+
+    class Day:
+        name, live, after = "day", False, {}
+
+        def __iter__(self) -> Any:
+            minute = voice(60.0)
+            for number in range(int(os.environ.get("SHRIKE_STREAM_MINUTES", "20"))):
+                self.after[number] = resident()
+                yield from (block(minute[start : start + RATE // 2]) for start in range(0, len(minute), RATE // 2))
+
+        def close(self) -> None:
+            pass
+
+    day = Day()
+    with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
+        summary = Session(engine, read_card(model), [], Settings(step=60), "ONNX Runtime").run(day, stop)
+    minutes = max(day.after) + 1
+    assert summary.seconds == 60 * minutes and summary.lost == 0
+    if day.after[0] is not None:
+        assert day.after[minutes - 1] - day.after[3] < 3  # MB

@@ -1,0 +1,180 @@
+"""States that do not flicker, probabilities that follow Bayes, and inputs that cannot be judged."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.card import Score as ScoreMap
+from runtime.errors import ShrikeError
+from runtime.features import PRESETS, RATE
+from runtime.quality import FLAGS, Quality, QualityMonitor
+from runtime.scorer import Score
+from runtime.verdict import Judge, State, Verdict
+
+MAP = ScoreMap(2.0, 0.5, -0.25, "trials")
+RAW = ScoreMap(1.0, 0.0, 0.0, None)
+FINE = Quality(-20.0, False, (), np.zeros(257))
+SILENT = Quality(-90.0, True, (), np.zeros(257))
+INTERVAL = 0.0975
+
+
+def judge(**changes: float) -> Judge:
+    return Judge(RAW, INTERVAL, **{"smoothing": 0.0, **changes})
+
+
+def states(judge: Judge, *llrs: float, quality: Quality = FINE) -> list[State]:
+    return [judge.update(Score(0.0, llr, 600, False), quality).state for llr in llrs]
+
+
+def test_the_card_s_map_and_the_prior_make_the_probability() -> None:
+    verdict = Judge(MAP, INTERVAL, prior=0.2, smoothing=0).update(Score(5.0, 0.25, 600, False), FINE)
+    assert verdict.llr == verdict.smoothed == 1.0
+    odds = math.exp(1.0) * 0.8 / 0.2
+    assert verdict.p_spoof == pytest.approx(1 / (1 + odds))
+    assert (verdict.time, verdict.score) == (5.0, 0.25)
+
+
+def test_hysteresis() -> None:
+    sure, leaning = math.log(0.7 / 0.3) + 0.01, 0.2
+    assert states(judge(), -leaning, -sure, -leaning, leaning, sure, leaning, -leaning) == [
+        *("unsure", "spoof", "spoof", "unsure", "bonafide", "bonafide", "unsure")
+    ]
+
+
+@given(noise=st.lists(st.floats(-0.3, 0.3), min_size=50, max_size=50))
+@settings(max_examples=50, deadline=None)
+def test_a_score_that_wavers_around_a_limit_changes_the_state_once(noise: list[float]) -> None:
+    limit = math.log(0.7 / 0.3)
+    found = states(judge(), *(limit + value for value in noise), limit + 0.31)
+    assert sum(a != b for a, b in itertools.pairwise(found)) <= 1
+
+
+def test_smoothing_has_its_time_constant() -> None:
+    slow = judge(smoothing=1.0)
+    states(slow, 0.0)
+    steps = round(1.0 / INTERVAL)
+    verdicts = [slow.update(Score(0.0, 1.0, 600, False), FINE) for _ in range(steps)]
+    assert verdicts[-1].smoothed == pytest.approx(1 - math.exp(-steps * INTERVAL), abs=1e-9)
+
+
+def test_silence_holds_the_mean_and_forgets_it_after_a_window() -> None:
+    listener = judge(smoothing=1.0)
+    states(listener, 3.0, 3.0)
+
+    def silent_for(seconds: float) -> Verdict:
+        scores = [Score(0.0, -3.0, 600, False)] * round(seconds / INTERVAL)
+        return [listener.update(score, SILENT) for score in scores][-1]
+
+    assert silent_for(2.0).state == "silence"
+    assert silent_for(1.0).smoothed == 3.0
+    assert silent_for(3.0).smoothed == -3.0
+    assert states(listener, -3.0) == ["spoof"]
+
+
+def test_warming_up_is_said() -> None:
+    assert judge().update(Score(1.0, 9.0, 120, True), FINE).state == "warming-up"
+    assert judge().update(Score(1.0, 9.0, 120, True), SILENT).state == "silence"
+
+
+@pytest.mark.parametrize("flag", ["no-low-band", "no-high-band"])
+def test_behind_a_line_that_blinds_the_model_nothing_is_claimed(flag: str) -> None:
+    blind = Quality(-20.0, False, (flag,), np.zeros(257))
+    assert states(judge(), 9.0, -9.0, quality=blind) == ["unsure", "unsure"]
+    assert states(judge(), 9.0, quality=Quality(-20.0, False, ("clipping",), np.zeros(257))) == ["bonafide"]
+
+
+@given(llr=st.floats(-1e30, 1e30), prior=st.floats(1e-9, 1 - 1e-9))
+def test_probabilities_stay_probabilities(llr: float, prior: float) -> None:
+    assert 0 <= judge(prior=prior).p_spoof(llr) <= 1
+
+
+@pytest.mark.parametrize("change", [{"prior": 0.0}, {"prior": 1.0}, {"sure": 0.5}, {"sure": 1.0}, {"smoothing": -1.0}])
+def test_settings_that_cannot_be(change: dict[str, float]) -> None:
+    with pytest.raises(ShrikeError, match=next(iter(change))):
+        judge(**change)
+
+
+# ---- the input's quality
+
+
+def voice(seconds: float, seed: int = 0, low: float = 0.0, high: float = 8000.0, level: float = 0.1) -> np.ndarray:
+    """Noise with speech's slope, 6 dB per octave above 500 Hz; nothing outside of the band."""
+    count = int(seconds * RATE)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(count))
+    frequencies = np.fft.rfftfreq(count, 1 / RATE)
+    spectrum /= np.maximum(1, frequencies / 500)
+    spectrum[(frequencies < low) | (frequencies > high)] = 0
+    sound = np.fft.irfft(spectrum, count)
+    return (sound / sound.std() * level).astype(np.float32)
+
+
+def judged(preset: str, *sounds: np.ndarray) -> Quality:
+    monitor = QualityMonitor(PRESETS[preset])
+    for sound in sounds:
+        monitor.push(sound)
+    return monitor.report()
+
+
+@pytest.mark.parametrize("preset", ["f0", "wide"])
+def test_a_clean_voice_has_no_flags(preset: str) -> None:
+    quality = judged(preset, voice(6.0))
+    assert quality.flags == () and not quality.silent
+    assert quality.level == pytest.approx(-20, abs=1.5)
+
+
+@pytest.mark.parametrize(("preset", "flag"), [("f0", "no-low-band"), ("wide", "no-high-band")])
+def test_a_telephone_line_blinds_each_model_where_it_looks(preset: str, flag: str) -> None:
+    assert judged(preset, voice(6.0, low=300, high=3400)).flags == (flag,)
+
+
+def test_only_the_band_that_matters_matters() -> None:
+    assert judged("f0", voice(6.0, high=3400)).flags == ()
+    assert judged("wide", voice(6.0, low=300)).flags == ()
+
+
+def test_a_band_is_not_called_missing_before_there_was_voice() -> None:
+    assert judged("f0", voice(1.5, low=300)).flags == ()
+    assert judged("f0", voice(6.0, low=300, level=1e-4)).silent
+
+
+def test_overdriven_and_quiet() -> None:
+    assert judged("f0", np.clip(voice(3.0, level=0.6), -1, 1)).flags == ("clipping",)
+    assert judged("f0", voice(3.0, level=0.002)).flags == ("quiet",)
+
+
+def test_zeros_and_silence() -> None:
+    quality = judged("f0", voice(3.0), np.zeros(3 * RATE, np.float32))
+    assert quality.silent and quality.flags == ("zeros",)
+    assert not judged("f0", voice(3.0), np.zeros(RATE // 2, np.float32)).silent
+    hiss = judged("f0", voice(3.0), voice(3.0, level=1e-4))
+    assert hiss.silent and hiss.flags == ()
+
+
+def test_what_was_lost_is_said_as_long_as_the_window_may_hold_it() -> None:
+    monitor = QualityMonitor(PRESETS["f0"])
+    monitor.mark(lost=True, invalid=True)
+    monitor.push(voice(4.0))
+    assert monitor.report().flags == ("invalid", "lost")
+    monitor.push(voice(1.5))
+    assert monitor.report().flags == ()
+
+
+@given(cuts=st.lists(st.integers(0, 3 * RATE), max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_quality_does_not_depend_on_chunks(cuts: list[int]) -> None:
+    sound = voice(3.0, low=300)
+    whole, pieces = judged("f0", sound), judged("f0", *np.split(sound, sorted(cuts)))
+    assert (whole.level, whole.silent, whole.flags) == (pieces.level, pieces.silent, pieces.flags)
+    assert np.array_equal(whole.spectrum, pieces.spectrum)
+
+
+@given(value=st.floats(width=32, allow_nan=False, allow_infinity=False))
+@settings(max_examples=50, deadline=None)
+def test_any_samples_leave_finite_figures(value: float) -> None:
+    quality = judged("wide", np.full(4096, value, np.float32))
+    assert np.isfinite(quality.level) and np.isfinite(quality.spectrum).all()
+    assert set(quality.flags) <= set(FLAGS)

@@ -1,0 +1,57 @@
+"""The sliding window: always the newest frames, always contiguous, never copied."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.features import fill
+from runtime.window import FeatureWindow
+
+
+def frames(count: int, bands: int = 3, start: int = 0) -> np.ndarray:
+    """Every value tells its frame and its band."""
+    return (np.arange(start, start + count)[:, None] * 10 + np.arange(bands)).astype(np.float32)
+
+
+@given(pieces=st.lists(st.integers(0, 40), min_size=1, max_size=60), width=st.integers(1, 20), slack=st.integers(1, 50))
+@settings(max_examples=200, deadline=None)
+def test_the_view_is_the_newest_frames(pieces: list[int], width: int, slack: int) -> None:
+    window, seen = FeatureWindow(3, width, slack), 0
+    for count in pieces:
+        window.push(frames(count, start=seen))
+        seen += count
+        assert window.count == seen and window.full == (seen >= width)
+        if seen:
+            assert window.view.shape == (3, width) and window.view.flags.c_contiguous
+            expected = fill(frames(seen), width) if seen < width else frames(seen)[-width:]
+            assert np.array_equal(window.view, expected.T)
+
+
+def test_a_hop_moves_the_view_and_writes_nothing_else() -> None:
+    window = FeatureWindow(45)
+    window.push(frames(600, 45))
+    before = window.view
+    window.push(frames(12, 45, start=600))
+    after = window.view
+    assert np.shares_memory(before, after)
+    moved = after.__array_interface__["data"][0] - before.__array_interface__["data"][0]
+    assert moved == 12 * after.itemsize
+
+
+def test_nothing_grows() -> None:
+    window = FeatureWindow(2, 6, 10)
+    buffer = window._buffer
+    for start in range(0, 5000, 3):
+        window.push(frames(3, 2, start))
+        assert window._buffer is buffer
+
+
+def test_reset_forgets() -> None:
+    window = FeatureWindow(3, 5)
+    window.push(frames(9))
+    window.reset()
+    with pytest.raises(ValueError, match="empty"):
+        _ = window.view
+    window.push(frames(2, start=50))
+    assert np.array_equal(window.view, fill(frames(2, start=50), 5).T)
