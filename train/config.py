@@ -120,7 +120,7 @@ class Run:
     threads: int = 0
     """CPU threads for the network; 0 leaves PyTorch's choice."""
     compile: bool = False
-    """torch.compile the network: a minute at the start, then a third faster or more."""
+    """torch.compile the network: a minute or more at the start, faster steps afterwards."""
 
 
 @dataclass(frozen=True)
