@@ -52,10 +52,7 @@ def read_run(folder: Path) -> Result:
     from train.scorefile import read_scores
 
     checkpoint = read_checkpoint(folder / "model.pt")
-    groups = checkpoint.settings.to_dict()
-    flat = {name: value for group in groups.values() for name, value in group.items()}
-    for name in (*groups["run"], "cache", "workers", "corpus"):
-        flat.pop(name)
+    flat = checkpoint.settings.recipe()
     best = checkpoint.history[-1]
     scores = folder / "eval.scores.txt"
     evaluation = None

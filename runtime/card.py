@@ -163,7 +163,7 @@ class Training:
     epochs: int
     seed: int
     distill: bool
-    settings: dict[str, Any]  # every option of python -m train
+    settings: dict[str, Any]  # the recipe: options of python -m train, without folders and devices
 
     def __post_init__(self) -> None:
         _demand(self.epochs >= 0, f"epochs {self.epochs}: 0 or more was expected")

@@ -13,7 +13,7 @@ from runtime.engines import Engine, open_engine
 from runtime.errors import ShrikeError
 
 MODELS = Path(__file__).parent / "models"
-DEFAULT = "wide"  # of the embedded ones, that with the lower EER on development trials
+DEFAULT = "f0"  # of the embedded ones, that with the lower EER on development trials
 Kind = Literal["auto", "onnx", "tensorrt"]
 
 

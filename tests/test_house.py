@@ -44,7 +44,7 @@ def test_runtime_never_imports_torch() -> None:
 
 
 def test_the_commands_are_the_ones_we_promise() -> None:
-    assert {"train", "train.score", "train.summary", "train.networks"} <= set(COMMANDS)
+    assert {"train", "train.score", "train.summary", "train.networks", "export.onnx", "export.trt", "runtime.stream"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

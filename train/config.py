@@ -169,6 +169,13 @@ class Settings:
         """Plain values only, as the checkpoint and the logs keep them."""
         return _plain(asdict(self))
 
+    def recipe(self) -> dict[str, Any]:
+        """What makes the network what it is, flat: no folder, no device. The trials are held by their identity."""
+        groups = self.to_dict()
+        groups.pop("run")
+        elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
+        return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
         """The reverse, from a file: every entry must be there, known, and of its type."""
@@ -176,14 +183,13 @@ class Settings:
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
-    """What would make a resumed run another run: all but where it runs, as sentences."""
-    found = []
-    for group in ("data", "model", "distillation", "augmentation", "optimiser"):
-        for name, before in asdict(getattr(old, group)).items():
-            after = getattr(getattr(new, group), name)
-            if before != after and name not in ("cache", "workers", "corpus"):  # the corpus is held by its identity
-                found.append(f"--{name.replace('_', '-')} was {before}, is {after}")
-    return found
+    """What would make a resumed run another run, as sentences."""
+    before, after = old.recipe(), new.recipe()
+    return [
+        f"--{name.replace('_', '-')} was {before[name]}, is {after[name]}"
+        for name in before
+        if before[name] != after[name]
+    ]
 
 
 def _plain(value: Any) -> Any:

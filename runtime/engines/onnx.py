@@ -51,9 +51,14 @@ class OnnxEngine:
         self._session: Any = session
         ports = [(port.name, list(port.shape)) for port in (*session.get_inputs(), *session.get_outputs())]
         wanted = [(port.name, list(port.shape)) for port in (card.input, card.output)]
-        fits = len(ports) == 2 and all(
-            name == expected and shape[1:] == sizes[1:]
-            for (name, shape), (expected, sizes) in zip(ports, wanted, strict=True)
+        one = card.input.shape[0] in (1, ANY_BATCH)
+        fits = (
+            one
+            and len(ports) == 2
+            and all(
+                name == expected and shape[1:] == sizes[1:]
+                for (name, shape), (expected, sizes) in zip(ports, wanted, strict=True)
+            )
         )
         if not fits:
             raise ShrikeError(f"{card.name}: the graph has {ports}, its card says {wanted}; export the model again")
@@ -67,10 +72,12 @@ class OnnxEngine:
                 f"features {features.shape} of {features.dtype} came; {('n', *self.card.input.shape[1:])} of float32 "
                 "was expected: is this the card's front-end?"
             )
-        step = len(features) if self.card.input.shape[0] == ANY_BATCH else self.card.input.shape[0]
-        if len(features) == step:
+        if self.card.input.shape[0] in (ANY_BATCH, len(features)):
             return self._run(features)
-        return np.concatenate([self._run(features[place : place + step]) for place in range(0, len(features), step)])
+        logits = np.empty((len(features), self.card.output.shape[1]), np.float32)
+        for place, window in enumerate(features):
+            logits[place] = self._run(window[None])[0]
+        return logits
 
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(self._session.run([self.card.output.name], {self.card.input.name: features})[0])
