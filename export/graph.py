@@ -99,7 +99,7 @@ def assemble(
     weights: dict[str, NDArray[Any]],
 ) -> onnx.ModelProto:
     """A model of these nodes, in our version of everything."""
-    constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in weights.items()]
+    constants = [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in weights.items()]
     graph = helper.make_graph(list(nodes), "shrike", list(inputs), list(outputs), constants)
     return helper.make_model(
         graph,

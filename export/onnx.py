@@ -15,7 +15,7 @@ from typing import Literal
 import tyro
 
 from export.pipeline import Gate, Int8, Source, place, prepare
-from runtime.command import run
+from runtime.command import parse, run
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Options:
 
 
 def main() -> int:
-    options = tyro.cli(Options, prog="python -m export.onnx", description=__doc__)
+    options = parse(Options, "export.onnx", __doc__)
     from export import verify
     from train.progress import say
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from export.calibration import Crops
     from export.quantize import Kind
     from export.verify import Limits, Trials
     from runtime import card
@@ -195,12 +194,14 @@ def _quantised(
         raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(item.name for item in layers)}")
     names = quantize.tensors(layers)
     ranges = calibration.find_ranges(float_graph, names, crops, int8.method, int8.percentile)
-    tuned = float_graph
+    tuned = float_graph  # or what fine-tuning makes of it
     if int8.qat:
         from export.qat import fine_tune
 
         tuned, ranges = fine_tune(float_graph, layers, ranges, checkpoint, partition, source.cache, int8)
-    windows = list(itertools.islice(_spread(crops), sensitivity.WINDOWS))
+    # From all over the list: it is sorted by name, and names go by source.
+    every = max(1, len(crops) // sensitivity.WINDOWS)
+    windows = list(itertools.islice(crops, 0, None, every))[: sensitivity.WINDOWS]
     settled = sensitivity.settle(tuned, layers, ranges, windows, int8.min_snr, int8.keep_float, int8.report)
     by_design = quantize.float_by_design(tuned, layers)
     if int8.report:
@@ -221,11 +222,3 @@ def _quantised(
         calibration.describe(crops, partition, int8.method),
         card.Quantisation("qat" if int8.qat else "ptq", kind, by_design | settled.stays_float),
     )
-
-
-def _spread(crops: "Crops") -> "list[NDArray[np.float32]]":
-    """Windows from all over the list: it is sorted by name, and names go by corpus."""
-    from export.sensitivity import WINDOWS
-
-    every = max(1, len(crops) // WINDOWS)
-    return [window for number, window in enumerate(crops) if number % every == 0]

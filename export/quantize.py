@@ -8,8 +8,12 @@
 Placement, as TensorRT fuses it: Q/DQ stand on what goes into a layer, never behind it.
 
     x --Q/DQ--+--> Conv -> Relu --Q/DQ--> Conv --Q/DQ--+--> GlobalAveragePool -> gate -> Sigmoid --Q/DQ--+
-              |                                        +-------------------------------------------> Mul -> Add -> Relu
-              +--> Conv 1x1 (or nothing) ----------------------------------------------------Q/DQ (skip) ---+
+              |                                        +----------------------------------> Mul --Q/DQ--> Add -> Relu
+              +--> Conv 1x1 (or nothing) ----------------------------------------Q/DQ (skip) -------------+
+
+Behind a gate both branches of the Add are rounded. NVIDIA's rule, the skip branch alone, protects a convolution that
+adds in its own kernel; here the gate's Mul stands between. It costs 0.5 dB and makes the U8 file a fifth faster: 2.2
+instead of 1.75 times ONNX Runtime's float on one core.
 
 Both files hold the same integers. S8 is symmetric with zero point 0, its weights are float with Q/DQ and its bias is
 float: all that TensorRT 8.5 reads. ONNX Runtime would leave every ReLU of it in float, so the U8 twin moves the zero
@@ -69,8 +73,9 @@ def plan(model: onnx.ModelProto) -> list[Layer]:
         elif node.op_type == "Conv":
             layers.append(Layer(node.name, node.op_type, (node.input[0],), *node.input[1:]))
         elif node.op_type == "Add":
-            skip = [name for name in node.input if made_by[name].op_type != "Mul"]
-            layers.append(Layer(node.name, node.op_type, tuple(skip[-1:])))
+            # A branch that comes straight from a convolution stays: TensorRT adds in that convolution's own kernel.
+            main, skip = node.input
+            layers.append(Layer(node.name, node.op_type, (main, skip) if made_by[main].op_type == "Mul" else (skip,)))
     return layers
 
 

@@ -64,7 +64,7 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
             epochs=prepared.checkpoint.progress.epoch,
             seed=settings.optimiser.seed,
             distill=settings.distillation.distill == "on",
-            settings=settings.to_dict(),
+            settings=settings.recipe(),
         ),
         files=files,
         origin=_origin(prepared),

@@ -5,10 +5,10 @@
 
 The measure is the signal-to-noise ratio of the score: how far scores of different windows lie apart, against how far
 INT8 moves them. A shift that is the same for all windows is no noise: the threshold and the score's calibration take it
-up. The windows are those that calibrated; the trials of the gate have no part in any choice.
+up. The windows are those that calibrated: the gate's trials have no part in any choice, or they could not judge it.
 
 The rule is greedy: while all layers together give less than what is wanted, the layer that is noisiest on its own stays
-float. 30 dB are a standard deviation of 3 % of the scores' own; two neighbours in rank swap, an EER hardly moves.
+float. 30 dB are a standard deviation of 3 % of the scores' own: neighbours in rank swap, an EER hardly moves.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def settle(
         left.remove(worst)
         before, total = total, together()
         stays[worst.name] = (
-            f"alone it leaves {noise[worst.name]:.1f} dB; with it all layers had {before:.1f} dB, {wanted:g} wanted"
+            f"{noise[worst.name]:.1f} dB alone; with it all together had {before:.1f} dB, {wanted:g} are wanted"
         )
     return Settled(left, stays, noise, total)
 

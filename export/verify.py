@@ -81,12 +81,14 @@ def read_trials(
     frontend: FrontEnd, corpus: Path, folder: Path, protocol: Path | None = None, count: int = 0, seed: int = 0
 ) -> Trials:
     """The development trials of a corpus, or those of `protocol`; `count` of them by chance, 0 for all."""
-    partition = open_corpus(corpus, "dev", protocol)
+    # A protocol of one's own may lack labels, which a partition called dev may not.
+    partition = open_corpus(corpus, "eval" if protocol else "dev", protocol)
     trials: Sequence[Trial] = partition.trials
     if 0 < count < len(trials):
         kept = np.random.default_rng(seed).permutation(len(trials))[:count]
         trials = [trials[place] for place in sorted(kept)]
-    name = f"{partition.name} ({partition.protocol.name}, {len(trials):,} of {len(partition.trials):,} trials)"
+    source = partition.protocol.name if protocol else f"dev: {partition.protocol.name}"
+    name = f"{source}, {len(trials):,} of {len(partition.trials):,} trials"
     cache = build_cache(frontend, trials, folder)
     labels = cache.labels
     if (labels >= 0).all() and len({*labels.tolist()}) < 2:
@@ -106,6 +108,7 @@ class Comparison:
     largest_change: float  # of a raw score
     eer_before: float | None = None
     eer_after: float | None = None
+    resolution: float = 0.0  # what an EER changes by if one bona fide and one spoofed trial change places
     interval: tuple[float, float] | None = None  # of the EER's change, 95 %
     tdcf_before: float | None = None
     tdcf_after: float | None = None
@@ -116,7 +119,8 @@ class Comparison:
             rise = self.eer_after - self.eer_before
             if rise > limits.eer_rise:
                 allowed = f"{100 * limits.eer_rise:.2f} is allowed (--max-eer-rise)"
-                return [f"EER rises by {100 * rise:.2f} % absolute, {allowed}"]
+                finest = f"one pair of these {self.trials:,} trials that change places is {100 * self.resolution:.2f} %"
+                return [f"EER rises by {100 * rise:.2f} % absolute, {allowed}; {finest}"]
             return []
         if self.correlation < limits.correlation:
             return [f"scores correlate by {self.correlation:.4f}, at least {limits.correlation} is wanted"]
@@ -168,7 +172,18 @@ def compare(
     if asv is not None:
         errors = read_asv_scores(asv).errors()
         costs = [metrics.min_tdcf_2019(scores[true], scores[~true], errors) for scores in (before, after)]
-    return Comparison(len(before), True, correlation, change, rates[0], rates[1], (low, high), costs[0], costs[1])
+    return Comparison(
+        trials=len(before),
+        labelled=True,
+        correlation=correlation,
+        largest_change=change,
+        eer_before=rates[0],
+        eer_after=rates[1],
+        resolution=(1 / true.sum() + 1 / (~true).sum()) / 2,
+        interval=(low, high),
+        tdcf_before=costs[0],
+        tdcf_after=costs[1],
+    )
 
 
 def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] = ("float", "INT8")) -> None:

@@ -1,0 +1,73 @@
+"""Checkpoints for the tests of export: batch norms as training leaves them, weights by chance. No accuracy is meant."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from runtime.audio import load
+from runtime.features import PRESETS, fill
+from train.checkpoint import Checkpoint, Progress, versions, write_checkpoint
+from train.config import Data, Distillation, Model, Settings
+from train.corpus import open_corpus
+from train.distill import Classroom
+from train.networks import build
+
+Window = NDArray[np.float32]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Two threads that wait for each other on a busy machine are slower than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_checkpoint(name: str = "ecanet9", width: float = 0.25, distill: str = "on", level: str = "none") -> Checkpoint:
+    """A network whose batch norms do something, so that folding them is worth a test."""
+    torch.manual_seed(1)
+    settings = Settings(Data(Path("none"), level=level), Model(name, width), Distillation(distill))  # type: ignore[arg-type]
+    classroom = Classroom(build(name, width), settings.distillation)
+    for layer in classroom.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, 0.0, 0.2)
+            layer.momentum = None  # the mean over all that is seen
+    probe = torch.randn(4, 1, 45, 600) * 4 - 8
+    classroom.train()
+    with torch.no_grad():
+        classroom.scores(probe)  # statistics of inner layers
+    helpers = classroom.helpers.state_dict() if classroom.helpers else {}
+    weights = classroom.network.state_dict()
+    return Checkpoint(settings, weights, helpers, {}, Progress(1, 0, 10), [], {"train": "0" * 64}, versions())
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    return make_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def model_pt(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "model.pt"
+    write_checkpoint(path, checkpoint)
+    return path
+
+
+@pytest.fixture(scope="session")
+def speech(corpus_root: Path) -> list[Window]:
+    """Windows (1, 1, 45, 600) of real clips, both classes."""
+    frontend = PRESETS["f0"]
+    trials = open_corpus(corpus_root, "dev").trials
+    windows = []
+    for trial in (*trials[:8], *trials[-8:]):
+        assert trial.path is not None
+        frames = fill(frontend.frames(load(trial.path).samples), frontend.width)
+        windows.append(np.ascontiguousarray(frames.T)[None, None])
+    return windows

@@ -1,0 +1,204 @@
+"""The graph that is written, and the command that writes it: both files or neither."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from export import graph, verify
+from export import onnx as command
+from export.onnx import Options
+from export.pipeline import Gate, Int8, Source
+from export.strip import strip
+from runtime.card import read_card
+from runtime.engines import open_engine
+from runtime.errors import ShrikeError
+from tests.export.conftest import Window, make_checkpoint
+from train.checkpoint import Checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OPERATIONS = {"Conv", "Relu", "Add", "Mul", "GlobalAveragePool", "Sigmoid", "Flatten", "Gemm"}
+FEW = 16  # trials: enough to see everything happen
+
+
+@pytest.mark.parametrize("name", ["ecanet9", "senet9", "senet18", "ecanet50"])
+def test_the_graph_holds_what_every_tensorrt_reads(name: str) -> None:
+    checkpoint = make_checkpoint(name, level="window-mean")
+    model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.op_type for node in model.graph.node} - OPERATIONS <= {"Transpose", "Sub"}
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", 17)] and model.ir_version == 8
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names) and not any("/" in name for name in names)
+    (features,), (logits,) = model.graph.input, model.graph.output
+    assert [d.dim_value for d in features.type.tensor_type.shape.dim] == [1, 1, 45, 600] and features.name == "features"
+    assert [d.dim_value for d in logits.type.tensor_type.shape.dim] == [1, 2] and logits.name == "logits"
+
+
+def test_the_same_network_is_the_same_bytes(checkpoint: Checkpoint) -> None:
+    twice = [graph.trace(strip(checkpoint), checkpoint.settings.frontend).SerializeToString() for _ in range(2)]
+    assert twice[0] == twice[1]
+
+
+@pytest.mark.parametrize("kind", ["none", "window-mean"])
+def test_any_batch_gives_what_single_windows_give(kind: str, speech: list[Window]) -> None:
+    checkpoint = make_checkpoint("senet9", level=kind)
+    single, dynamic = (graph.trace(strip(checkpoint), checkpoint.settings.frontend, batch) for batch in (False, True))
+    together = graph.as_engine(dynamic)(np.concatenate(speech[:5]))
+    assert np.allclose(together, graph.run(single, speech[:5]), atol=1e-5)
+
+
+def test_shared_biases_become_each_layers_own() -> None:
+    """Fresh batch norms fold to equal biases, which the tracer stores once."""
+    checkpoint = make_checkpoint()
+    weights = {n: np.zeros_like(v) if n.endswith("bias") else v for n, v in checkpoint.weights.items()}
+    import torch
+
+    same = {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in weights.items()}
+    same = {n: torch.zeros_like(v) if n.endswith("running_mean") else v for n, v in same.items()}
+    model = graph.trace(strip(replace(checkpoint, weights=same)), checkpoint.settings.frontend)
+    used = [name for node in model.graph.node for name in node.input if name in graph.weights_of(model)]
+    assert len(used) == len(set(used)) == len(model.graph.initializer)
+    assert "Identity" not in {node.op_type for node in model.graph.node}
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def options(model: Path, corpus: Path | None, out: Path, cache: Path, **gate: object) -> Options:
+    int8 = Int8(corpus, only="open=1", calibration_trials=FEW, min_snr=0.0)
+    limits = Gate(verification_trials=24, bootstrap=20, **gate)  # type: ignore[arg-type]
+    return Options(Source(model, out=out, cache=cache), "int8" if corpus else "fp32", "cpu", int8, limits)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_float_without_a_corpus_says_what_was_not_measured(model_pt: Path, tmp_path: Path) -> None:
+    path = command.write(options(model_pt, None, tmp_path, tmp_path))
+    assert path == tmp_path / "model.onnx"
+    card = read_card(path)
+    assert (card.precision, card.target, card.quantisation, card.calibration) == ("fp32", "any", None, None)
+    assert not card.accuracy.measured and card.accuracy.reason and card.score.fitted_on is None
+    assert card.training is not None and card.training.distill and card.network.exit == 4
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_int8_end_to_end(model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path) -> None:
+    # Weights by chance have no EER to keep; that they agree is what can be seen.
+    wanted = options(model_pt, corpus_root, tmp_path / "deploy" / "cpu", cache, max_eer_rise=100.0)
+    path = command.write(wanted)
+    assert path == tmp_path / "deploy" / "cpu.onnx" and sorted(p.name for p in path.parent.iterdir()) == [
+        "cpu.json",
+        "cpu.onnx",
+    ]
+    card = read_card(path.with_suffix(".json"))
+    assert card.precision == "int8" and card.target == "cpu"
+    assert card.quantisation is not None and card.quantisation.activations == "uint8"
+    assert "head.Gemm" in card.quantisation.float_layers
+    assert card.calibration is not None and card.calibration.trials == FEW
+    assert card.calibration.classes == {"bonafide": FEW // 2, "spoof": FEW // 2}
+    assert card.accuracy.measured and card.accuracy.trials == 24
+    assert any("calibrated on 16 trials" in note for note in card.notes)
+    with open_engine(path) as engine:  # type: ignore[attr-defined]
+        assert engine.precision == "int8"
+        window = np.full((1, 1, 45, 600), -8.0, np.float32)
+        assert np.array_equal(engine(window), graph.as_engine(onnx.load(path))(window))
+    twin = command.write(replace(wanted, target="tensorrt", source=replace(wanted.source, out=tmp_path / "s8.onnx")))
+    assert twin == tmp_path / "s8.onnx" and read_card(twin).target == "tensorrt"
+    assert {node.op_type for node in onnx.load(twin).graph.node} - OPERATIONS - {"Transpose"} == {
+        "QuantizeLinear",
+        "DequantizeLinear",
+    }
+
+
+def test_without_labels_agreement_alone_is_measured_and_the_card_says_so(
+    model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path
+) -> None:
+    names = [line.split()[1] for line in (corpus_root / "protocols" / "dev.txt").read_text().splitlines()[:24]]
+    unlabelled = tmp_path / "names.txt"  # one column, as ASVspoof 2021 gives its evaluation trials
+    unlabelled.write_text("\n".join(names) + "\n")
+    wanted = options(model_pt, corpus_root, tmp_path / "deploy" / "cpu", cache, verification_protocol=unlabelled)
+    try:
+        card = read_card(command.write(wanted))
+    except verify.Rejected as error:  # weights by chance may agree less than is wanted, and that is said as well
+        assert "correlate by" in str(error)
+        return
+    assert not card.accuracy.measured and "EER was not measured" in card.accuracy.reason
+    assert card.accuracy.eer is None and (card.accuracy.correlation or 0) > verify.LEAST_CORRELATION
+    assert card.score.fitted_on is None and any("no labels" in note for note in card.notes)
+
+
+def test_trials_that_calibrate_cannot_verify(model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path) -> None:
+    lines = (corpus_root / "protocols" / "dev.txt").read_text().splitlines()
+    protocols = tmp_path / "corpus" / "protocols"
+    protocols.mkdir(parents=True)
+    for name in ("train", "dev"):
+        (protocols / f"{name}.txt").write_text("\n".join(lines[:8] + lines[-8:]) + "\n")
+    (tmp_path / "corpus" / "flac").symlink_to(corpus_root / "flac")
+    wanted = options(model_pt, tmp_path / "corpus", tmp_path / "out", cache)
+    with pytest.raises(ShrikeError, match="would both calibrate and verify"):
+        command.write(replace(wanted, int8=replace(wanted.int8, only="")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_much_lost_leaves_no_file_and_exits_3(
+    model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # An EER cannot fall by 100 %, so this gate lets nothing through.
+    arguments = ["--calibration", corpus_root, "--only", "open=1", "--calibration-trials", FEW, "--cache", cache]
+    arguments += ["--verification-trials", 24, "--bootstrap", 20, "--max-eer-rise", -100, "--out", tmp_path / "deploy"]
+    done = subprocess.run(
+        [sys.executable, "-m", "export.onnx", str(model_pt), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == verify.REJECTED == 3, done.stderr
+    assert done.stdout == "" and "failed" in done.stderr and "--max-eer-rise" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_card_that_cannot_be_written_takes_the_model_with_it(
+    model_pt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"the old one")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("runtime.card.write_card", full)
+    with pytest.raises(ShrikeError, match="no space left"):
+        command.write(options(model_pt, None, tmp_path, tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_bytes() == b"the old one"
+
+
+def test_mistakes_are_one_line(model_pt: Path, tmp_path: Path) -> None:
+    def said(source: Source, int8: Int8 = Int8(), precision: str = "fp32") -> str:  # noqa: B008 - frozen
+        with pytest.raises(ShrikeError) as error:
+            command.write(Options(source, precision, "cpu", int8))  # type: ignore[arg-type]
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "does not exist" in said(Source(tmp_path / "no.pt"))
+    (tmp_path / "odd.pt").write_bytes(b"PK\x03\x04 and nothing")
+    assert "odd.pt" in said(Source(tmp_path / "odd.pt"))
+    assert "--exit 5" in said(Source(model_pt, exit=5))
+    assert "needs --calibration" in said(Source(model_pt), precision="int8")
+    for wrong in ({"percentile": 0.0}, {"qat": -1}, {"qat_lr": 0.0}, {"seed": -1}):
+        with pytest.raises(ShrikeError, match="--"):
+            Int8(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_card_is_json_a_person_can_read(model_pt: Path, tmp_path: Path) -> None:
+    path = command.write(options(model_pt, None, tmp_path, tmp_path))
+    values = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    assert list(values)[:3] == ["version", "name", "created"] and values["name"] == "ecanet9-x0.25"

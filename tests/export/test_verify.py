@@ -1,0 +1,149 @@
+"""The gate, and what a score means."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export import verify
+from export.verify import Limits, Rejected, compare, fit_score, read_trials
+from runtime.errors import ShrikeError
+from runtime.features import PRESETS
+from train import metrics
+
+
+def scored(seed: int = 0, apart: float = 2.0, count: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([1, 0], count)
+    return rng.normal(0, 1, 2 * count) + apart * labels, labels
+
+
+def test_a_model_against_itself_passes() -> None:
+    scores, labels = scored()
+    same = compare(scores, scores, labels, resamples=50)
+    assert same.correlation == pytest.approx(1.0) and same.largest_change == 0.0
+    assert same.eer_before == same.eer_after and same.interval == (0.0, 0.0)
+    assert same.faults(Limits()) == []
+
+
+def test_too_much_lost_is_a_fault_and_says_how_much() -> None:
+    scores, labels = scored()
+    noisy = scores + np.random.default_rng(1).normal(0, 1, len(scores))
+    lost = compare(scores, noisy, labels, resamples=200)
+    assert lost.eer_before is not None and lost.eer_after is not None and lost.interval is not None
+    rise = lost.eer_after - lost.eer_before
+    assert rise > 0.02 and lost.interval[0] <= rise <= lost.interval[1]
+    (fault,) = lost.faults(Limits())
+    assert f"EER rises by {100 * rise:.2f} % absolute, 0.20 is allowed" in fault
+    assert lost.faults(Limits(eer_rise=0.5)) == []
+    assert compare(noisy, scores, labels, resamples=50).faults(Limits(eer_rise=0.0)) == []  # a fall is no fault
+
+
+def test_flipped_scores_never_pass() -> None:
+    scores, labels = scored()
+    assert compare(scores, -scores, labels, resamples=10).eer_after == pytest.approx(
+        1 - metrics.eer(scores[labels == 1], scores[labels == 0]), abs=0.01
+    )
+    assert compare(scores, -scores, labels, resamples=10).faults(Limits())
+    assert compare(scores, -scores, None).faults(Limits())
+
+
+def test_without_labels_only_agreement_counts_and_the_card_says_so() -> None:
+    scores, _ = scored()
+    agreeing = compare(scores, scores + 0.01, None)
+    assert not agreeing.faults(Limits()) and agreeing.eer_after is None
+    record = agreeing.accuracy("some trials")
+    assert not record.measured and "EER was not measured" in record.reason
+    assert record.trials == len(scores) and record.correlation == pytest.approx(1.0)
+    assert compare(scores, np.zeros_like(scores), None).faults(Limits())  # a dead model agrees with nothing
+
+
+def test_scores_that_are_not_finite_never_ship() -> None:
+    scores, labels = scored()
+    broken = scores.copy()
+    broken[3] = np.nan
+    with pytest.raises(ShrikeError, match="not finite"):
+        compare(scores, broken, labels)
+
+
+def test_min_tdcf_where_the_organisers_scores_are_given(corpus_root: Path) -> None:
+    asv = next((corpus_root / "scores").glob("*asv*"), None)
+    if asv is None:
+        pytest.skip("no ASV scores there")
+    scores, labels = scored()
+    both = compare(scores, scores, labels, asv, resamples=10)
+    assert both.tdcf_before == both.tdcf_after and 0 < (both.tdcf_after or 0) < 1
+
+
+def test_the_table_names_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    scores, labels = scored()
+    comparison = compare(scores, scores[::-1], labels, resamples=10)
+    faults = comparison.faults(Limits())
+    verify.show(comparison, faults)
+    came = capsys.readouterr()
+    assert came.out == "" and "failed" in came.err and "EER %" in came.err
+    assert str(Rejected(comparison, faults, "Try again")).endswith("Nothing was written. Try again")
+
+
+# ---- likelihood ratios -----------------------------------------------------------------------------------------------
+
+
+def test_gaussian_scores_get_the_ratios_that_are_known() -> None:
+    # Two unit normals at 0 and d: the log-likelihood ratio of x is d x - d^2 / 2.
+    scores, labels = scored(apart=2.0, count=20_000)
+    fitted = fit_score(scores, labels, "dev")
+    assert fitted.scale == pytest.approx(2.0, rel=0.05) and fitted.offset == pytest.approx(-2.0, rel=0.05)
+    assert fitted.threshold == pytest.approx(1.0, abs=0.03) and fitted.fitted_on == "dev"
+    llr = fitted.llr(scores)
+    best = metrics.cllr(2 * scores[labels == 1] - 2, 2 * scores[labels == 0] - 2)
+    assert metrics.cllr(llr[labels == 1], llr[labels == 0]) <= best + 1e-3
+
+
+@given(st.floats(0.01, 100.0), st.floats(-100.0, 100.0))
+def test_ratios_do_not_depend_on_the_unit_of_the_scores(factor: float, shift: float) -> None:
+    scores, labels = scored(count=200)
+    moved = factor * scores + shift
+    expected = fit_score(scores, labels, "dev").llr(scores)
+    assert np.allclose(fit_score(moved, labels, "dev").llr(moved), expected, atol=1e-3)
+
+
+def test_the_share_of_the_classes_does_not_move_the_ratios() -> None:
+    scores, labels = scored(count=5_000)
+    often = np.concatenate([scores, np.repeat(scores[labels == 0], 9)])
+    unbalanced = fit_score(often, np.concatenate([labels, np.zeros(len(often) - len(labels), int)]), "dev")
+    balanced = fit_score(scores, labels, "dev")
+    assert unbalanced.scale == pytest.approx(balanced.scale, rel=1e-3)
+    assert unbalanced.offset == pytest.approx(balanced.offset, rel=1e-3)
+
+
+def test_the_ends_of_what_can_be_fitted() -> None:
+    labels = np.repeat([1, 0], 50)
+    split = fit_score(np.where(labels == 1, 5.0, -5.0) + np.linspace(0, 1, 100), labels, "dev")
+    assert np.isfinite([split.scale, split.offset]).all() and split.scale > 0
+    worse = fit_score(-scored(count=50)[0], scored(count=50)[1], "dev")
+    assert (worse.scale, worse.offset, worse.fitted_on) == (1.0, 0.0, None)
+
+
+# ---- trials ----------------------------------------------------------------------------------------------------------
+
+
+def test_dev_verifies_and_its_first_windows_do(corpus_root: Path, tmp_path: Path) -> None:
+    trials = read_trials(PRESETS["f0"], corpus_root, tmp_path, count=6)
+    assert len(trials) == 6 and trials.name == "dev: dev.txt, 6 of 330 trials"
+    assert trials.labels is not None and set(trials.labels.tolist()) == {0, 1}
+    assert [window.shape for window in trials] == [(1, 1, 45, 600)] * 6
+
+    def engine(window: np.ndarray) -> np.ndarray:
+        return np.array([[0.0, float(window.mean())]], np.float32)
+
+    assert np.allclose(trials.scores(engine), [window.mean() for window in trials], atol=1e-4)
+
+
+def test_a_protocol_without_keys_has_no_labels(corpus_root: Path, tmp_path: Path) -> None:
+    lines = (corpus_root / "protocols" / "dev.txt").read_text().splitlines()[:3]
+    one_class = tmp_path / "one.txt"
+    one_class.write_text("\n".join(line for line in lines if line.split()[-1] == lines[0].split()[-1]) + "\n")
+    with pytest.raises(ShrikeError, match="one class only"):
+        read_trials(PRESETS["f0"], corpus_root, tmp_path, one_class)
