@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class FeatureCache:
         """Frames of every clip, (n,)."""
         return self._places[:, 2]
 
-    @property
+    @cached_property
     def labels(self) -> NDArray[np.int64]:
         """1 for bona fide, 0 for spoof, -1 where the protocol has no label, (n,)."""
         return np.array([-1 if t.bonafide is None else int(t.bonafide) for t in self.trials], np.int64)
