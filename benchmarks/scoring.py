@@ -84,8 +84,9 @@ def find_artefact(name: str, exit: int = 4) -> Artefact:
             True,
         )
     record = card.tensorrt
-    version = f"TensorRT {record.version}" if record else "TensorRT"
-    return Artefact(path, card.frontend, card, f"engine {card.precision}, {version}", partial(_open_file, path), False)
+    assert record is not None, "a card that speaks for an engine has its record"
+    form = f"engine {record.precision}, TensorRT {record.version} on {record.gpu}"
+    return Artefact(path, card.frontend, card, form, partial(_open_file, path), False)
 
 
 def _checkpoint(path: Path, exit: int) -> Artefact:

@@ -193,6 +193,7 @@ def difference_table(systems: Sequence[System], bootstrap: int, seed: int = 0) -
             "against": first.name,
             "trials": len(keys),
             "EER change": Measured(100 * rise, 100 * low, 100 * high),
+            "correlation": float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else None,
             "told apart": "better" if high < 0 else "worse" if low > 0 else "no",
         })  # fmt: skip
     columns = (
@@ -200,11 +201,12 @@ def difference_table(systems: Sequence[System], bootstrap: int, seed: int = 0) -
         Column("against"),
         Column("trials"),
         Column("EER change", "%", "lower", digits=2),
+        Column("correlation", better="higher", digits=5),
         Column("told apart"),
     )
     about = (
         "EER minus the first system's, absolute, by a paired bootstrap: both see the same resampled trials. They are "
-        "told apart where the 95 % interval leaves out zero."
+        "told apart where the 95 % interval leaves out zero. Correlation is that of their scores."
     )
     return Table.of("differences", f"Against {first.name}", about, columns, rows)
 

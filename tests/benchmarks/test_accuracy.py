@@ -108,7 +108,7 @@ def test_a_system_does_not_differ_from_itself_and_an_order_kept_is_no_difference
     report = measure(monkeypatch, tmp_path / "report", "--scores", tmp_path / "a.txt", tmp_path / "b.txt")
     (row,) = rows(report, "differences")
     assert (row["EER change"].value, row["EER change"].low, row["EER change"].high) == (0, 0, 0)
-    assert row["told apart"] == "no" and row["trials"] == 120
+    assert row["told apart"] == "no" and row["trials"] == 120 and row["correlation"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
