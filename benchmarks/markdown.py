@@ -106,15 +106,16 @@ def page(report: Report) -> str:
 
 def facts(values: Mapping[str, Any]) -> str:
     """A table of names and values; what stands in tables within is named by its path."""
-    rows = [(name, str(value).replace("|", "\\|")) for name, value in _flat(values, "")]
+    rows = [(name, str(value).replace("|", "\\|")) for name, value in flat(values)]
     return "\n".join(["| what | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Names and values as text; tables within tables by the path that leads there."""
     found: list[tuple[str, Any]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}, ")
+            found += flat(value, f"{prefix}{name}, ")
         elif isinstance(value, tuple | list):
             found.append((prefix + name, ", ".join(map(str, value)) or "-"))
         elif value is None or isinstance(value, bool):
