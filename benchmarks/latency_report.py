@@ -209,13 +209,15 @@ def conditions(options: "Options", lineup: Lineup) -> dict[str, Any]:
         "runs of each case, at least": options.runs,
         "rounds": ROUNDS,
         "warm-up, ms": 1000 * WARM_UP,
-        "order": "all cases take turns; rotated every round, backwards every other; a turn's first run is not counted",
+        "order": "in turns: every other round backwards, rotated by one every two; a turn's first run is not counted",
         "clock": "time.perf_counter around each run; no garbage collection meanwhile",
         "ONNX Runtime": "CPUExecutionProvider, intra-op threads as named, 1 inter-op thread, else its defaults",
         "forms": list(options.forms),
     }
     if any(subject.form == "torch" for subject in lineup.subjects):
         found["torch"] = "inference_mode, batch norms folded as for export, intra-op threads as named"
+    for label, shapes in lineup.fed.items():
+        found[f"inputs of {label}"] = shapes
     return found
 
 

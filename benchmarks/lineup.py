@@ -56,6 +56,7 @@ class Lineup:
     memory: dict[tuple[str, str], float | None] = field(default_factory=dict)  # MB by model and form
     sizes: dict[tuple[str, str], float] = field(default_factory=dict)  # MB of the file
     remarks: dict[str, list[str]] = field(default_factory=dict)  # sentence -> whom it is about
+    fed: dict[str, str] = field(default_factory=dict)  # what a peer's inputs were, in words
     engines: list[tuple[Subject, Engine]] = field(default_factory=list)
 
     def add(self, model: str, form: str, part: Part, batch: int, threads: int, case: Case) -> None:
@@ -203,6 +204,8 @@ def _add_peer(
             except ShrikeError as error:
                 lineup.note(label, f"--batch {batch} was not measured: {error}")
                 continue
+        said = ", ".join(f"{name} {'x'.join(map(str, v.shape))} {v.dtype}" for name, v in peer.feeds.items())
+        lineup.fed.setdefault(label, said)
         case = Case(f"network {label}, threads {threads}, batch {size}", peer.run)
         lineup.add(label, PEER, "network", size, threads, case)
 

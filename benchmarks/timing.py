@@ -111,8 +111,8 @@ def measure(
 
 
 def order(count: int, turn: int) -> list[int]:
-    """Rotated by one each round, and every other round backwards: nobody always follows the same neighbour."""
-    places = [(place + turn) % count for place in range(count)]
+    """There and back, then rotated by one: everyone comes first in time, and nobody always follows the same."""
+    places = [(place + turn // 2) % count for place in range(count)]
     return places[::-1] if turn % 2 else places
 
 
@@ -132,8 +132,9 @@ def _slice(run: Callable[[], object], seconds: float) -> list[float]:
 def repeat(run: Callable[[], object], seconds: float) -> int:
     """Run for so long without a clock around each run: how often it did. For what is read beside it, as energy."""
     run()
-    count, end = 0, time.monotonic() + seconds
+    count = 0
     with no_garbage_collection():
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             run()
             count += 1
