@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.host.cpu import policies
-from benchmarks.host.machine import Machine, NotMeasured, fact
+from benchmarks.host.machine import UNKNOWN, Machine, NotMeasured, fact
 from benchmarks.host.system import debian_package
 from runtime.jetpack import jetpack, l4t
 
+NO_JETSON = f"{UNKNOWN}this is not a Jetson"
 RELEASE = "etc/nv_tegra_release"
 GPUS = re.compile(r"gpu|gm20b|gp10b|gv11b|ga10b|gb10b")  # devfreq: 57000000.gpu, 17000000.gv11b, gpu-gpc-0
 NO_GPU = re.compile(r"nvd|nvenc|nvdec|vic")  # Thor's gpu-nvd-0 is the video part
@@ -70,7 +71,7 @@ def is_jetson(machine: Machine) -> bool:
 
 def describe(machine: Machine) -> dict[str, Any]:
     def on_jetson(measure: Any) -> Any:
-        return fact(measure, machine) if jetson else "not measured, because this is not a Jetson"
+        return fact(measure, machine) if jetson else NO_JETSON
 
     jetson = is_jetson(machine)
     mode = on_jetson(lambda m: parse_nvpmodel(m.run("nvpmodel", "-q")))

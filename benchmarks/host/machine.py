@@ -96,6 +96,9 @@ class Machine:
             except subprocess.TimeoutExpired as error:
                 kill(process)
                 raise NotMeasured(f"{command[0]} did not answer within {timeout:g} s") from error
+            except BaseException:  # Ctrl-C
+                kill(process)
+                raise
         if process.returncode:
             raise NotMeasured(f"{command[0]} failed with exit code {process.returncode}")
         return str(output)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.host.jetson import is_jetson, parse_tegrastats
-from benchmarks.host.machine import Machine, NotMeasured, fact, kill, known
+from benchmarks.host.machine import UNKNOWN, Machine, NotMeasured, fact, kill, known
 
 Watts = dict[str, float]
 
@@ -34,7 +34,7 @@ class Reading:
 class PowerSource(Protocol):
     """A thing that knows how much power flows. Not thread-safe: one thread asks at a time."""
 
-    name: str  # for a report: "INA3221 rails in sysfs"
+    name: str  # for a report
 
     @property
     def scope(self) -> str:
@@ -137,6 +137,12 @@ class Rails:
             for rail in machine.paths(f"{folder}/rail_name_[0-2]"):
                 power = rail.replace("rail_name_", "in_power") + "_input"
                 found.setdefault(machine.text(rail), ((power,), 1e-3))
+        for name, (paths, _) in list(found.items()):
+            unread = [value for value in (fact(machine.number, path) for path in paths) if isinstance(value, str)]
+            if unread and name in INPUTS:  # the others alone would be taken for the whole
+                raise NotMeasured(unread[0].removeprefix(UNKNOWN))
+            if unread:  # a channel that is switched off (in1_enable)
+                del found[name]
         if not found:
             raise NotMeasured("the board shows no power monitor (INA3221)")
         return found

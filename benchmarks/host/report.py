@@ -7,6 +7,7 @@ print(markdown(describe()))              # every value, section by section
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmarks.host.jetson import NO_JETSON
 from benchmarks.host.machine import known
 from benchmarks.host.thermal import hottest
 
@@ -23,7 +24,7 @@ def rows(facts: Facts) -> list[str]:
         ("CPU clock", _clock(facts["cpu"])),
         ("memory", _memory(facts["memory"])),
     ]
-    if known(jetson["gpu_mhz"]) or known(jetson["l4t"]):
+    if jetson["l4t"] != NO_JETSON:
         table += [
             ("system of the Jetson", f"L4T {jetson['l4t']}, JetPack {jetson['jetpack']}"),
             ("power mode", f"{jetson['power_mode']}, clocks {_pinned(jetson['clocks_pinned'])}"),
@@ -58,8 +59,8 @@ def watch_rows(report: Facts) -> list[str]:
     if known(power["source"]):
         idle, run = power["idle"], power["run"]
         watts = f"{idle['watts']:.2f} W idle → {run['watts']:.2f} W, {run['readings']} readings; {power['scope']}"
-        spent = power["joules_beyond_idle"]
-        table += [("power", watts), ("energy beyond idle", f"{spent:.2f} J" if known(spent) else spent)]
+        spent, error = power["joules_beyond_idle"], power["joules_standard_error"]
+        table += [("power", watts), ("energy beyond idle", f"{spent:.2f} ± {error:.2f} J" if known(spent) else spent)]
     else:
         table.append(("energy", power["source"]))
     return [_row(name, value) for name, value in table]
@@ -110,9 +111,11 @@ def _board(facts: Facts) -> str:
 
 
 def _cpu(cpu: Facts) -> str:
-    cores = f"{cpu['physical_cores']} cores ({cpu['logical_cores']} threads), {cpu['allowed_cores']} for this process"
+    physical, logical, allowed = (cpu[f"{kind}_cores"] for kind in ("physical", "logical", "allowed"))
+    cores = f"{physical} cores ({logical} threads)" if known(physical) else f"{logical} threads"
+    cores = f"{cores}, {allowed} for this process" if known(logical) else logical
     quota = "" if cpu["quota_cores"] == "no limit" else f", limited to {cpu['quota_cores']} cores' time"
-    return f"{cpu['model']}; {cores}{quota}"
+    return f"{cpu['model']}; {cores}{quota if known(cpu['quota_cores']) else ''}"
 
 
 def _clock(cpu: Facts) -> str:
@@ -129,7 +132,7 @@ def _memory(memory: Facts) -> str:
 
 
 def _megahertz(clock: Any) -> str:
-    return clock if isinstance(clock, str) else ", ".join(f"{key} {_value(value)}" for key, value in clock.items())
+    return clock if isinstance(clock, str) else f"{_value(clock)} (MHz)"
 
 
 def _pinned(pinned: bool | str) -> str:

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from benchmarks.host.cpu import cgroups
-from benchmarks.host.machine import Machine, NotMeasured, fact
+from benchmarks.host.machine import Machine, NotMeasured, fact, known
 from runtime.jetpack import memory_available
 
 NO_LIMIT = 1 << 60  # bytes: above it, the first version of cgroups means none
@@ -52,9 +52,9 @@ def board(machine: Machine) -> str:
         if machine.has(path):
             return machine.text(path)
     names = [fact(machine.text, f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")]
-    if not machine.has("sys/class/dmi/id/product_name"):
+    if not any(map(known, names)):
         raise NotMeasured("neither a device tree nor the firmware names it")
-    return " ".join(names)
+    return " ".join(filter(known, names))
 
 
 def operating_system(machine: Machine) -> str:

@@ -14,6 +14,7 @@ an idle machine takes; it is subtracted from the run. The difference holds what 
     idle_s, sampled; heat, load, ...   | sampled every interval_s   | the last reading; heat, load, ...
 """
 
+import math
 import statistics
 import threading
 import time
@@ -46,13 +47,21 @@ class Phase:
         for name, value in reading.watts.items():
             self.joules[name] = self.joules.get(name, 0.0) + value * reading.seconds
 
+    @property
+    def deviation(self) -> float:
+        """W, of single readings."""
+        return statistics.stdev(self.readings) if len(self.readings) > 1 else 0.0
+
+    @property
+    def variance_of_mean(self) -> float:
+        return self.deviation**2 / len(self.readings)
+
     def summary(self) -> dict[str, Any]:
-        spread = statistics.stdev(self.readings) if len(self.readings) > 1 else 0.0
         return {
             "seconds": round(self.seconds, 3),
             "readings": len(self.readings),
             "watts": round(self.total / self.seconds, 4),
-            "watts_deviation": round(spread, 4),
+            "watts_deviation": round(self.deviation, 4),
             "joules": round(self.total, 4),
             "rails_watts": {name: round(value / self.seconds, 4) for name, value in self.joules.items()},
         }
@@ -166,10 +175,11 @@ class Watch:
         """Keys that are always there; JSON can hold it."""
         spent = self.energy()
         power: dict[str, Any] = {"source": self._no_power, "scope": self._no_power}
-        power |= dict.fromkeys(("idle", "run"), self._no_power)
+        power |= dict.fromkeys(("idle", "run", "joules_standard_error"), self._no_power)
         if not self._no_power:
             power = {"source": self._source.name, "scope": self._source.scope}
             power |= {"idle": self._idle.summary(), "run": self._run.summary()}
+            power["joules_standard_error"] = round(self._standard_error(), 4)
         power["joules_beyond_idle"] = spent if isinstance(spent, str) else round(spent, 4)
         return {
             "seconds": round(self.seconds, 3),
@@ -184,6 +194,10 @@ class Watch:
         from benchmarks.host.report import watch_rows
 
         return watch_rows(self.report())
+
+    def _standard_error(self) -> float:
+        """J, if the readings were independent; they follow each other, so the truth is larger."""
+        return math.sqrt(self._idle.variance_of_mean + self._run.variance_of_mean) * self._run.seconds
 
     def _state(self) -> dict[str, Any]:
         return {

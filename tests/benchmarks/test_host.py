@@ -17,57 +17,9 @@ import pytest
 
 from benchmarks import host
 from benchmarks.host.machine import Machine, NotMeasured, fact
-from tests.benchmarks.recordings import chip, ina3221, program, recorded, tree
+from tests.benchmarks.recordings import chip, orin_nano, program, recorded, tree
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU = "sys/class/devfreq/17000000.gpu"
-POLICY = "sys/devices/system/cpu/cpufreq/policy0"
-
-
-def orin_nano(root: Path) -> None:
-    """An Orin Nano with JetPack 6.2: recorded programs, sysfs as its kernel lays it out."""
-    tree(
-        root,
-        {
-            "etc/nv_tegra_release": recorded("nv_tegra_release.txt")["36.4.3"],
-            "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"',
-            "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
-            "proc/meminfo": "MemTotal:        7802000 kB\nMemAvailable:    5800000 kB",
-            "proc/loadavg": "0.52 0.58 0.59 1/1024 4321",
-            "proc/self/status": "Name:\tpython\nCpus_allowed:\t3f\nCpus_allowed_list:\t0-3",
-            "proc/self/cgroup": "0::/user.slice",
-            "sys/devices/system/cpu/online": "0-5",
-            f"{POLICY}/scaling_governor": "schedutil",
-            f"{POLICY}/scaling_cur_freq": 1190400,
-            f"{POLICY}/scaling_min_freq": 729600,
-            f"{POLICY}/scaling_max_freq": 1344000,
-            f"{POLICY}/cpuinfo_max_freq": 1728000,
-            f"{GPU}/cur_freq": 306000000,
-            f"{GPU}/min_freq": 306000000,
-            f"{GPU}/max_freq": 918000000,
-            f"{GPU}/governor": "nvhost_podgov",
-            "sys/class/devfreq/15340000.vic/cur_freq": 729600000,
-            "sys/class/thermal/thermal_zone0/type": "cpu-thermal",
-            "sys/class/thermal/thermal_zone0/temp": 45531,
-            "sys/class/thermal/thermal_zone1/type": "gpu-thermal",  # its temperature cannot be read while it sleeps
-            "sys/class/thermal/thermal_zone2/type": "cv0-thermal",
-            "sys/class/thermal/thermal_zone2/temp": -256000,
-            "sys/class/thermal/thermal_zone10/type": "tj-thermal",
-            "sys/class/thermal/thermal_zone10/temp": 46468,
-            "sys/class/thermal/cooling_device0/type": "pwm-fan",
-            "sys/class/thermal/cooling_device0/cur_state": 2,
-            "sys/class/thermal/cooling_device1/type": "cpu-throttle-alert",
-            "sys/class/thermal/cooling_device1/cur_state": 0,
-            "sys/class/thermal/cooling_device2/type": "gpu-throttle-alert",
-            "sys/class/thermal/cooling_device2/cur_state": 1,
-            "var/lib/dpkg/status": "Package: nvidia-jetpack\nStatus: install ok installed\nVersion: 6.2.1+b38\n\n"
-            "Package: libnvinfer10\nStatus: install ok installed\nVersion: 10.3.0.30-1+cuda12.5\n",
-        },
-    )
-    ina3221(root, 1, {"VDD_IN": (5016, 660), "VDD_CPU_GPU_CV": (5016, 104), "VDD_SOC": (5016, 200)})
-    chip(root, 3, "soctherm_oc", {"oc1_event_cnt": 0, "oc2_event_cnt": 15, "oc3_event_cnt": 37})
-    program(root, "nvpmodel", recorded("nvpmodel.txt")["Orin Nano, L4T 36.4.3"])
-    program(root, "jetson_clocks", recorded("jetson_clocks.txt")["Orin Nano, L4T 36.4.3, 25 W, free"])
 
 
 def keys(facts: Any, name: str = "") -> Iterator[str]:
@@ -153,68 +105,6 @@ def test_versions_come_without_importing_what_they_are_of() -> None:
     import numpy
 
     assert packages["numpy"] == numpy.__version__
-
-
-def test_a_jetson_is_described_whole(tmp_path: Path) -> None:
-    orin_nano(tmp_path)
-    facts = host.describe(tmp_path)
-    assert facts["system"]["board"] == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
-    assert facts["jetson"] == {
-        "l4t": "36.4.3",
-        "jetpack": "6.2.1+b38",
-        "power_mode": "25W",
-        "power_mode_id": 1,
-        "gpu_mhz": {"current": 306, "min": 306, "max": 918},
-        "gpu_governor": "nvhost_podgov",
-        "emc_mhz": {"current": 2133, "min": 204, "max": 3199, "held": False},
-        "clocks_pinned": False,
-    }
-    cpu = facts["cpu"]
-    assert (cpu["governor"], cpu["current_mhz"], cpu["min_mhz"], cpu["max_mhz"]) == ("schedutil", [1190], 729, 1344)
-    assert (cpu["logical_cores"], cpu["allowed_cores"]) == (6, 4)
-    assert facts["temperatures_c"] == {
-        "cpu-thermal": 45.5,
-        "gpu-thermal": "not measured, because /sys/class/thermal/thermal_zone1/temp is not there",
-        "cv0-thermal": "not measured, because the sensor is off",
-        "tj-thermal": 46.5,
-    }
-    assert facts["throttling"] == {"events": {"oc1": 0, "oc2": 15, "oc3": 37}, "active": ["gpu-throttle-alert"]}
-    assert facts["power"]["rails_watts"] == {"VDD_IN": 3.311, "VDD_CPU_GPU_CV": 0.522, "VDD_SOC": 1.003}
-    text = host.table(host.rows(facts))
-    assert "L4T 36.4.3, JetPack 6.2.1+b38" in text and "25W, clocks not held" in text and "tj-thermal 46.5" in text
-
-
-def test_jetson_clocks_holds_every_clock_or_it_does_not_count(tmp_path: Path) -> None:
-    orin_nano(tmp_path)
-    tree(tmp_path, dict.fromkeys((f"{GPU}/cur_freq", f"{GPU}/min_freq", f"{GPU}/max_freq"), 918000000))
-    assert host.describe(tmp_path)["jetson"]["clocks_pinned"] is False  # the processor's are still free
-    tree(tmp_path, {f"{POLICY}/scaling_min_freq": 1344000})
-    assert host.describe(tmp_path)["jetson"]["clocks_pinned"] is True
-
-
-def test_root_reads_the_memory_clock_from_the_kernel_itself(tmp_path: Path) -> None:
-    orin_nano(tmp_path)
-    emc = "sys/kernel/debug/bpmp/debug/clk/emc"
-    values = {"rate": 3199000000, "min_rate": 204000000, "max_rate": 3199000000, "mrq_rate_locked": 1}
-    tree(tmp_path, {f"{emc}/{name}": value for name, value in values.items()})
-    assert host.describe(tmp_path)["jetson"]["emc_mhz"] == {"current": 3199, "min": 204, "max": 3199, "held": True}
-
-
-@pytest.mark.parametrize(
-    ("version", "jetpack"),
-    [
-        ("32.7.1", "not measured, because nvidia-jetpack is not installed and L4T is older than JetPack 5.1's"),
-        ("35.4.1", "5.1 to 5.1.6 (by L4T)"),
-        ("36.4.3", "6.1 to 6.2.2 (by L4T)"),
-        ("38.2.0", "7.0, 7.1 (by L4T)"),
-    ],
-)
-def test_the_release_file_gives_l4t_and_a_range_of_jetpacks(tmp_path: Path, version: str, jetpack: str) -> None:
-    tree(tmp_path, {"etc/nv_tegra_release": recorded("nv_tegra_release.txt")[version]})
-    facts = host.describe(tmp_path)["jetson"]
-    assert (facts["l4t"], facts["jetpack"]) == (version, jetpack)
-    assert facts["power_mode"] == "not measured, because nvpmodel is not there"
-    assert facts["gpu_mhz"] == "not measured, because /sys/class/devfreq has no GPU"
 
 
 def test_arm_cores_get_their_names_and_only_what_all_of_them_can(tmp_path: Path) -> None:
@@ -312,7 +202,7 @@ def test_a_program_that_hangs_fails_or_is_missing_costs_a_sentence(tmp_path: Pat
     program(tmp_path, "slow", "begun", then=f"echo $$ > '{tmp_path}/pid'; sleep 60")
     program(tmp_path, "broken", "/home/somebody/.config: no such file", then="exit 3")
     machine = Machine(tmp_path)
-    assert fact(machine.run, "slow", timeout=0.5) == "not measured, because slow did not answer within 0.5 s"
+    assert fact(machine.run, "slow", timeout=1.0) == "not measured, because slow did not answer within 1 s"
     assert fact(machine.run, "broken") == "not measured, because broken failed with exit code 3"
     assert fact(machine.run, "missing") == "not measured, because missing is not there"
     with pytest.raises(ProcessLookupError):
