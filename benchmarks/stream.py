@@ -8,6 +8,7 @@ The parts that are measured are the product's: its session, its microphone with 
 command. Only the sound card is made by code. docs/accuracy.md says what the columns mean.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from benchmarks.endurance import Endurance
     from benchmarks.pacing import RealTime
     from benchmarks.report import Report
+    from runtime.choice import Chosen
     from runtime.features import Samples
     from runtime.summary import Cost
 
 INCOMPLETE = 3  # exit code where samples went in that no score came of
+OUT = "runs/reports/stream-%Y%m%d-%H%M%S"
 FILE = 60.0  # s of sound in each round of file mode
 SHORT = 8.0  # s of sound in the file whose first verdict is waited for
 LOOPED = 600.0  # s of sound that hours are made of
@@ -58,8 +61,8 @@ class Options:
     """Hz of the made sound card: what it delivers is resampled as a microphone's sound is."""
     seed: int = 0
     """Which voice, and which clips."""
-    out: Path = Path("runs/reports/stream")
-    """Folder of the report."""
+    out: Path | None = None
+    """Folder of the report; by default one below runs/reports with the date in its name."""
     overwrite: bool = False
     """Replace the report that stands there."""
 
@@ -76,6 +79,9 @@ class Options:
 
 def main() -> int:
     options = parse(Options, "benchmarks.stream", __doc__)
+    from benchmarks import host
+    from benchmarks.endurance import endure
+    from benchmarks.latency import WATCH_EVERY
     from benchmarks.markdown import table_text
     from benchmarks.pacing import from_file, in_real_time
     from benchmarks.report import check_place, report_folder, write_report
@@ -83,35 +89,38 @@ def main() -> int:
     from runtime.features import RATE
     from train.progress import say
 
-    check_place(options.out, options.overwrite)
+    out = options.out or Path(time.strftime(OUT))
+    check_place(out, options.overwrite)
+    load, machine, hours = os.getloadavg()[0], host.describe(), None
     with ExitStack() as stack:
         chosen = choose(find_model(options.model), "auto")
         stack.callback(chosen.engine.close)
         say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
         samples = sound(options, max(FILE, options.seconds))
+        watch = stack.enter_context(host.Watch(idle_s=0.5, interval_s=WATCH_EVERY))
         say("file mode, as fast as it goes")
         files = [from_file(chosen, samples[: int(FILE * RATE)], options.step) for _ in range(options.rounds)]
         say("start-up of the command, to its first verdict")
         starts = [start_up(options, samples) for _ in range(options.rounds)]
         live = {}
-        for load in dict.fromkeys((0, options.load)):
-            name = f"{load} busy process{'es' * (load > 1)}" if load else "undisturbed"
-            say(f"{options.seconds:.0f} s in real time, {name}")
-            with busy(load):
+        for count in dict.fromkeys((0, options.load)):
+            name = f"{count} busy process{'es' * (count > 1)}" if count else "undisturbed"
+            say(f"{options.seconds:g} s in real time, {name}")
+            with busy(count):
                 live[name] = in_real_time(chosen, samples, options.seconds, options.device_rate, options.step)
-    hours = None
-    if options.hours:
-        from benchmarks.endurance import endure
-
-        say(f"{options.hours:g} hours of sound at full speed")
-        hours = endure(options.model, sound(options, min(LOOPED, 3600 * options.hours)), options.hours, options.step)
-    with report_folder(options.out, options.overwrite) as folder:
-        report = make_report(options, files, starts, live, hours, folder)
+        if options.hours:
+            say(f"{options.hours:g} hours of sound at full speed")
+            long = sound(options, min(LOOPED, 3600 * options.hours))
+            hours = endure(options.model, long, options.hours, options.step)
+    machine["run"] = watch.report()
+    with report_folder(out, options.overwrite) as folder:
+        found = Found(chosen, files, starts, live, hours, load)
+        report = make_report(options, found, machine, folder)
         write_report(folder, report)
     print("\n\n".join(table_text(table) for table in report.tables))
     for note in report.notes:
         say(f"mind: {note}")
-    say(f"the whole report: {options.out / 'report.md'}")
+    say(f"the whole report: {out / 'report.md'}")
     return 0 if hours is None or hours.complete else INCOMPLETE
 
 
@@ -162,21 +171,26 @@ def busy(count: int) -> Iterator[None]:
 # ---- what is reported ------------------------------------------------------------------------------------------------
 
 
-def make_report(
-    options: Options,
-    files: "list[tuple[float, Cost]]",
-    starts: list[float],
-    live: "dict[str, RealTime]",
-    hours: "Endurance | None",
-    folder: Path,
-) -> "Report":
-    from benchmarks.host import describe
+@dataclass(frozen=True)
+class Found:
+    """Everything that was measured."""
+
+    chosen: "Chosen"
+    files: "list[tuple[float, Cost]]"  # speed and what it cost, of every round
+    starts: list[float]  # s
+    live: "dict[str, RealTime]"  # by condition
+    hours: "Endurance | None"
+    load: float  # average when it began
+
+
+def make_report(options: Options, found: Found, machine: dict[str, Any], folder: Path) -> "Report":
     from benchmarks.plots import draw_latencies, draw_memory
     from benchmarks.report import Plot, new_report
     from benchmarks.streamed import hours_table, live_table, notes, speed_table
 
+    live, hours, card = found.live, found.hours, found.chosen.card
     draw_latencies({name: one.spoken_ms for name, one in live.items()}, folder / "latency.png")
-    tables = [speed_table(files, starts), live_table(live)]
+    tables = [speed_table(found.files, found.starts), live_table(live)]
     plots = [Plot("latency.png", "Share of verdicts that were out so long after their newest sample was spoken.")]
     if hours is not None:
         tables.append(hours_table(hours))
@@ -186,7 +200,13 @@ def make_report(
             draw_memory(hours.hours, hours.memory, line, begin, folder / "memory.png")
             plots.append(Plot("memory.png", "Resident memory of the command over the sound it was given."))
     conditions = {
-        "model": options.model,
+        "model": {
+            "file": Path(options.model).name,
+            "name": card.name,
+            "precision": found.chosen.engine.precision,
+            "engine": found.chosen.kind,
+            "sha256": card.files,
+        },
         "sound": "a made voice" if options.corpus is None else f"development clips of {options.corpus.resolve().name}",
         "sound card": f"{options.device_rate} Hz, 20 ms at a time",
         "real time": f"{options.seconds:g} s",
@@ -194,8 +214,8 @@ def make_report(
         "rounds": options.rounds,
         "seed": options.seed,
     }
-    title = f"Streaming with {options.model}"
-    return new_report("stream", title, describe(), conditions, tables, notes(live, hours), plots)
+    title = f"Streaming with {Path(options.model).name} ({card.name})"
+    return new_report("stream", title, machine, conditions, tables, notes(live, hours, found.load), plots)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.endurance import Endurance
+from benchmarks.latency import BUSY
 from benchmarks.pacing import RealTime
 from benchmarks.report import Cell, Column, Measured, Table
 from runtime.features import RATE
@@ -16,8 +17,8 @@ UNHEARD = 0.1  # s: more than a block and what a resampler keeps, so that someth
 
 
 def of_rounds(values: Sequence[float]) -> Measured:
-    """Their median, from the least to the largest of them."""
-    return Measured(median(values), min(values), max(values), tuple(values))
+    """Their median, with all of them."""
+    return Measured(median(values), rounds=tuple(values))
 
 
 def speed_table(files: Sequence[tuple[float, Cost]], starts: Sequence[float]) -> Table:
@@ -33,8 +34,8 @@ def speed_table(files: Sequence[tuple[float, Cost]], starts: Sequence[float]) ->
         Column("first verdict", "s", "lower", digits=2),
     )
     about = (
-        "A file as fast as it goes, decoding included. A step is level, features, network and nothing else. First "
-        "verdict: from starting the command, files in the system's cache. In brackets the least and the largest round."
+        "A file as fast as it goes, decoding included. A step is level, features and network. First verdict: from "
+        "starting the command, files in the system's cache. Medians of the rounds, which report.json holds."
     )
     return Table.of("speed", "File mode and start-up", about, columns, [row])
 
@@ -106,8 +107,13 @@ def hours_table(hours: Endurance) -> Table:
     return Table.of("hours", "Hours", about, columns, [row])
 
 
-def notes(live: Mapping[str, RealTime], hours: Endurance | None) -> list[str]:
+def notes(live: Mapping[str, RealTime], hours: Endurance | None, load: float = 0.0) -> list[str]:
+    """`load` is the system's average when the run began."""
     said = []
+    if load > BUSY:
+        said.append(
+            f"The load average was {load:.1f} when it began: other work ran, and these times are not a machine's."
+        )
     for name, one in live.items():
         if one.lost:
             said.append(f"{name}: {one.lost:.2f} s of {one.sent:.0f} s were lost in {one.summary.gaps} gaps.")

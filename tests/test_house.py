@@ -52,6 +52,8 @@ def test_the_commands_are_the_ones_we_promise() -> None:
         "export.onnx",
         "export.trt",
         "runtime.stream",
+        "benchmarks.accuracy",
+        "benchmarks.stream",
         "benchmarks.latency",
         "benchmarks.compare",
         "benchmarks.report",
