@@ -35,7 +35,7 @@ class Options:
     models: tyro.conf.Positional[tuple[str, ...]] = ()
     """Each a model.pt, model.onnx, model.engine, or f0 or wide. The others are compared with the first system."""
     corpus: Path | None = None
-    """Folder of the corpus, as for python -m train; models need it."""
+    """Folder of the corpus, as for python -m train; models need it, and --by does."""
     partition: Literal["train", "dev", "eval"] = "dev"
     """Which of its protocols; what you tune on eval will show elsewhere."""
     protocol: Path | None = None
@@ -100,7 +100,7 @@ def check(options: Options) -> None:
     demands = [
         (bool(options.models or options.scores), "nothing to measure: name models, or score files with --scores"),
         (not options.models or options.corpus is not None, "models need --corpus: the folder of labelled trials"),
-        (bool(options.models) or not options.by, "--by needs models and --corpus: score files name attacks alone"),
+        (options.corpus is not None or not options.by, "--by needs --corpus: score files name attacks alone"),
         (options.bootstrap >= 0 and options.seed >= 0, "--bootstrap and --seed: 0 or more was expected"),
         (options.jobs >= 0, f"--jobs {options.jobs}: 0 or more was expected"),
     ]
@@ -111,7 +111,7 @@ def check(options: Options) -> None:
 
 def score_models(options: Options) -> "tuple[list[System], Partition | None]":
     """Every model over the partition; what a stopped run left is not computed again."""
-    if not options.models or options.corpus is None:
+    if options.corpus is None:
         return [], None
     from benchmarks.scoring import binding, find_artefact, labels, score_trials
     from benchmarks.systems import System
@@ -184,10 +184,12 @@ def make_report(
     if options.bootstrap and len(systems) > 1:
         tables.append(difference_table(systems, options.bootstrap, options.seed))
     tables.append(attack_table(systems, found))
-    of_models = [system for system in systems if system.sha256]
     if partition is not None:
-        for column in usual_columns(partition) if options.by is None else options.by:
-            tables.append(source_table(of_models, partition, column, options.bootstrap, options.seed))
+        listed = {trial.utterance for trial in partition.trials}
+        there = [system for system in systems if listed.issuperset(system.scores.utterance.tolist())]
+        wanted = usual_columns(partition) if options.by is None else options.by
+        for column in wanted if there else ():
+            tables.append(source_table(there, partition, column, options.bootstrap, options.seed))
     conditions: dict[str, object] = {}
     if partition is not None:
         conditions = {

@@ -116,7 +116,7 @@ def test_a_system_does_not_differ_from_itself_and_an_order_kept_is_no_difference
     [
         ((), "nothing to measure"),
         (("f0",), "--corpus"),
-        (("--scores", "a.txt", "--by", "family"), "--by needs models"),
+        (("--scores", "a.txt", "--by", "family"), "--by needs --corpus"),
         (("--scores", "a.txt", "--flip", "b"), "no such system"),
         (("nonsense", "--corpus", "."), "no"),
     ],
@@ -144,7 +144,8 @@ def test_every_form_gets_the_scores_that_training_gives(
     shared = ["--corpus", str(made_corpus), "--partition", "dev", "--windows", windows, "--cache", str(made_cache)]
     monkeypatch.setattr("sys.argv", ["train.score", str(model_pt), *shared, "--out", str(expected), "--device", "cpu"])
     score.main()
-    report = measure(monkeypatch, tmp_path / "report", model_pt, *shared, "--jobs", "1")
+    words = (model_pt, *shared, "--jobs", "1", "--by", "speaker", "--scores", expected)
+    report = measure(monkeypatch, tmp_path / "report", *words)
     label = f"{model_pt.parent.name}/model.pt"
     found = read_scores(tmp_path / "report" / f"{label.replace('/', '-')}.scores.txt")
     torch_scores = read_scores(expected)
@@ -152,6 +153,10 @@ def test_every_form_gets_the_scores_that_training_gives(
     assert np.allclose(found.score, torch_scores.score, atol=1e-4)
     assert rows(report, "systems")[0]["EER"].value == pytest.approx(100 * eer(found.bonafide, found.spoof))
     assert {row["attack"] for row in rows(report, "attacks")} == {"S00", "S01", "S02"}
+    (change,) = rows(report, "differences", system="torch")
+    assert change["against"] == label and change["correlation"] > 0.9999
+    by_speaker = [rows(report, "by-speaker", system=name) for name in (label, "torch")]
+    assert by_speaker[0] and [row["spoof"] for row in by_speaker[0]] == [row["spoof"] for row in by_speaker[1]]
 
 
 def test_processes_do_not_change_a_score_and_the_card_calibrates(
