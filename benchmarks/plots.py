@@ -99,8 +99,11 @@ def draw_latencies(milliseconds: Mapping[str, Sequence[float]], path: Path) -> N
     """Share of verdicts that came within so many milliseconds."""
     pyplot, drawn, axes = figure(6.4, 3.6)
     for name, values in milliseconds.items():
+        if not values:
+            continue
         ordered = np.sort(np.asarray(values))
-        axes.plot(ordered, np.arange(1, len(ordered) + 1) / len(ordered), drawstyle="steps-post", label=name)
+        shares = np.arange(len(ordered) + 1) / len(ordered)
+        axes.plot(np.concatenate((ordered[:1], ordered)), shares, drawstyle="steps-post", label=name)
     axes.set(xlabel="from the sample being spoken to its verdict, ms", ylabel="share of verdicts", ylim=(0, 1.02))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
