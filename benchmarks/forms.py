@@ -167,8 +167,11 @@ def _exported(
     batches: Sequence[int],
     notes: tuple[str, ...],
 ) -> list[Subject]:
+    import torch
+
     from train.checkpoint import write_checkpoint
 
+    torch.set_num_threads(1)  # on a busy machine two that wait for each other are slower than one; cases set their own
     folder.mkdir(parents=True)
     exported = _Exporter(checkpoint, label, folder)
     frontend = checkpoint.settings.frontend

@@ -32,10 +32,7 @@ def model_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def subjects(model_pt: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two threads that wait for each other on a busy machine are slower than one
     found = resolve(str(model_pt), FORMS, tmp_path_factory.mktemp("forms") / "0", batches=(1, 3))
-    torch.set_num_threads(threads)
     return {subject.form: subject for subject in found}
 
 
