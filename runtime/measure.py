@@ -48,9 +48,9 @@ def since_process_start() -> float | None:
         return None
 
 
-def resident() -> float | None:
-    """MB of memory that this process holds now; None where the kernel does not say."""
+def resident(process: int | None = None) -> float | None:
+    """MB of memory that a process holds now, this one unless told otherwise; None where the kernel does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except (OSError, ValueError, IndexError):
         return None

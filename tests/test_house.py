@@ -52,6 +52,11 @@ def test_the_commands_are_the_ones_we_promise() -> None:
         "export.onnx",
         "export.trt",
         "runtime.stream",
+        "benchmarks.accuracy",
+        "benchmarks.stream",
+        "benchmarks.latency",
+        "benchmarks.compare",
+        "benchmarks.report",
     }
     assert promised <= set(COMMANDS)
 

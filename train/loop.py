@@ -208,7 +208,7 @@ class Trainer:
         final = scores[:, -1]
         # Cross-entropy with both classes weighed alike, whatever the protocol's proportions are.
         loss = np.mean([np.logaddexp(0, -final[labels == 1]).mean(), np.logaddexp(0, final[labels == 0]).mean()])
-        self._dev_table = score_table(self.dev, final)
+        self._dev_table = ScoreTable.of(self.dev.trials, final)
         return {"dev_eer": eers.pop("dev_eer"), "dev_loss": float(loss), "dev_exits": eers}
 
     # ---- stopping, saving, resuming --------------------------------------------------------------------------------
@@ -294,16 +294,6 @@ def score(
     if not bool(torch.isfinite(means).all()):
         raise ShrikeError("the network's scores are not finite; lower --lr, or train with --precision fp32")
     return means.numpy()
-
-
-def score_table(cache: FeatureCache, scores: Scores) -> ScoreTable:
-    """Scores with the names they belong to, in ASVspoof's form."""
-    return ScoreTable(
-        np.array([trial.utterance for trial in cache.trials]),
-        np.array([trial.attack for trial in cache.trials]),
-        cache.labels == 1,
-        scores,
-    )
 
 
 class _Sums:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ShrikeError
-from runtime.files import whole_file
+from runtime.files import whole_file, whole_folder
 
 
 def test_a_file_appears_whole_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -41,3 +41,27 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(ShrikeError, match="cannot be written"), whole_file(tmp_path / "folder") as temporary:
         temporary.write_text("x")
+
+
+def test_a_folder_appears_whole_in_place_of_what_stood_there(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with whole_folder(tmp_path / "deep" / "report") as temporary:
+            (temporary / f"{text}.txt").write_text(text)
+            assert temporary.parent == tmp_path / "deep"
+    assert [path.name for path in (tmp_path / "deep").rglob("*")] == ["report", "new.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk")])
+def test_whatever_goes_wrong_the_old_folder_stands(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "a.txt").write_text("old")
+    with pytest.raises(type(error)), whole_folder(tmp_path / "report") as temporary:
+        (temporary / "a.txt").write_text("half")
+        raise error
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["report", "report/a.txt"]
+
+
+def test_a_folder_where_none_can_be_is_an_error_that_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ShrikeError, match="file/report"), whole_folder(tmp_path / "file" / "report"):
+        pass

@@ -1,0 +1,260 @@
+"""Scores of a model over trials: by several processes, and kept as they come, so that a killed run goes on.
+
+    artefact = find_artefact("runs/distilled/model.pt")          # or model.onnx, model.engine, f0, wide
+    scores = score_trials(artefact, cache, Path("report/partial/distilled.txt"), binding, jobs=2)
+
+The partial file is one line of JSON that says what its scores belong to (the model's hash, the trials, the windows, the
+engine), then `UTTERANCE SCORE` a line. If anything of the first line is another, it is begun afresh. A score does not
+hang on which process computed it, so that an interrupted run ends with the very scores of an undisturbed one.
+"""
+
+import copy
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.card import ModelCard, read_card
+from runtime.choice import MODELS, find_model
+from runtime.errors import ShrikeError
+from runtime.features import FrontEnd
+from runtime.hashes import sha256_file
+from train.cache import FeatureCache
+from train.corpus import Partition
+from train.progress import Progress, say
+
+if TYPE_CHECKING:
+    from export.verify import Engine, Scores
+
+CHUNK = 16  # clips a process takes at a time: half a second of work, which is what a kill can lose
+
+OpenEngine = Callable[[], "Engine"]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model in any of its forms."""
+
+    path: Path
+    frontend: FrontEnd
+    card: ModelCard | None  # None: a checkpoint
+    form: str  # in words, with what runs it
+    open: OpenEngine  # also in another process
+    parallel: bool  # whether several processes may each open it
+
+    @property
+    def sha256(self) -> str:
+        return sha256_file(self.path)
+
+
+def find_artefact(name: str, exit: int = 4) -> Artefact:
+    """The model of that path, or the embedded one of that name; `exit` counts for a checkpoint alone."""
+    path = Path(name)
+    if path.suffix == ".pt":
+        return _checkpoint(path, exit)
+    if path.suffix not in (".onnx", ".engine") and not (MODELS / f"{name}.onnx").is_file():
+        embedded = ", ".join(sorted(found.stem for found in MODELS.glob("*.onnx")))
+        raise ShrikeError(f"{name} is no model; model.pt, model.onnx, model.engine or one of {embedded} was expected")
+    if exit != 4:
+        raise ShrikeError(f"--exit belongs to checkpoints; {name} was exported with one exit, which its card names")
+    path = find_model(name)
+    if not path.is_file():
+        raise ShrikeError(f"{path} does not exist")
+    card = read_card(path)
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        return Artefact(
+            path,
+            card.frontend,
+            card,
+            f"ONNX {card.precision}, ONNX Runtime {onnxruntime.__version__}",
+            partial(_open_file, path),
+            True,
+        )
+    record = card.tensorrt
+    assert record is not None, "a card that speaks for an engine has its record"
+    form = f"engine {record.precision}, TensorRT {record.version} on {record.gpu}"
+    return Artefact(path, card.frontend, card, form, partial(_open_file, path), False)
+
+
+def _checkpoint(path: Path, exit: int) -> Artefact:
+    """One exit of a checkpoint, traced here once: the processes need no torch."""
+    import onnxruntime
+
+    from export import graph
+    from export.strip import strip
+    from train.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    frontend = checkpoint.settings.frontend
+    model = graph.trace(strip(checkpoint, exit), frontend).SerializeToString()
+    form = f"checkpoint, exit {exit}, float by ONNX Runtime {onnxruntime.__version__}"
+    return Artefact(path, frontend, None, form, partial(_open_graph, model), True)
+
+
+def _open_file(path: Path) -> "Engine":
+    from runtime.engines import open_engine
+
+    return open_engine(path)  # one thread
+
+
+def _open_graph(model: bytes) -> "Engine":
+    import onnx
+
+    from export.graph import as_engine
+
+    return as_engine(onnx.load_from_string(model))
+
+
+def binding(artefact: Artefact, partition: Partition, cache: FeatureCache, mean: bool) -> dict[str, str]:
+    """All that decides a score: a partial file that says otherwise is of no use."""
+    return {
+        "model": artefact.sha256,
+        "form": artefact.form,
+        "trials": partition.identity(),
+        "features": cache.identity,
+        "windows": "mean" if mean else "first",
+    }
+
+
+def score_trials(
+    artefact: Artefact, cache: FeatureCache, kept: Path, bound_to: dict[str, str], jobs: int, title: str
+) -> "Scores":
+    """Bona fide minus spoof of every clip in the cache, (n,); what `kept` holds already is not computed again."""
+    names = [trial.utterance for trial in cache.trials]
+    known = read_partial(kept, bound_to)
+    missing = [clip for clip, name in enumerate(names) if name not in known]
+    if known and missing:
+        say(f"{title}: {len(names) - len(missing):,} of {len(names):,} scores are there already; going on")
+    if missing:
+        with open(kept, "a" if known else "w", encoding="utf-8") as file:
+            if not known:
+                file.write(json.dumps(bound_to) + "\n")
+            with Progress(title, len(missing), "trials") as bar:
+                mean = bound_to["windows"] == "mean"
+                for clips, new in _compute(artefact, cache, missing, mean, jobs if artefact.parallel else 1):
+                    lines = []
+                    for clip, score in zip(clips, new, strict=True):
+                        known[names[clip]] = score
+                        lines.append(f"{names[clip]} {score!r}\n")
+                    file.write("".join(lines))
+                    file.flush()
+                    bar.advance(len(clips))
+    scores = np.array([known[name] for name in names])
+    if not np.isfinite(scores).all():
+        raise ShrikeError(f"{artefact.path} gives scores that are not finite; export or train it again")
+    return scores
+
+
+def read_partial(path: Path, bound_to: dict[str, str]) -> dict[str, float]:
+    """The scores that a run kept, if they are of the same model and trials; a line cut off by a kill does not count."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return {}
+    except UnicodeDecodeError:
+        text = ""
+    whole = text[: text.rfind("\n") + 1]
+    head, *lines = whole.splitlines() or [""]
+    try:
+        found: Any = json.loads(head)
+        known = {name: float(score) for name, score in (line.split() for line in lines)}
+    except ValueError:
+        found, known = None, {}
+    if found != bound_to:
+        changed = [key for key in bound_to if isinstance(found, dict) and found.get(key) != bound_to[key]]
+        say(f"{path} is of another {' and '.join(changed) or 'kind'}; scoring begins afresh")
+        return {}
+    if len(whole) < len(text):
+        with open(path, "rb+") as file:
+            file.truncate(len(whole.encode()))
+    return known
+
+
+def _compute(
+    artefact: Artefact, cache: FeatureCache, clips: Sequence[int], mean: bool, jobs: int
+) -> Iterator[tuple[Sequence[int], list[float]]]:
+    chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
+    if jobs == 1:
+        engine = artefact.open()
+        for chunk in chunks:
+            yield chunk, _score_clips(engine, cache, chunk, mean)
+        return
+    light = copy.copy(cache)
+    light.trials = []  # names and paths of 600,000 trials need not travel to every process
+    # spawn: a forked child of a process that already runs threads (BLAS, CUDA) can hang
+    pool = ProcessPoolExecutor(
+        min(jobs, len(chunks)), get_context("spawn"), _Worker.begin, (artefact.open, light, mean)
+    )
+    try:
+        work = {pool.submit(_Worker.score, chunk): chunk for chunk in chunks}
+        for done in as_completed(work):
+            yield work[done], done.result()
+    except BrokenProcessPool as error:
+        raise ShrikeError(
+            "a process that scored was ended (out of memory?); what is finished is kept: run again to go on"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _score_clips(engine: "Engine", cache: FeatureCache, clips: Sequence[int], mean: bool) -> list[float]:
+    """Bona fide minus spoof of each clip's first window, or the mean over windows that overlap by half."""
+    from export.calibration import as_input
+    from export.graph import score
+
+    def of_clip(clip: int) -> float:
+        windows = (as_input(cache.window(clip, int(start))) for start in cache.starts(clip, mean))
+        return float(np.mean([score(engine(window))[0] for window in windows]))
+
+    return [of_clip(clip) for clip in clips]
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+class _Worker:
+    """What one process holds."""
+
+    state: "tuple[Engine, FeatureCache, bool]"
+
+    @classmethod
+    def begin(cls, open_engine: OpenEngine, cache: FeatureCache, mean: bool) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that gave us the work
+        parent = parent_process()
+        if parent is not None:  # a killed parent cannot end us
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        cls.state = open_engine(), cache, mean
+
+    @classmethod
+    def score(cls, clips: Sequence[int]) -> list[float]:
+        engine, cache, mean = cls.state
+        return _score_clips(engine, cache, clips, mean)
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Short names for models that differ: as much of the path's end as tells them apart, and never just model.pt."""
+    parts = [Path(name).parts for name in names]
+    shown = []
+    for mine in parts:
+        least = 2 if Path(mine[-1]).stem == "model" else 1
+        count = next(
+            (n for n in range(least, len(mine)) if [other[-n:] for other in parts].count(mine[-n:]) == 1), len(mine)
+        )
+        shown.append("/".join(part for part in mine[-count:] if part != "/"))
+    return shown
