@@ -40,26 +40,39 @@ def find_model(name: str) -> Path:
     )
 
 
-def choose(path: Path, kind: Kind, threads: int = 1) -> Chosen:
-    """Open it. `auto` prefers a TensorRT engine of the same stem, and takes the ONNX where that does not run."""
+def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> Chosen:
+    """Open it. `auto` prefers a TensorRT engine of the same stem, and takes the ONNX where that does not run.
+
+    A `provider` other than the CPU is ONNX Runtime's, so that it decides for the ONNX.
+    """
     plan, graph = path.with_suffix(".engine"), path.with_suffix(".onnx")
+    if provider != "cpu":
+        if kind == "tensorrt":
+            raise ShrikeError("--provider belongs to ONNX Runtime, --engine tensorrt runs without it: give one of them")
+        return _open(graph, threads, provider, "as asked")
     if kind == "tensorrt" or (kind == "auto" and path == plan and not graph.is_file()):
-        return _open(plan, threads, "as asked" if kind == "tensorrt" else "there is no ONNX beside it")
+        return _open(plan, threads, provider, "as asked" if kind == "tensorrt" else "there is no ONNX beside it")
     if kind == "onnx":
-        return _open(graph, threads, "as asked")
+        return _open(graph, threads, provider, "as asked")
     if not plan.is_file():
-        return _open(graph, threads, f"there is no {plan.name} beside it")
+        return _open(graph, threads, provider, f"there is no {plan.name} beside it")
     try:
-        return _open(plan, threads, "it fits this machine")
+        return _open(plan, threads, provider, "it fits this machine")
     except ShrikeError as error:
-        return _open(graph, threads, f"{plan.name} does not run here: {error}")
+        return _open(graph, threads, provider, f"{plan.name} does not run here: {error}")
 
 
-def _open(path: Path, threads: int, why: str) -> Chosen:
-    engine = open_engine(path, threads)
+def _open(path: Path, threads: int, provider: str, why: str) -> Chosen:
+    engine = open_engine(path, threads, provider)
     try:
         card = read_card(path)
     except BaseException:
         engine.close()
         raise
-    return Chosen(engine, card, "TensorRT" if path.suffix == ".engine" else "ONNX Runtime", why)
+    if path.suffix == ".engine":
+        return Chosen(engine, card, "TensorRT", why)
+    if provider == "cpu":
+        return Chosen(engine, card, "ONNX Runtime", why)
+    placed = getattr(engine, "placed", None)
+    share = f"{why}, it took {placed.nodes} of {placed.total} nodes" if placed else why
+    return Chosen(engine, card, f"ONNX Runtime on {provider}", share)

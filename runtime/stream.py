@@ -55,6 +55,8 @@ class Options:
     """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
     """auto: TensorRT where an engine lies beside the model and runs here, else ONNX Runtime."""
+    provider: str = "cpu"
+    """What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, as far as installed."""
     threads: int = 1
     """CPU threads of ONNX Runtime; 0 is its own choice."""
     step: int = 12
@@ -112,7 +114,7 @@ def main() -> int:
     settings = Settings(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        chosen = choose(find_model(options.model), options.engine, options.threads)
+        chosen = choose(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(chosen.engine.close)
         say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
         if chosen.card.score.fitted_on is None:

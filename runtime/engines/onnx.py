@@ -1,6 +1,7 @@
 """ONNX Runtime: the engine that runs everywhere.
 
     engine = open_onnx("deploy/model.onnx")
+    engine = open_onnx("deploy/model.onnx", provider="openvino")     # or an error: never the CPU in its place
 
 One thread by default: a window takes some milliseconds, and a second core is worth more to whatever else the device
 does.
@@ -15,23 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card import ANY_BATCH, ModelCard, read_card
+from runtime.engines.providers import CPU, RECORD, find_provider, short, verify_provider
 from runtime.errors import ShrikeError
 
-SILENT = 3  # ONNX Runtime's log level for errors alone; what goes wrong comes as an exception anyway
+SILENT = 4  # ONNX Runtime's log level for what ends the process; all else that goes wrong comes as an exception
 
 
-def open_onnx(path: str | os.PathLike[str], threads: int = 1) -> "OnnxEngine":
+def open_onnx(path: str | os.PathLike[str], threads: int = 1, provider: str = "cpu") -> "OnnxEngine":
     """The model whose card vouches for it."""
     path = Path(path)
     if not path.is_file():
         raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card")
-    return OnnxEngine(path.read_bytes(), read_card(path), threads)
+    return OnnxEngine(path.read_bytes(), read_card(path), threads, provider)
 
 
 class OnnxEngine:
-    """One session of ONNX Runtime on the CPU. Not thread-safe."""
+    """One session of ONNX Runtime, by one of its execution providers. Not thread-safe."""
 
-    def __init__(self, model: bytes, card: ModelCard, threads: int = 1) -> None:
+    def __init__(self, model: bytes, card: ModelCard, threads: int = 1, provider: str = "cpu") -> None:
         import onnxruntime
 
         if threads < 0:
@@ -43,11 +45,21 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = SILENT
+        chosen = find_provider(onnxruntime, provider)
+        self.provider = short(chosen)
+        if chosen != CPU:
+            onnxruntime.set_default_logger_severity(SILENT)  # a provider that cannot be loaded is logged there
+            options.add_session_config_entry(RECORD, "1")
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            # Without enable_fallback=0 a provider that fails is exchanged for the CPU, and that is printed to stdout.
+            session = onnxruntime.InferenceSession(model, options, providers=[chosen], enable_fallback=0)
         except Exception as error:  # its exceptions have no common base but this
             reason = str(error).splitlines()[0]
-            raise ShrikeError(f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it ({reason})") from error
+            on = "" if chosen == CPU else f" with --provider {self.provider}"
+            raise ShrikeError(
+                f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason})"
+            ) from error
+        self.placed = None if chosen == CPU else verify_provider(session, chosen)
         self._session: Any = session
         ports = [(port.name, list(port.shape)) for port in (*session.get_inputs(), *session.get_outputs())]
         wanted = [(port.name, list(port.shape)) for port in (card.input, card.output)]

@@ -231,6 +231,8 @@ def test_a_reader_that_leaves_is_no_error(model: Path, clip: Path) -> None:
         (["--file", "x.wav", "--record", "x.wav"], ".flac"),
         (["--stdin", "--model", "nonsense"], "embedded are"),
         (["--stdin", "--model", "no.onnx"], "no.onnx"),
+        (["--stdin", "--provider", "npu"], "--provider npu"),
+        (["--stdin", "--threads", "-1"], "threads"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_exit_2(arguments: list[str], word: str) -> None:
