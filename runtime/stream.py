@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from runtime.choice import DEFAULT, Kind
-from runtime.command import parse, run
+from runtime.command import PATHS, parse, run
 from runtime.errors import ShrikeError
 from runtime.sources.pcm import Coding
 
@@ -35,11 +35,11 @@ class Options:
 
     mic: bool = False
     """Listen to a microphone."""
-    device: str | None = None
+    device: Optional[str] = None  # noqa: UP045 - runtime.command says why
     """Which one: its number, or a part of its name, by which it is found again after it was unplugged."""
     list_devices: bool = False
     """Show the microphones there are, and end."""
-    file: tuple[Path, ...] = ()
+    file: Annotated[tuple, PATHS] = ()
     """Sound files, one after the other."""
     realtime: bool = False
     """Files at the pace at which one would hear them."""
@@ -71,9 +71,9 @@ class Options:
     """One JSON object a line on stdout, instead of a view for people; docs/stream.md describes it."""
     plain: bool = False
     """Plain lines on a terminal, too."""
-    record: Path | None = None
+    record: Optional[Path] = None  # noqa: UP045
     """Keep what the model heard, as FLAC."""
-    plot: Path | None = None
+    plot: Optional[Path] = None  # noqa: UP045
     """Draw waveform, bands and scores of one file, as PNG or PDF; needs matplotlib."""
 
 
