@@ -22,9 +22,9 @@ from runtime.errors import ShrikeError
 
 Options = TypeVar("Options")
 
-# Annotated[tuple, PATHS] instead of tuple[Path, ...]: tyro holds defaults to their types, and for those that it does not
-# see through (of `X | None` as well, Optional[X] is fine) it takes typeguard, which loads unittest.mock, asyncio and ssl.
-# A device would pay for them at every start.
+# Annotated[tuple, PATHS] instead of tuple[Path, ...]: tyro holds defaults to their types, and for those that it does
+# not see through (`X | None` as well, but not Optional[X]) it takes typeguard, which loads unittest.mock, asyncio and
+# ssl. A device would pay for them at every start.
 PATHS = tyro.constructors.PrimitiveConstructorSpec[tuple[Path, ...]](
     nargs="*",
     metavar="[PATH [PATH ...]]",

@@ -258,6 +258,28 @@ def test_a_model_without_fit_says_so(tmp_path: Path, clip: Path) -> None:
     assert done.returncode == 0 and "never fitted" in done.stderr
 
 
+# Loaded by what we use, each by accident once, or only where an option asks for it; megabytes and tenths of seconds.
+NOT_AT_START = {
+    *("asyncio", "ssl", "unittest", "typeguard", "multiprocessing", "email", "importlib.metadata"),
+    *("matplotlib", "rich", "sounddevice", "soxr", "scipy", "torch", "onnx", "tensorrt", "pycuda"),
+    *("numpy.random", "numpy.ma", "numpy.polynomial", "numpy.testing", "numpy.ctypeslib", "numpy.f2py"),
+}
+
+
+@pytest.mark.parametrize("arguments", [["--plain"], ["--json", "--record", "{folder}/kept.flac"]], ids=lambda a: a[0])
+def test_nothing_heavy_is_loaded_that_the_options_do_not_ask_for(
+    model: Path, clip: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    words = ["--file", clip, "--model", model, *(word.format(folder=tmp_path) for word in arguments)]
+    program = (
+        f"import runpy, sys\nsys.argv = ['x', *{[str(word) for word in words]!r}]\n"
+        "try:\n    runpy.run_module('runtime.stream', run_name='__main__', alter_sys=True)\n"
+        f"finally:\n    print('loaded:', sorted(set(sys.modules) & {NOT_AT_START!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+
 # ---- the parts
 
 
