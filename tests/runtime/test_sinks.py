@@ -1,5 +1,6 @@
 """What people see: a view that fits 80 columns, lines that say what changed, a picture, a recording."""
 
+import configparser
 import io
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,18 @@ def test_a_picture_of_a_file(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(ShrikeError, match="--plot"):
         Timeline(tmp_path / "clip.exe", PRESETS["f0"])
+
+
+def test_without_matplotlib_the_line_names_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.sinks.timeline.find_spec", lambda name: None)
+    with pytest.raises(ShrikeError, match=r"pip install '\.\[plot\]'") as caught:
+        Timeline(tmp_path / "clip.png", PRESETS["f0"])
+    assert "\n" not in str(caught.value)
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).resolve().parents[2] / "setup.cfg")
+    assert "matplotlib" in config["options.extras_require"]["plot"]
 
 
 def test_a_recording_that_cannot_begin_is_an_error_in_one_line(tmp_path: Path) -> None:
