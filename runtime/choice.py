@@ -36,7 +36,7 @@ def find_model(name: str) -> Path:
         return embedded
     there = ", ".join(sorted(path.stem for path in MODELS.glob("*.onnx"))) or "none"
     raise ShrikeError(
-        f"--model {name}: no such model; embedded are: {there}. A path to model.onnx or model.engine works as well"
+        f"--model {name!r}: no such model; embedded are: {there}. A path to model.onnx or model.engine works as well"
     )
 
 
@@ -59,7 +59,8 @@ def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> C
     try:
         return _open(plan, threads, provider, "it fits this machine")
     except ShrikeError as error:
-        return _open(graph, threads, provider, f"{plan.name} does not run here: {error}")
+        reason = str(error).partition("\n")[0]  # without the table of JetPacks, which --engine tensorrt shows
+        return _open(graph, threads, provider, f"{plan.name} does not run here: {reason}")
 
 
 def _open(path: Path, threads: int, provider: str, why: str) -> Chosen:
