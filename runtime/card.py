@@ -284,7 +284,7 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
     version = values.get("version")
     if type(version) is not int or version != VERSION:
         raise ShrikeError(
-            f"{card_file} has card version {version!r}, this Shrike reads version {VERSION}; "
+            f"{card_file} has card version {records.show(version)}, this Shrike reads version {VERSION}; "
             "use the Shrike that wrote it (its entry origin.shrike), or export the model again"
         )
     card = records.build(ModelCard, values, str(card_file))

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from runtime.card import ANY_BATCH, ModelCard, read_card
 from runtime.engines.providers import CPU, RECORD, find_provider, short, verify_provider
+from runtime.engines.selfcontained import check_selfcontained
 from runtime.errors import ShrikeError
 
 SILENT = 4  # ONNX Runtime's log level for what ends the process; all else that goes wrong comes as an exception
+LONGEST = 300  # characters of one of its messages that go into ours
 
 
 def open_onnx(path: str | os.PathLike[str], threads: int = 1, provider: str = "cpu") -> "OnnxEngine":
@@ -36,6 +38,7 @@ class OnnxEngine:
     def __init__(self, model: bytes, card: ModelCard, threads: int = 1, provider: str = "cpu") -> None:
         import onnxruntime
 
+        check_selfcontained(model, card.name)
         if threads < 0:
             raise ShrikeError(f"{threads} threads: a number above 0 was expected, or 0 for ONNX Runtime's own choice")
         self.name: str = card.name
@@ -57,14 +60,14 @@ class OnnxEngine:
             # Without enable_fallback=0 a provider that fails is exchanged for the CPU, and that is printed to stdout.
             session = onnxruntime.InferenceSession(model, options, providers=[chosen], enable_fallback=0)
         except Exception as error:  # its exceptions have no common base but this
-            reason = str(error).splitlines()[0]
             on = "" if chosen == CPU else f" with --provider {self.provider}"
             raise ShrikeError(
-                f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason})"
+                f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({_reason(error)})"
             ) from error
         self.placed = None if chosen == CPU else verify_provider(session, chosen)
         self._session: Any = session
-        ports = [(port.name, list(port.shape)) for port in (*session.get_inputs(), *session.get_outputs())]
+        # A port that is no tensor has no shape.
+        ports = [(port.name, list(port.shape or ())) for port in (*session.get_inputs(), *session.get_outputs())]
         wanted = [(port.name, list(port.shape)) for port in (card.input, card.output)]
         one = card.input.shape[0] in (1, ANY_BATCH)
         fits = (
@@ -95,7 +98,17 @@ class OnnxEngine:
         return logits
 
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._session.run([self.card.output.name], {self.card.input.name: features})[0])
+        """A damaged graph may load, and only fail or give something else when it computes."""
+        try:
+            (logits,) = self._session.run([self.card.output.name], {self.card.input.name: features})
+        except Exception as error:  # its exceptions have no common base but this
+            raise ShrikeError(
+                f"{self.name}: ONNX Runtime cannot compute it ({_reason(error)}); export it again"
+            ) from error
+        wanted = (len(features), self.card.output.shape[1])
+        if not isinstance(logits, np.ndarray) or logits.shape != wanted or logits.dtype != np.float32:
+            raise ShrikeError(f"{self.name}: the graph does not give {wanted} logits of float32; export it again")
+        return logits
 
     def close(self) -> None:
         self._session = None
@@ -107,3 +120,9 @@ class OnnxEngine:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's own words on one line; names out of a damaged file may be anything."""
+    first = (str(error).splitlines() or [type(error).__name__])[0][:LONGEST]
+    return first if first.isprintable() else ascii(first)
