@@ -275,7 +275,7 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
     `verify` compares hashes: a model's path that of this model, the card's path those of all its files.
     """
     card_file = card_path(path)
-    if not card_file.is_file():
+    if not os.path.isfile(card_file):
         raise ShrikeError(
             f"{path} has no card: {card_file.name} was expected beside it; "
             "python -m export.onnx and python -m export.trt write both"

@@ -4,6 +4,7 @@ path = find_model("f0")                            # runtime/models/f0.onnx
 chosen = choose(path, "auto")                      # its .engine where one fits, else the ONNX; says which and why
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,16 +46,18 @@ def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> C
 
     A `provider` other than the CPU is ONNX Runtime's, so that it decides for the ONNX.
     """
+    if not str(path).isprintable():
+        raise ShrikeError(f"the model's path {str(path)!a} holds characters that cannot be printed: rename it")
     plan, graph = path.with_suffix(".engine"), path.with_suffix(".onnx")
     if provider != "cpu":
         if kind == "tensorrt":
             raise ShrikeError("--provider belongs to ONNX Runtime, --engine tensorrt runs without it: give one of them")
         return _open(graph, threads, provider, "as asked")
-    if kind == "tensorrt" or (kind == "auto" and path == plan and not graph.is_file()):
+    if kind == "tensorrt" or (kind == "auto" and path == plan and not os.path.isfile(graph)):
         return _open(plan, threads, provider, "as asked" if kind == "tensorrt" else "there is no ONNX beside it")
     if kind == "onnx":
         return _open(graph, threads, provider, "as asked")
-    if not plan.is_file():
+    if not os.path.isfile(plan):
         return _open(graph, threads, provider, f"there is no {plan.name} beside it")
     try:
         return _open(plan, threads, provider, "it fits this machine")

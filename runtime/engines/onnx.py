@@ -27,7 +27,7 @@ LONGEST = 300  # characters of one of its messages that go into ours
 def open_onnx(path: str | os.PathLike[str], threads: int = 1, provider: str = "cpu") -> "OnnxEngine":
     """The model whose card vouches for it."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for names that no system takes, too
         raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card")
     return OnnxEngine(path.read_bytes(), read_card(path), threads, provider)
 

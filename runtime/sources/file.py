@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from runtime.audio import load
-from runtime.errors import AudioError, ShrikeError
+from runtime.errors import AudioError, ShrikeError, printable
 from runtime.sources import Block
 from runtime.stopping import Stop
 
@@ -22,7 +22,7 @@ class FileSource:
     """Opened, checked and decoded at once; an unusable file is a ShrikeError that names it."""
 
     def __init__(self, path: str | os.PathLike[str], rate: int, stop: Stop, realtime: bool = False) -> None:
-        self.name, self.live = os.fspath(path), realtime
+        self.name, self.live = printable(os.fspath(path)), realtime
         self._rate, self._stop = rate, stop
         try:
             clip = load(path, rate)
