@@ -1,5 +1,6 @@
 """Is this voice real? A verdict every tenth of a second, from a microphone, files or a pipe.
 
+    python -m runtime.stream --demo
     python -m runtime.stream --mic
     python -m runtime.stream --file call.flac
     python -m runtime.stream --mic --json > verdicts.jsonl
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Score a stream of sound; one of --mic, --file and --stdin is needed."""
+    """Score a stream of sound; one of --mic, --file, --stdin and --demo is needed."""
 
     mic: bool = False
     """Listen to a microphone."""
@@ -42,7 +43,7 @@ class Options:
     file: Annotated[tuple, PATHS] = ()
     """Sound files, one after the other."""
     realtime: bool = False
-    """Files at the pace at which one would hear them."""
+    """Files, or the demo, at the pace at which one would hear them."""
     stdin: bool = False
     """Raw samples from standard input."""
     rate: int = 16_000
@@ -51,6 +52,8 @@ class Options:
     """Of --stdin, in ffmpeg's names."""
     channels: int = 1
     """Of --stdin, interleaved; they are averaged."""
+    demo: bool = False
+    """Eight seconds of a voice that is synthesised by code: shows what verdicts look like, not how good they are."""
     model: str = DEFAULT
     """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
@@ -74,7 +77,7 @@ class Options:
     record: Optional[Path] = None  # noqa: UP045
     """Keep what the model heard, as FLAC."""
     plot: Optional[Path] = None  # noqa: UP045
-    """Draw waveform, bands and scores of one file, as PNG or PDF; needs matplotlib."""
+    """Draw waveform, bands and scores of one file or the demo, as PNG or PDF; needs matplotlib."""
 
 
 def check(options: Options) -> None:
@@ -82,21 +85,23 @@ def check(options: Options) -> None:
     chosen = [name for name, given in _sources(options).items() if given]
     if len(chosen) != 1:
         came = " and ".join(chosen) or "none of them"
-        raise ShrikeError(f"{came} came; one of --mic, --file FILE and --stdin was expected (--help shows examples)")
-    if options.plot and len(options.file) != 1:
-        raise ShrikeError("--plot draws one file: give --file with one name")
+        raise ShrikeError(
+            f"{came} came; one of --mic, --file FILE, --stdin and --demo was expected (--help shows examples)"
+        )
+    if options.plot and len(options.file) != 1 and not options.demo:
+        raise ShrikeError("--plot draws one file, or the demo: give --file with one name")
     if options.record and len(options.file) > 1:
-        raise ShrikeError("--record keeps one stream: give one --file, --mic or --stdin")
+        raise ShrikeError("--record keeps one stream: give one --file, --mic, --stdin or --demo")
     if options.record and options.record.suffix.lower() != ".flac":
         raise ShrikeError(f"--record {options.record}: a name that ends in .flac was expected")
     if options.device is not None and not options.mic:
         raise ShrikeError("--device belongs to --mic")
-    if options.realtime and not options.file:
-        raise ShrikeError("--realtime belongs to --file: --mic and --stdin come at their own pace")
+    if options.realtime and not (options.file or options.demo):
+        raise ShrikeError("--realtime belongs to --file and --demo: --mic and --stdin come at their own pace")
 
 
 def _sources(options: Options) -> dict[str, bool]:
-    return {"--mic": options.mic, "--file": bool(options.file), "--stdin": options.stdin}
+    return {"--mic": options.mic, "--file": bool(options.file), "--stdin": options.stdin, "--demo": options.demo}
 
 
 def main() -> int:
@@ -148,6 +153,10 @@ def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], 
         from runtime.sources.microphone import Microphone
 
         yield lambda: Microphone(options.device, rate, stop)
+    elif options.demo:
+        from runtime.sources.demo import DemoSource
+
+        yield lambda: DemoSource(rate, stop, options.realtime)
     else:
         from runtime.sources.file import FileSource
 
@@ -170,7 +179,7 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
 
         sinks.append(Meter())
     else:
-        sinks.append(Lines(sys.stdout, sys.stderr, verdicts=live))
+        sinks.append(Lines(sys.stdout, sys.stderr, verdicts=live or options.demo))
     if options.record:
         from runtime.sinks.recorder import Recorder
 

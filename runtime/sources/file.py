@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from runtime.audio import load
 from runtime.errors import AudioError, ShrikeError, printable
+from runtime.features import Samples
 from runtime.sources import Block
 from runtime.stopping import Stop
 
@@ -32,19 +33,24 @@ class FileSource:
         self._samples = clip.samples
 
     def __iter__(self) -> Iterator[Block]:
-        size = int(PACE * self._rate) if self.live else BLOCK
-        began = time.monotonic()
-        for start in range(0, len(self._samples), size):
-            samples = self._samples[start : start + size]
-            if self.live:
-                due = began + (start + len(samples)) / self._rate
-                self._stop.wait(due - time.monotonic())
-                arrived = due
-            else:
-                arrived = time.monotonic()
-            if self._stop.requested:
-                return
-            yield Block(samples, arrived)
+        return paced(self._samples, self._rate, self._stop, self.live)
 
     def close(self) -> None:
         self._samples = self._samples[:0]
+
+
+def paced(samples: Samples, rate: int, stop: Stop, live: bool) -> Iterator[Block]:
+    """Sound that is there already, in blocks: as fast as they are taken, or when they would be heard."""
+    size = int(PACE * rate) if live else BLOCK
+    began = time.monotonic()
+    for start in range(0, len(samples), size):
+        block = samples[start : start + size]
+        if live:
+            due = began + (start + len(block)) / rate
+            stop.wait(due - time.monotonic())
+            arrived = due
+        else:
+            arrived = time.monotonic()
+        if stop.requested:
+            return
+        yield Block(block, arrived)
