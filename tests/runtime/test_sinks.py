@@ -20,10 +20,10 @@ from runtime.sinks.timeline import Timeline
 from runtime.summary import Cost, Summary
 from runtime.verdict import State, Verdict
 
-OPENING = Opening("USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE)
+OPENING = Opening("USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE, 0.1)
 NAN = (float("nan"),) * 3
 SUMMARY = Summary(
-    "clip.wav", 9.2, 83, "spoof", -0.8, -1.4, 0.81, {"spoof": 1.0}, {}, 0.5, 1, Cost(NAN, NAN, 0.1, 90, 1)
+    "clip.wav", 9.2, 83, "spoof", -0.8, 0.1, -1.4, 0.81, {"spoof": 1.0}, {}, 0.5, 1, Cost(NAN, NAN, 0.1, 90, 1)
 )
 
 
@@ -51,7 +51,7 @@ def test_the_live_view_fits_the_terminal(width: int, level: float) -> None:
     assert all(len(line) <= width for line in drawn[:5])
     for wanted in ("SPOOF", "P(spoof) 0.18", "dBFS", "0-407 Hz", "18 ms late", "1.5 s lost in 1 gaps", *FLAGS):
         assert wanted in shown
-    assert "clip.wav: spoof" in screen.getvalue()
+    assert "clip.wav: spoof" in screen.getvalue() and "first window -0.800, threshold +0.100" in SUMMARY.line()
 
 
 def test_the_view_says_that_it_listens_before_there_is_a_verdict() -> None:

@@ -143,6 +143,7 @@ def test_json_has_its_schema_and_the_offline_score(model: Path, clip: Path) -> N
     with open_engine(model) as engine:  # type: ignore[attr-defined]
         spoof, bonafide = engine(window)[0]
     full = [line for line in verdicts if line["state"] != "warming-up"]
+    assert start["threshold"] == summary["threshold"] == read_card(model).score.threshold
     assert full[0]["score"] == summary["score"] == float(bonafide) - float(spoof)
     assert full[0]["llr"] == pytest.approx(2 * full[0]["score"] + 0.5, abs=1e-4)
     assert np.allclose(np.diff([line["t"] for line in verdicts]), 0.0975, atol=2e-4)
