@@ -78,8 +78,8 @@ class Port:
 class Score:
     """What a score means. The raw score is logit(bona fide) - logit(spoof): higher is bona fide, as in ASVspoof.
 
-    Verdicts come from the likelihood ratio, the prior and --sure; the threshold is for whoever reads raw scores, and the
-    runtime shows it beside them.
+    Verdicts come from the likelihood ratio, the prior and --sure; the threshold is for whoever reads raw scores, and
+    the runtime shows it beside them.
     """
 
     scale: float  # log-likelihood ratio = scale * score + offset

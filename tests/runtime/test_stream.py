@@ -274,11 +274,20 @@ def test_nothing_heavy_is_loaded_that_the_options_do_not_ask_for(
     words = ["--file", clip, "--model", model, *(word.format(folder=tmp_path) for word in arguments)]
     program = (
         f"import runpy, sys\nsys.argv = ['x', *{[str(word) for word in words]!r}]\n"
-        "try:\n    runpy.run_module('runtime.stream', run_name='__main__', alter_sys=True)\n"
-        f"finally:\n    print('loaded:', sorted(set(sys.modules) & {NOT_AT_START!r}))\n"
+        "runpy.run_module('runtime.stream', run_name='__main__', alter_sys=True)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+    def loaded(program: str) -> set[str]:
+        whole = (
+            f"import sys\ntry:\n  exec({program!r})\nfinally:\n  print(*sorted(set(sys.modules) & {NOT_AT_START!r}))"
+        )
+        done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, cwd=ROOT, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return set(done.stdout.rpartition("\n")[0].rpartition("\n")[2].split())
+
+    # Some versions of these four load more by themselves, numpy 1 for one.
+    assert loaded(program) <= loaded("import numpy, onnxruntime, soundfile, tyro")
+    assert "asyncio" in loaded("import asyncio, json")  # it does look
 
 
 # ---- the parts
