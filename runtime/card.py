@@ -76,7 +76,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Score:
-    """What a score means. The raw score is logit(bona fide) - logit(spoof): higher is bona fide, as in ASVspoof."""
+    """What a score means. The raw score is logit(bona fide) - logit(spoof): higher is bona fide, as in ASVspoof.
+
+    Verdicts come from the likelihood ratio, the prior and --sure; the threshold is for whoever reads raw scores, and
+    the runtime shows it beside them.
+    """
 
     scale: float  # log-likelihood ratio = scale * score + offset
     offset: float
@@ -275,7 +279,7 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
     `verify` compares hashes: a model's path that of this model, the card's path those of all its files.
     """
     card_file = card_path(path)
-    if not card_file.is_file():
+    if not os.path.isfile(card_file):
         raise ShrikeError(
             f"{path} has no card: {card_file.name} was expected beside it; "
             "python -m export.onnx and python -m export.trt write both"
@@ -284,7 +288,7 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
     version = values.get("version")
     if type(version) is not int or version != VERSION:
         raise ShrikeError(
-            f"{card_file} has card version {version!r}, this Shrike reads version {VERSION}; "
+            f"{card_file} has card version {records.show(version)}, this Shrike reads version {VERSION}; "
             "use the Shrike that wrote it (its entry origin.shrike), or export the model again"
         )
     card = records.build(ModelCard, values, str(card_file))

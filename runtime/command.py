@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -20,6 +21,17 @@ import tyro
 from runtime.errors import ShrikeError
 
 Options = TypeVar("Options")
+
+# Annotated[tuple, PATHS] instead of tuple[Path, ...]: tyro holds defaults to their types, and for those that it does
+# not see through (`X | None` as well, but not Optional[X]) it takes typeguard, which loads unittest.mock, asyncio and
+# ssl. A device would pay for them at every start.
+PATHS = tyro.constructors.PrimitiveConstructorSpec[tuple[Path, ...]](
+    nargs="*",
+    metavar="[PATH [PATH ...]]",
+    instance_from_str=lambda words: tuple(map(Path, words)),
+    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(path, Path) for path in value),
+    str_from_instance=lambda paths: list(map(str, paths)),
+)
 
 
 def parse(options: type[Options], module: str, documentation: str | None) -> Options:

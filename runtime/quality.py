@@ -65,7 +65,8 @@ class QualityMonitor:
     def __init__(self, frontend: FrontEnd) -> None:
         self._rate = frontend.rate
         self._period = FRAME / frontend.rate
-        self._frequencies = np.arange(FRAME // 2 + 1) * frontend.rate / FRAME
+        frequencies = np.arange(FRAME // 2 + 1) * frontend.rate / FRAME
+        self._bins = {band: slice(*np.searchsorted(frequencies, band)) for band in (DEEP, OVER_DEEP, HIGH, UNDER_HIGH)}
         self._taper = np.hanning(FRAME)
         centres = np.arange(frontend.bins) * frontend.rate / frontend.window @ frontend.matrix.T
         centres /= np.maximum(frontend.matrix.sum(axis=1), 1e-9)  # (bands,) Hz
@@ -97,17 +98,19 @@ class QualityMonitor:
         seconds = len(samples) / self._rate
         self._lost_for, self._invalid_for = self._lost_for - seconds, self._invalid_for - seconds
         joined = np.concatenate([self._rest, samples])
-        for start in range(0, len(joined) - FRAME + 1, FRAME):
-            self._push_frame(np.clip(joined[start : start + FRAME], -1e4, 1e4).astype(np.float64))
-        self._rest = joined[len(joined) // FRAME * FRAME :]
+        whole = len(joined) // FRAME * FRAME
+        for frame in np.clip(joined[:whole], -1e4, 1e4).astype(np.float64).reshape(-1, FRAME):
+            self._push_frame(frame)
+        self._rest = joined[whole:]
 
     def _push_frame(self, frame: NDArray[np.float64]) -> None:
-        self._level = 10 * math.log10(float(np.mean(frame**2)) + FLOOR)
+        self._level = 10 * math.log10(float(np.add.reduce(frame * frame)) / FRAME + FLOOR)
         self._since_loud = 0.0 if self._level > SILENT else self._since_loud + self._period
-        constant = bool((frame == frame[0]).all()) and (self._same == 0 or frame[0] == self._last)
+        constant = frame[0] == frame[-1] and bool((frame == frame[0]).all())
+        constant = constant and (self._same == 0 or frame[0] == self._last)
         self._same = self._same + self._period if constant else 0.0
         self._last = np.float32(frame[-1])
-        share = float(np.mean(np.abs(frame) >= CLIPPED))
+        share = np.count_nonzero(np.abs(frame) >= CLIPPED) / FRAME
         self._clipped += self._period * (share - self._clipped)  # time constant: 1 s
         self._loudest = max(self._level, self._loudest - LOUDEST_FALLS * self._period)
         if self._level > max(SILENT, self._loudest - VOICE_RANGE):
@@ -138,8 +141,5 @@ class QualityMonitor:
     def _missing(self, band: tuple[int, int], against: tuple[int, int], limit: float) -> bool:
         if self._voice < VOICE_NEEDED:
             return False
-        power, reference = (
-            self._spectrum[(self._frequencies >= low) & (self._frequencies < high)].mean()
-            for low, high in (band, against)
-        )
+        power, reference = (self._spectrum[self._bins[one]].mean() for one in (band, against))
         return bool(power < reference * 10 ** (limit / 10))

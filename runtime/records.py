@@ -35,7 +35,7 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
             twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
-            raise ShrikeError(f"{where} holds the entry {_show(twice)} twice")
+            raise ShrikeError(f"{where} holds the entry {show(twice)} twice")
         return table
 
     try:
@@ -45,7 +45,7 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
         raise ShrikeError(f"{where} is not JSON ({str(error).splitlines()[0]})") from error
     if not isinstance(value, dict):
-        raise ShrikeError(f"{where} holds {_show(value)}; a JSON object was expected")
+        raise ShrikeError(f"{where} holds {show(value)}; a JSON object was expected")
     return value
 
 
@@ -80,7 +80,7 @@ def _build(kind: Any, value: Any, where: str, depth: int) -> Any:
         return None if value is None else _build(next(c for c in choices if c is not NoneType), value, where, depth)
     if origin is Literal:
         if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise ShrikeError(f"{where} is {_show(value)}; {_either(choices)} was expected")
+            raise ShrikeError(f"{where} is {show(value)}; {_either(choices)} was expected")
         return value
     if origin is dict:
         _check_container(dict, value, where)
@@ -100,10 +100,10 @@ def _build(kind: Any, value: Any, where: str, depth: int) -> Any:
 
 def _build_record(kind: Any, value: Any, where: str, depth: int) -> Any:
     if not isinstance(value, dict):
-        raise ShrikeError(f"{where} is {_show(value)}; a table was expected")
+        raise ShrikeError(f"{where} is {show(value)}; a table was expected")
     hints, names = get_type_hints(kind), [field.name for field in fields(kind)]
     odd = [f"{name} is missing" for name in names if name not in value]
-    odd += [f"{_show(name)} does not belong there" for name in value if name not in names]
+    odd += [f"{show(name)} does not belong there" for name in value if name not in names]
     if odd:
         raise ShrikeError(f"{where}: {', '.join(odd[:4])}{f' and {len(odd) - 4} more' if len(odd) > 4 else ''}")
     parts = {name: _build(hints[name], value[name], f"{where}: {name}", depth + 1) for name in names}
@@ -127,10 +127,10 @@ def _build_leaf(kind: Any, value: Any, where: str) -> Any:
     if kind is float and type(value) is int and abs(value) <= LARGEST_WHOLE:
         value = float(value)
     if type(value) is not kind or kind not in NOUNS:
-        raise ShrikeError(f"{where} is {_show(value)}; {NOUNS.get(kind, 'a plain value')} was expected")
+        raise ShrikeError(f"{where} is {show(value)}; {NOUNS.get(kind, 'a plain value')} was expected")
     if kind is str and not (len(value) <= LONGEST_TEXT and value.isprintable()):
         raise ShrikeError(
-            f"{where} is {_show(value)}; printable text of at most {LONGEST_TEXT:,} characters was expected"
+            f"{where} is {show(value)}; printable text of at most {LONGEST_TEXT:,} characters was expected"
         )
     if kind is float and not math.isfinite(value):
         raise ShrikeError(f"{where} is {value}; a finite number was expected")
@@ -144,12 +144,13 @@ NOUNS = {str: "text", float: "a number", int: "a whole number", bool: "true or f
 
 def _check_container(kind: type[dict[Any, Any]] | type[list[Any]], value: Any, where: str) -> None:
     if not isinstance(value, kind):
-        raise ShrikeError(f"{where} is {_show(value)}; a {'table' if kind is dict else 'list'} was expected")
+        raise ShrikeError(f"{where} is {show(value)}; a {'table' if kind is dict else 'list'} was expected")
     if len(value) > MOST_ENTRIES:
         raise ShrikeError(f"{where} holds {len(value):,} entries; at most {MOST_ENTRIES:,} are allowed")
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A wrong value for an error: on one line, printable and short, whatever it is."""
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"
     shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)

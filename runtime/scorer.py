@@ -85,10 +85,11 @@ class StreamScorer:
         return begins_again
 
     def push(self, samples: Samples) -> list[Score]:
-        """New samples (n,) -> the scores they complete."""
+        """New samples (n,), full scale 1 -> the scores they complete. Too loud is cut; what is no number is refused."""
+        samples = self._checked(samples)
         scores: list[Score] = []
         for start in range(0, len(samples), PIECE):
-            piece = np.clip(samples[start : start + PIECE], -LARGEST, LARGEST)
+            piece = np.clip(samples[start : start + PIECE], -LARGEST, LARGEST).astype(np.float32, copy=False)
             self.heard += len(piece)
             self._push_frames(self._stream.push(piece), scores)
         return scores
@@ -98,6 +99,19 @@ class StreamScorer:
         if self._window.full or self._window.count in (0, self._scored):
             return []
         return [self._score()]
+
+    @staticmethod
+    def _checked(samples: Samples) -> Samples:
+        """Sources promise all of this; whoever feeds a scorer of his own learns here what he got wrong."""
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or samples.dtype.kind != "f":
+            raise ShrikeError(
+                f"samples {samples.shape} of {samples.dtype} came; (n,) floats with full scale 1 were expected: "
+                "runtime.sources.intake.Intake averages channels"
+            )
+        if np.isnan(samples).any():
+            raise ShrikeError("samples that are no numbers came; runtime.sources.intake.Intake makes silence of them")
+        return samples
 
     def _push_frames(self, frames: Samples, scores: list[Score]) -> None:
         while len(frames):

@@ -61,6 +61,7 @@ class Session:
             prior=self._settings.prior,
             band=band(frontend),
             rate=frontend.rate,
+            threshold=self._card.score.threshold,
         )
 
     def run(self, source: Source, stop: Stop) -> Summary:

@@ -1,5 +1,6 @@
 """Is this voice real? A verdict every tenth of a second, from a microphone, files or a pipe.
 
+    python -m runtime.stream --demo
     python -m runtime.stream --mic
     python -m runtime.stream --file call.flac
     python -m runtime.stream --mic --json > verdicts.jsonl
@@ -15,10 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from runtime.choice import DEFAULT, Kind
-from runtime.command import parse, run
+from runtime.command import PATHS, parse, run
 from runtime.errors import ShrikeError
 from runtime.sources.pcm import Coding
 
@@ -31,18 +32,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Score a stream of sound; one of --mic, --file and --stdin is needed."""
+    """Score a stream of sound; one of --mic, --file, --stdin and --demo is needed."""
 
     mic: bool = False
     """Listen to a microphone."""
-    device: str | None = None
+    device: Optional[str] = None  # noqa: UP045 - runtime.command says why
     """Which one: its number, or a part of its name, by which it is found again after it was unplugged."""
     list_devices: bool = False
     """Show the microphones there are, and end."""
-    file: tuple[Path, ...] = ()
+    file: Annotated[tuple, PATHS] = ()
     """Sound files, one after the other."""
     realtime: bool = False
-    """Files at the pace at which one would hear them."""
+    """Files, or the demo, at the pace at which one would hear them."""
     stdin: bool = False
     """Raw samples from standard input."""
     rate: int = 16_000
@@ -51,10 +52,14 @@ class Options:
     """Of --stdin, in ffmpeg's names."""
     channels: int = 1
     """Of --stdin, interleaved; they are averaged."""
+    demo: bool = False
+    """Eight seconds of a voice that is synthesised by code: shows what verdicts look like, not how good they are."""
     model: str = DEFAULT
     """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
     """auto: TensorRT where an engine lies beside the model and runs here, else ONNX Runtime."""
+    provider: str = "cpu"
+    """What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, as far as installed."""
     threads: int = 1
     """CPU threads of ONNX Runtime; 0 is its own choice."""
     step: int = 12
@@ -69,10 +74,10 @@ class Options:
     """One JSON object a line on stdout, instead of a view for people; docs/stream.md describes it."""
     plain: bool = False
     """Plain lines on a terminal, too."""
-    record: Path | None = None
+    record: Optional[Path] = None  # noqa: UP045
     """Keep what the model heard, as FLAC."""
-    plot: Path | None = None
-    """Draw waveform, bands and scores of one file, as PNG or PDF; needs matplotlib."""
+    plot: Optional[Path] = None  # noqa: UP045
+    """Draw waveform, bands and scores of one file or the demo, as PNG or PDF; needs matplotlib."""
 
 
 def check(options: Options) -> None:
@@ -80,21 +85,23 @@ def check(options: Options) -> None:
     chosen = [name for name, given in _sources(options).items() if given]
     if len(chosen) != 1:
         came = " and ".join(chosen) or "none of them"
-        raise ShrikeError(f"{came} came; one of --mic, --file FILE and --stdin was expected (--help shows examples)")
-    if options.plot and len(options.file) != 1:
-        raise ShrikeError("--plot draws one file: give --file with one name")
+        raise ShrikeError(
+            f"{came} came; one of --mic, --file FILE, --stdin and --demo was expected (--help shows examples)"
+        )
+    if options.plot and len(options.file) != 1 and not options.demo:
+        raise ShrikeError("--plot draws one file, or the demo: give --file with one name")
     if options.record and len(options.file) > 1:
-        raise ShrikeError("--record keeps one stream: give one --file, --mic or --stdin")
+        raise ShrikeError("--record keeps one stream: give one --file, --mic, --stdin or --demo")
     if options.record and options.record.suffix.lower() != ".flac":
         raise ShrikeError(f"--record {options.record}: a name that ends in .flac was expected")
     if options.device is not None and not options.mic:
         raise ShrikeError("--device belongs to --mic")
-    if options.realtime and not options.file:
-        raise ShrikeError("--realtime belongs to --file: --mic and --stdin come at their own pace")
+    if options.realtime and not (options.file or options.demo):
+        raise ShrikeError("--realtime belongs to --file and --demo: --mic and --stdin come at their own pace")
 
 
 def _sources(options: Options) -> dict[str, bool]:
-    return {"--mic": options.mic, "--file": bool(options.file), "--stdin": options.stdin}
+    return {"--mic": options.mic, "--file": bool(options.file), "--stdin": options.stdin, "--demo": options.demo}
 
 
 def main() -> int:
@@ -112,7 +119,7 @@ def main() -> int:
     settings = Settings(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        chosen = choose(find_model(options.model), options.engine, options.threads)
+        chosen = choose(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(chosen.engine.close)
         say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
         if chosen.card.score.fitted_on is None:
@@ -146,6 +153,10 @@ def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], 
         from runtime.sources.microphone import Microphone
 
         yield lambda: Microphone(options.device, rate, stop)
+    elif options.demo:
+        from runtime.sources.demo import DemoSource
+
+        yield lambda: DemoSource(rate, stop, options.realtime)
     else:
         from runtime.sources.file import FileSource
 
@@ -168,7 +179,7 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
 
         sinks.append(Meter())
     else:
-        sinks.append(Lines(sys.stdout, sys.stderr, verdicts=live))
+        sinks.append(Lines(sys.stdout, sys.stderr, verdicts=live or options.demo))
     if options.record:
         from runtime.sinks.recorder import Recorder
 

@@ -37,6 +37,7 @@ class Summary:
     verdicts: int
     state: State  # of the whole: bonafide, spoof, unsure; silence and warming-up where there was nothing else
     score: float | None  # of its first 600 frames: what offline evaluation gives
+    threshold: float  # the card's, which that score is to be held against
     llr: float | None  # mean over all verdicts that were neither silence nor, where that leaves any, warming-up
     p_spoof: float | None
     states: dict[str, float]  # shares
@@ -50,7 +51,7 @@ class Summary:
         if self.llr is None or self.p_spoof is None:
             return f"{self.source}: {self.state}, {self.seconds:.1f} s, nothing to judge"
         lost = f", {self.lost:.1f} s lost in {self.gaps} gaps" if self.gaps else ""
-        offline = "" if self.score is None else f", first window {self.score:+.3f}"
+        offline = "" if self.score is None else f", first window {self.score:+.3f}, threshold {self.threshold:+.3f}"
         return (
             f"{self.source}: {self.state}, P(spoof) {self.p_spoof:.2f}, LLR {self.llr:+.2f} over "
             f"{self.seconds:.1f} s ({self.verdicts} verdicts{offline}{lost})"
@@ -116,6 +117,7 @@ class Tally:
             verdicts=count,
             state=self._overall(p_spoof, count),
             score=self._first_window,
+            threshold=self._opening.threshold,
             llr=llr,
             p_spoof=p_spoof,
             states={state: number / count for state, number in sorted(self._states.items())},

@@ -30,13 +30,13 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(path: str | os.PathLike[str], threads: int = 1) -> Engine:
-    """The model at `path`, by its ending; `threads` counts for ONNX Runtime alone."""
+def open_engine(path: str | os.PathLike[str], threads: int = 1, provider: str = "cpu") -> Engine:
+    """The model at `path`, by its ending; `threads` and `provider` count for ONNX Runtime alone."""
     path = Path(path)
     if path.suffix == ".onnx":
         from runtime.engines.onnx import open_onnx
 
-        return open_onnx(path, threads)
+        return open_onnx(path, threads, provider)
     if path.suffix == ".engine":
         from runtime.engines.tensorrt import open_tensorrt
 

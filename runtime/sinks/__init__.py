@@ -28,6 +28,7 @@ class Opening:
     prior: float
     band: tuple[float, float]  # Hz that the model looks at
     rate: int  # Hz of the samples that `sound` gets
+    threshold: float  # the card's: raw scores from there on speak for bona fide
 
 
 class Sink:

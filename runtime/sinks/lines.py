@@ -1,7 +1,7 @@
 """Plain lines, for a pipe, a log or a terminal that cannot draw: every change, and otherwise one a second.
 
   4.98 s  spoof       P(spoof) 0.83  LLR  -1.60   -23 dBFS
-call.wav: spoof, P(spoof) 0.81, LLR -1.44 over 9.2 s (83 verdicts, first window -0.812)
+call.wav: spoof, P(spoof) 0.81, LLR -1.44 over 9.2 s (83 verdicts, first window -0.812, threshold +1.860)
 """
 
 import time

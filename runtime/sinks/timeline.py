@@ -2,9 +2,11 @@
 
     python -m runtime.stream --file call.flac --plot call.png
 
-For files, which end: sound is kept for the drawing, an hour at most.
+For files, which end: sound is kept for the drawing, an hour at most. matplotlib is loaded when the file has ended, so
+that no verdict waits for it.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from runtime.sinks import Sink
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
-POINTS = 4000  # of the waveform and columns of the bands that are drawn: more than a picture has
+POINTS = 4000  # of the waveform: more than a picture has columns
+COLUMNS = 1000  # of the bands, about as many as a picture has
+NEEDS = "--plot needs matplotlib: pip install '.[plot]' in Shrike's folder, or pip install matplotlib"
 COLOURS = {"spoof": "tab:red", "bonafide": "tab:green", "unsure": "tab:orange"}
 ENDINGS = (".png", ".pdf", ".svg")
 
@@ -28,11 +32,8 @@ class Timeline(Sink):
     def __init__(self, path: Path, frontend: FrontEnd) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise ShrikeError(f"--plot {path}: a name that ends in {', '.join(ENDINGS)} was expected")
-        try:
-            import matplotlib.figure
-        except ImportError as error:
-            raise ShrikeError("--plot needs matplotlib: pip install matplotlib") from error
-        self._figure = matplotlib.figure.Figure(figsize=(10, 7), layout="constrained")  # no window, no pyplot
+        if find_spec("matplotlib") is None:
+            raise ShrikeError(NEEDS)
         self._path, self._frontend = path, frontend
         self._sound: list[Samples] = []
         self._verdicts: list[Verdict] = []
@@ -47,14 +48,19 @@ class Timeline(Sink):
         samples = np.concatenate([np.empty(0, np.float32), *self._sound])
         if len(samples) < self._frontend.window:
             return
-        wave, bands, scores = self._figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 2])
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ShrikeError(f"{NEEDS} ({error})") from error
+        figure = Figure(figsize=(10, 7), layout="constrained")  # no window, no pyplot
+        wave, bands, scores = figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 2])
         seconds = len(samples) / self._frontend.rate
         self._draw_wave(wave, samples, seconds)
         self._draw_bands(bands, samples, seconds)
         self._draw_scores(scores)
-        self._figure.suptitle(summary.line(), fontsize=10, wrap=True)
+        figure.suptitle(summary.line(), fontsize=10, wrap=True)
         with whole_file(self._path) as temporary:
-            self._figure.savefig(temporary, dpi=120)
+            figure.savefig(temporary, dpi=120)
 
     def _draw_wave(self, axes: Any, samples: Samples, seconds: float) -> None:
         size = -(-len(samples) // POINTS)
@@ -64,9 +70,11 @@ class Timeline(Sink):
         axes.set(ylabel="waveform", xlim=(0, seconds))
 
     def _draw_bands(self, axes: Any, samples: Samples, seconds: float) -> None:
+        """As a mesh: matplotlib would take 24 MB more to resample an image."""
         frames = self._frontend.frames(samples)
-        frames = frames[:: -(-len(frames) // POINTS)]
-        axes.imshow(frames.T, origin="lower", aspect="auto", extent=(0, seconds, 0, self._frontend.bands), cmap="magma")
+        frames = frames[:: -(-len(frames) // COLUMNS)]
+        times, edges = np.linspace(0, seconds, len(frames) + 1), np.arange(self._frontend.bands + 1)
+        axes.pcolormesh(times, edges, frames.T, cmap="magma", rasterized=True)
         axes.set(ylabel="band")
 
     def _draw_scores(self, axes: Any) -> None:

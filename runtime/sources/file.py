@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 
 from runtime.audio import load
-from runtime.errors import AudioError, ShrikeError
+from runtime.errors import AudioError, ShrikeError, printable
+from runtime.features import Samples
 from runtime.sources import Block
 from runtime.stopping import Stop
 
@@ -22,7 +23,7 @@ class FileSource:
     """Opened, checked and decoded at once; an unusable file is a ShrikeError that names it."""
 
     def __init__(self, path: str | os.PathLike[str], rate: int, stop: Stop, realtime: bool = False) -> None:
-        self.name, self.live = os.fspath(path), realtime
+        self.name, self.live = printable(os.fspath(path)), realtime
         self._rate, self._stop = rate, stop
         try:
             clip = load(path, rate)
@@ -32,19 +33,24 @@ class FileSource:
         self._samples = clip.samples
 
     def __iter__(self) -> Iterator[Block]:
-        size = int(PACE * self._rate) if self.live else BLOCK
-        began = time.monotonic()
-        for start in range(0, len(self._samples), size):
-            samples = self._samples[start : start + size]
-            if self.live:
-                due = began + (start + len(samples)) / self._rate
-                self._stop.wait(due - time.monotonic())
-                arrived = due
-            else:
-                arrived = time.monotonic()
-            if self._stop.requested:
-                return
-            yield Block(samples, arrived)
+        return paced(self._samples, self._rate, self._stop, self.live)
 
     def close(self) -> None:
         self._samples = self._samples[:0]
+
+
+def paced(samples: Samples, rate: int, stop: Stop, live: bool) -> Iterator[Block]:
+    """Sound that is there already, in blocks: as fast as they are taken, or when they would be heard."""
+    size = int(PACE * rate) if live else BLOCK
+    began = time.monotonic()
+    for start in range(0, len(samples), size):
+        block = samples[start : start + size]
+        if live:
+            due = began + (start + len(block)) / rate
+            stop.wait(due - time.monotonic())
+            arrived = due
+        else:
+            arrived = time.monotonic()
+        if stop.requested:
+            return
+        yield Block(block, arrived)

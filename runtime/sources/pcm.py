@@ -43,7 +43,7 @@ class PcmSource:
         if not 1 <= channels <= MOST_CHANNELS:
             raise ShrikeError(f"--channels {channels}: 1 to {MOST_CHANNELS} were expected")
         if coding not in get_args(Coding):
-            raise ShrikeError(f"--dtype {coding}: one of {', '.join(get_args(Coding))} was expected")
+            raise ShrikeError(f"--dtype {coding!r}: one of {', '.join(get_args(Coding))} was expected")
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         if os.isatty(self._descriptor):
             raise ShrikeError("--stdin: a terminal is no sound; pipe raw samples in, as in: arecord -t raw | ...")

@@ -75,8 +75,10 @@ def test_what_is_no_model(model: Path, tmp_path: Path) -> None:
 
 def test_a_graph_that_does_not_load_or_fit_is_one_sentence(model: Path) -> None:
     card = read_card(model)
-    with pytest.raises(ShrikeError, match="refuses it"):
+    with pytest.raises(ShrikeError, match="is damaged"):
         OnnxEngine(b"no graph", card)
+    with pytest.raises(ShrikeError, match="refuses it"):
+        OnnxEngine(b"", card)
     other = float_graph("ecanet9", level="window-mean")
     assert OnnxEngine(other.SerializeToString(), card)  # the same ports
     renamed = type(other)()

@@ -1,5 +1,6 @@
 """What people see: a view that fits 80 columns, lines that say what changed, a picture, a recording."""
 
+import configparser
 import io
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from runtime.sinks.timeline import Timeline
 from runtime.summary import Cost, Summary
 from runtime.verdict import State, Verdict
 
-OPENING = Opening("USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE)
+OPENING = Opening("USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE, 0.1)
 NAN = (float("nan"),) * 3
 SUMMARY = Summary(
-    "clip.wav", 9.2, 83, "spoof", -0.8, -1.4, 0.81, {"spoof": 1.0}, {}, 0.5, 1, Cost(NAN, NAN, 0.1, 90, 1)
+    "clip.wav", 9.2, 83, "spoof", -0.8, 0.1, -1.4, 0.81, {"spoof": 1.0}, {}, 0.5, 1, Cost(NAN, NAN, 0.1, 90, 1)
 )
 
 
@@ -50,7 +51,7 @@ def test_the_live_view_fits_the_terminal(width: int, level: float) -> None:
     assert all(len(line) <= width for line in drawn[:5])
     for wanted in ("SPOOF", "P(spoof) 0.18", "dBFS", "0-407 Hz", "18 ms late", "1.5 s lost in 1 gaps", *FLAGS):
         assert wanted in shown
-    assert "clip.wav: spoof" in screen.getvalue()
+    assert "clip.wav: spoof" in screen.getvalue() and "first window -0.800, threshold +0.100" in SUMMARY.line()
 
 
 def test_the_view_says_that_it_listens_before_there_is_a_verdict() -> None:
@@ -110,6 +111,18 @@ def test_a_picture_of_a_file(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(ShrikeError, match="--plot"):
         Timeline(tmp_path / "clip.exe", PRESETS["f0"])
+
+
+def test_without_matplotlib_the_line_names_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.sinks.timeline.find_spec", lambda name: None)
+    with pytest.raises(ShrikeError, match=r"pip install '\.\[plot\]'") as caught:
+        Timeline(tmp_path / "clip.png", PRESETS["f0"])
+    assert "\n" not in str(caught.value)
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).resolve().parents[2] / "setup.cfg")
+    assert "matplotlib" in config["options.extras_require"]["plot"]
 
 
 def test_a_recording_that_cannot_begin_is_an_error_in_one_line(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_json_has_its_schema_and_the_offline_score(model: Path, clip: Path) -> N
     with open_engine(model) as engine:  # type: ignore[attr-defined]
         spoof, bonafide = engine(window)[0]
     full = [line for line in verdicts if line["state"] != "warming-up"]
+    assert start["threshold"] == summary["threshold"] == read_card(model).score.threshold
     assert full[0]["score"] == summary["score"] == float(bonafide) - float(spoof)
     assert full[0]["llr"] == pytest.approx(2 * full[0]["score"] + 0.5, abs=1e-4)
     assert np.allclose(np.diff([line["t"] for line in verdicts]), 0.0975, atol=2e-4)
@@ -231,6 +232,8 @@ def test_a_reader_that_leaves_is_no_error(model: Path, clip: Path) -> None:
         (["--file", "x.wav", "--record", "x.wav"], ".flac"),
         (["--stdin", "--model", "nonsense"], "embedded are"),
         (["--stdin", "--model", "no.onnx"], "no.onnx"),
+        (["--stdin", "--provider", "npu"], "--provider npu"),
+        (["--stdin", "--threads", "-1"], "threads"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_exit_2(arguments: list[str], word: str) -> None:
@@ -254,6 +257,37 @@ def test_a_model_without_fit_says_so(tmp_path: Path, clip: Path) -> None:
     path = made_model(tmp_path, "f0", score=cards.Score(1.0, 0.0, 0.0, None))
     done = stream("--file", clip, "--model", path)
     assert done.returncode == 0 and "never fitted" in done.stderr
+
+
+# Loaded by what we use, each by accident once, or only where an option asks for it; megabytes and tenths of seconds.
+NOT_AT_START = {
+    *("asyncio", "ssl", "unittest", "typeguard", "multiprocessing", "email", "importlib.metadata"),
+    *("matplotlib", "rich", "sounddevice", "soxr", "scipy", "torch", "onnx", "tensorrt", "pycuda"),
+    *("numpy.random", "numpy.ma", "numpy.polynomial", "numpy.testing", "numpy.ctypeslib", "numpy.f2py"),
+}
+
+
+@pytest.mark.parametrize("arguments", [["--plain"], ["--json", "--record", "{folder}/kept.flac"]], ids=lambda a: a[0])
+def test_nothing_heavy_is_loaded_that_the_options_do_not_ask_for(
+    model: Path, clip: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    words = ["--file", clip, "--model", model, *(word.format(folder=tmp_path) for word in arguments)]
+    program = (
+        f"import runpy, sys\nsys.argv = ['x', *{[str(word) for word in words]!r}]\n"
+        "runpy.run_module('runtime.stream', run_name='__main__', alter_sys=True)"
+    )
+
+    def loaded(program: str) -> set[str]:
+        whole = (
+            f"import sys\ntry:\n  exec({program!r})\nfinally:\n  print(*sorted(set(sys.modules) & {NOT_AT_START!r}))"
+        )
+        done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, cwd=ROOT, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return set(done.stdout.rpartition("\n")[0].rpartition("\n")[2].split())
+
+    # Some versions of these four load more by themselves, numpy 1 for one.
+    assert loaded(program) <= loaded("import numpy, onnxruntime, soundfile, tyro")
+    assert "asyncio" in loaded("import asyncio, json")  # it does look
 
 
 # ---- the parts

@@ -1,0 +1,119 @@
+"""What docs/stream.md has people deploy: a unit that systemd takes, an image whose file adds up, options that exist.
+
+No Jetson and no Docker daemon are needed, and so the image itself is not built here.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+
+from runtime.stream import Options, check
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = (ROOT / "docs" / "stream.md").read_text("utf-8")
+INSTRUCTIONS = {"FROM", "RUN", "COPY", "WORKDIR", "ENTRYPOINT", "CMD", "ENV", "USER", "VOLUME"}
+
+
+def fenced(language: str) -> str:
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def options_of(words: list[str]) -> Options:
+    """As `python -m runtime.stream` would take them; what it cannot parse or contradicts itself fails the test."""
+    options = tyro.cli(Options, args=words, console_outputs=False)
+    check(options)
+    return options
+
+
+def unit() -> dict[str, list[str]]:
+    entries: dict[str, list[str]] = {}
+    for line in fenced("ini").splitlines():
+        if "=" in line:
+            key, _, value = line.partition("=")
+            entries.setdefault(key, []).append(value)
+    return entries
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """Instruction and what stands after it; a backslash goes on in the next line."""
+    text = re.sub(r"\\\n\s*", "", fenced("dockerfile"))
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in text.splitlines() if line and line[0] != "#"]
+
+
+# ---- systemd
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """With this machine's Python in place of the one in /opt, which must be there to be verified."""
+    text = fenced("ini").replace("/opt/shrike/.venv/bin/python", sys.executable)
+    path = tmp_path / "shrike.service"
+    path.write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "shrike.service" not in done.stderr, done.stderr
+    path.write_text(text.replace("Restart=on-failure", "Restart=sometimes"))
+    wrong = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60)
+    assert "sometimes" in wrong.stderr  # it does look
+
+
+def test_the_unit_starts_what_there_is() -> None:
+    (command,), (folder,) = unit()["ExecStart"], unit()["WorkingDirectory"]
+    interpreter, dash, module, *words = shlex.split(command)
+    assert interpreter == f"{folder}/.venv/bin/python" and (dash, module) == ("-m", "runtime.stream")
+    assert options_of(words).mic
+    assert unit()["Restart"] == ["on-failure"]  # code 2, a missing microphone, is a failure; Ctrl-C's 0 is none
+    assert int(unit()["MemoryMax"][0].removesuffix("M")) > 2 * 120  # MB, what the stream is built to stay below
+
+
+# ---- the image
+
+
+def test_the_images_file_adds_up() -> None:
+    steps = dockerfile()
+    names = [name for name, _ in steps]
+    assert names[0] == "FROM" and set(names) <= INSTRUCTIONS and names.count("ENTRYPOINT") == names.count("CMD") == 1
+    assert re.fullmatch(r"[\w.-]+(/[\w.-]+)+:[\w.-]+", steps[0][1]) and not steps[0][1].endswith(":latest")
+    folder = ""
+    for name, rest in steps:
+        if name == "WORKDIR":
+            folder = rest
+        if name == "COPY":
+            *sources, target = rest.split()
+            assert all((ROOT / source).exists() for source in sources) and target == "/opt/shrike"
+        if name == "RUN":
+            assert subprocess.run(["bash", "-n", "-c", rest]).returncode == 0
+            assert "apt-get install" not in rest or ("apt-get update" in rest and "rm -rf /var/lib/apt/lists" in rest)
+    entry, words = (json.loads(rest) for name, rest in steps if name in ("ENTRYPOINT", "CMD"))
+    assert folder == "/opt/shrike" and entry == [".venv/bin/python", "-m", "runtime.stream"]
+    assert options_of(words).mic
+    (venv,) = (rest for name, rest in steps if "-m venv" in rest)
+    assert "--system-site-packages .venv && .venv/bin/pip install" in venv and venv.endswith(" .")
+
+
+def test_what_the_image_copies_leaves_out_this_machine_and_keeps_the_models() -> None:
+    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert {".git", ".venv", "runs"} <= set(ignored)
+    for needed in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "runtime", "runtime/models/f0.onnx"):
+        assert (ROOT / needed).exists()
+        assert not any(Path(needed).match(pattern) for pattern in ignored), needed
+
+
+def test_the_docs_commands_have_options_that_exist() -> None:
+    lines = re.findall(r"python -m runtime\.stream(.*)$", re.split(r"^## What a verdict", DOCS, flags=re.M)[0], re.M)
+    assert len(lines) >= 6
+    for line in lines:
+        words = shlex.split(line.partition("  #")[0])
+        if words != ["--list-devices"]:
+            options_of(words)
+    (run,) = re.findall(r"docker run (.*?)\\\n(.*)$", DOCS, re.MULTILINE)
+    assert options_of(shlex.split(run[1])).model == "/deploy/model.engine"
+    mounted = re.search(r'-v "\$PWD/deploy:(\S+)"', run[0])
+    assert mounted and mounted[1] == "/deploy"
