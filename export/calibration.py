@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.graph import INPUT, Floats, open_session
-from export.quantize import LEVELS, Ranges
+from export.scales import LEVELS, Ranges
 from runtime import card
 from runtime.errors import ShrikeError
 from train.cache import FeatureCache

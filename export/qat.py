@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.graph import INPUT, OUTPUT, weights_of
-from export.quantize import LEVELS, Layer, Ranges, activation_scale, tensors
+from export.quantize import Layer, tensors
+from export.scales import LEVELS, Ranges, activation_scale, without_ties
 from runtime.errors import ShrikeError
 from train.augment import Augment
 from train.cache import build_cache
@@ -49,7 +50,7 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, model: onnx.ModelProto, layers: Sequence[Layer] = (), ranges: Ranges | None = None) -> None:
         super().__init__()
-        self.nodes = list(model.graph.node)
+        self.model = model
         self.layers = {layer.name: layer for layer in layers}
         self.weights = nn.ParameterDict({_key(n): torch.from_numpy(v.copy()) for n, v in weights_of(model).items()})
         scales = {name: float(activation_scale((ranges or {})[name])) for name in tensors(layers)}
@@ -59,21 +60,30 @@ class GraphNetwork(nn.Module):
         """(batch, 1, bands, frames) -> logits (batch, 2)."""
         values: dict[str, Tensor] = {INPUT: features}
         rounded: dict[str, Tensor] = {}
-        for node in self.nodes:
+        scales = self._scales()
+        for node in self.model.graph.node:
             layer = self.layers.get(node.name)
             inputs = []
             for name in node.input:
                 if layer and name in layer.tensors:
                     if name not in rounded:
-                        rounded[name] = round_activation(values[name], self.log_scales[_key(name)])
+                        rounded[name] = round_activation(values[name], self.log_scales[_key(name)], scales[name])
                     inputs.append(rounded[name])
                 elif _key(name) in self.weights:
                     weight = self.weights[_key(name)]
-                    inputs.append(round_weight(weight) if layer and name == layer.weight else weight)
+                    inputs.append(round_weight(weight, scales[name]) if layer and name == layer.weight else weight)
                 else:
                     inputs.append(values[name])
             values[node.output[0]] = compute(node, inputs)
         return values[OUTPUT]
+
+    def _scales(self) -> dict[str, Tensor]:
+        """Those that quantise would write for the weights and ranges of this moment."""
+        layers, weights = list(self.layers.values()), {n: self.weights[_key(n)] for n in weights_of(self.model)}
+        arrays = {name: weight.detach().cpu().numpy() for name, weight in weights.items()}
+        scales = without_ties(self.model, layers, self.ranges(), arrays)
+        device = next(iter(weights.values())).device
+        return {name: torch.from_numpy(np.asarray(scale)).to(device) for name, scale in scales.items()}
 
     def write_to(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The same graph with this network's weights."""
@@ -116,16 +126,17 @@ def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
     return simple[node.op_type](*inputs)
 
 
-def round_activation(x: Tensor, log_scale: Tensor) -> Tensor:
-    """S8 and back; what is clipped passes its gradient to the scale."""
-    scale = log_scale.exp()
+def round_activation(x: Tensor, log_scale: Tensor, scale: Tensor) -> Tensor:
+    """S8 and back by `scale`; what is clipped passes its gradient to the logarithm that `scale` was made of."""
+    learned = log_scale.exp()
+    scale = learned + (scale - learned).detach()
     steps = (x / scale).clamp(LOWEST, LEVELS)
     return (steps + (steps.round() - steps).detach()) * scale
 
 
-def round_weight(weight: Tensor) -> Tensor:
-    """S8 and back, one scale for every output channel, which follows its largest weight."""
-    scale = weight.detach().abs().flatten(1).amax(dim=1).clamp_min(1e-30).div(LEVELS).view(-1, 1, 1, 1)
+def round_weight(weight: Tensor, scale: Tensor) -> Tensor:
+    """S8 and back, one scale for every output channel."""
+    scale = scale.view(-1, 1, 1, 1)
     return weight + ((weight / scale).round() * scale - weight).detach()
 
 

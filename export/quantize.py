@@ -18,7 +18,7 @@ instead of 1.75 times ONNX Runtime's float on one core.
 Both files hold the same integers. S8 is symmetric with zero point 0, its weights are float with Q/DQ and its bias is
 float: all that TensorRT 8.5 reads. ONNX Runtime would leave every ReLU of it in float, so the U8 twin moves the zero
 point to 0 behind Relu and Sigmoid and to 128 elsewhere, and cuts at 127 as S8 does; its weights are INT8, its biases
-INT32. Their logits differ by the float rounding of S8's convolutions alone.
+INT32. Their scales leave no value between two integers (export.scales), so both give the same logits, to the last bit.
 
 Why not onnxruntime.quantization: it quantises by kind of node, not by operand, so a skip branch cannot be told from the
 main one; its INT32 bias does not parse in TensorRT; and two runs of it would not give one table of scales.
@@ -34,14 +34,12 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from export.graph import INPUT, assemble, check, weights_of
+from export.scales import LEVELS, Ranges, Scales, without_ties
 
-LEVELS = 127  # largest integer; -128 stays unused, as TensorRT's symmetric weights leave it
-SMALLEST_SCALE = 1e-8  # of a tensor that is always zero: TensorRT wants scales above 0
 MIDDLE = 128  # zero point of a signed tensor in U8
 UNSIGNED = frozenset({"Relu", "Sigmoid"})  # what they give is never negative
 
 Kind = Literal["int8", "uint8"]
-Ranges = dict[str, float]  # tensor -> largest magnitude that INT8 holds
 
 
 @dataclass(frozen=True)
@@ -98,19 +96,9 @@ def tensors(layers: Sequence[Layer]) -> list[str]:
     return list(dict.fromkeys(name for layer in layers for name in layer.tensors))
 
 
-def activation_scale(largest: float) -> np.float32:
-    return np.float32(max(largest / LEVELS, SMALLEST_SCALE))
-
-
-def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One scale for every output channel, (channels,)."""
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    return np.maximum(largest / np.float32(LEVELS), np.float32(SMALLEST_SCALE)).astype(np.float32)
-
-
 def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, kind: Kind) -> onnx.ModelProto:
     """The graph with these layers in INT8; what is not among them stays as it is."""
-    writer = _Writer(model, ranges, kind)
+    writer = _Writer(model, without_ties(model, layers, ranges), kind)
     wanted = {layer.name: layer for layer in layers}
     for source in model.graph.node:
         node = onnx.NodeProto()
@@ -134,10 +122,10 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
 class _Writer:
     """Nodes and constants of the new graph; one Q/DQ pair for a tensor, whoever reads it."""
 
-    def __init__(self, model: onnx.ModelProto, ranges: Ranges, kind: Kind) -> None:
+    def __init__(self, model: onnx.ModelProto, scales: Scales, kind: Kind) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = weights_of(model)
-        self.ranges, self.unsigned = ranges, kind == "uint8"
+        self.scales, self.unsigned = scales, kind == "uint8"
         self.made_by = _producers(model)
         self.done: dict[str, str] = {}
 
@@ -155,7 +143,7 @@ class _Writer:
     def _activation(self, name: str) -> str:
         positive = name in self.made_by and self.made_by[name].op_type in UNSIGNED
         zero = (0 if positive else MIDDLE) if self.unsigned else 0
-        scale = self._constant(f"{name}.scale", activation_scale(self.ranges[name]))
+        scale = self._constant(f"{name}.scale", self.scales[name])
         point = self._constant(f"{name}.zero", np.array(zero, np.uint8 if self.unsigned else np.int8))
         integers = self._add("QuantizeLinear", [name, scale, point], f"{name}.Q")
         if self.unsigned and positive:
@@ -164,7 +152,7 @@ class _Writer:
 
     def _weight(self, name: str) -> str:
         weight = self.constants[name]
-        scales = weight_scales(weight)
+        scales = self.scales[name]
         scale = self._constant(f"{name}.scale", scales)
         point = self._constant(f"{name}.zero", np.zeros(len(scales), np.int8))
         if self.unsigned:
@@ -177,7 +165,7 @@ class _Writer:
 
     def bias(self, name: str, weight: str, source: str) -> str:
         """INT32 in units of the accumulator; the S8 file keeps the same numbers as floats."""
-        unit = activation_scale(self.ranges[source]) * self.constants[f"{weight}.scale"]
+        unit = self.scales[source] * self.constants[f"{weight}.scale"]
         rounded = np.rint(self.constants[name] / unit)
         if not self.unsigned:
             return self._constant(f"{name}.rounded", (rounded * unit).astype(np.float32))

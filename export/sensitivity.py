@@ -19,7 +19,8 @@ import onnx
 from numpy.typing import NDArray
 
 from export.graph import Floats, run, score
-from export.quantize import Layer, Ranges, quantise
+from export.quantize import Layer, quantise
+from export.scales import Ranges
 from train.progress import CONSOLE, Progress
 
 WINDOWS = 64  # of the calibration's, that each layer is measured on: an SNR needs no more

@@ -7,12 +7,13 @@ from onnx import TensorProto
 
 from export import graph, sensitivity
 from export.calibration import find_ranges
-from export.quantize import Kind, Layer, Ranges, float_by_design, plan, quantise, tensors
+from export.quantize import Kind, Layer, float_by_design, plan, quantise, tensors
+from export.scales import Ranges
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
 
 NETWORKS = ["ecanet9", "senet9"]
-SAME = 1e-3  # between the S8 and the U8 file, of a logit; relative to the largest where that is above 1
+SAME = 1e-3  # between a logit of the S8 and of the U8 file: what is allowed; in fact they are equal
 
 
 class Case:
@@ -103,10 +104,9 @@ def test_the_u8_file_is_what_onnx_runtime_runs_in_integers(case: Case) -> None:
 def test_both_files_give_the_same_logits_also_beyond_what_calibration_saw(case: Case, speech: list[Window]) -> None:
     windows = [*speech, *(window + 8.0 for window in speech[:4])]  # 35 dB louder: clipped alike
     signed, unsigned = (graph.run(case.quantised(kind), windows) for kind in ("int8", "uint8"))  # type: ignore[arg-type]
-    apart = np.abs(signed - unsigned).max(axis=1) / max(1.0, float(np.abs(signed).max()))
-    # ONNX Runtime computes S8 convolutions in float: a value between two integers can fall to the other side, seldom,
-    # and a gate's weight that does so moves its whole channel by 1/127.
-    assert np.median(apart) < 1e-4 and np.mean(apart <= SAME) >= 0.9 and apart.max() < 10 * SAME
+    # ONNX Runtime computes the one's convolutions in float, the other's in integers: the same, where nothing is a tie.
+    assert np.abs(signed - unsigned).max() <= SAME
+    assert np.mean(signed == unsigned) > 0.9
 
 
 def test_int8_is_near_float(case: Case, speech: list[Window]) -> None:

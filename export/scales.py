@@ -1,0 +1,100 @@
+"""Scales on which no value of an INT8 layer falls between two integers, so that every arithmetic rounds it alike.
+
+    scales = without_ties(model, layers, ranges)        # tensor or weight -> scale, for export.quantize
+
+A layer's result is round(sum * M): a sum of integers, and M made of its scales. With M = 1/n, n odd, none is a tie:
+
+    n = 4   ... 1.25  1.5  1.75 ...      1.5 is a tie: which side it takes hangs on the last bit of a float
+    n = 5   ... 1.2   1.4  1.6  1.8      the nearest stay half an n-th away, a thousand times what floats err
+
+So the S8 file's convolutions, which ONNX Runtime computes in float, and the U8 file's, which it computes in integers,
+give the same integers, and so does any other arithmetic that errs less. Scales only grow, mostly by less than a
+hundredth: nothing is clipped that was not.
+
+    Conv   M = input * weight / output       the weight's scales give way, one for every channel
+    Mul    M = value * gate / output         the value's scale gives way, that of the convolution before the gate
+    Add    (i main + j skip) / n             the main branch's and the output's: all three are multiples of one unit
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.graph import weights_of
+
+if TYPE_CHECKING:
+    from export.quantize import Layer
+
+LEVELS = 127  # largest integer; -128 stays unused, as TensorRT's symmetric weights leave it
+SMALLEST_SCALE = 1e-8  # of a tensor that is always zero: TensorRT wants scales above 0
+UNIT_PARTS = (
+    512,
+    4096,
+)  # of an Add's smallest scale, at least, and of its skip branch's, at most: rounding up is cheap
+LARGEST = 2**15  # of n: beyond it half an n-th is no longer far from what floats err
+
+Ranges = dict[str, float]  # tensor -> largest magnitude that INT8 holds
+Scales = dict[str, NDArray[np.float32]]  # tensor () or weight (channels,) -> what one integer stands for
+
+
+def activation_scale(largest: float) -> np.float32:
+    return np.float32(max(largest / LEVELS, SMALLEST_SCALE))
+
+
+def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One scale for every output channel, (channels,)."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    return np.maximum(largest / np.float32(LEVELS), np.float32(SMALLEST_SCALE)).astype(np.float32)
+
+
+def without_ties(
+    model: onnx.ModelProto,
+    layers: "Sequence[Layer]",
+    ranges: Ranges,
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
+) -> Scales:
+    """The scale of every tensor and weight of these layers; `weights` takes the place of the model's own."""
+    weights = weights_of(model) if weights is None else weights
+    scales: dict[str, Any] = {name: float(activation_scale(ranges[name])) for layer in layers for name in layer.tensors}
+    rounded = _rounded_as(model, scales)
+    for layer in layers:  # in the graph's order: the output of one Add is the skip branch of the next
+        output = rounded.get(layer.name)
+        if layer.operation == "Add" and len(layer.tensors) == 2 and output:
+            main, skip = layer.tensors
+            smallest = min(scales[name] for name in (main, skip, output))
+            unit = scales[skip] / min(np.ceil(UNIT_PARTS[0] * scales[skip] / smallest), UNIT_PARTS[1])
+            scales[main] = unit * np.ceil(scales[main] / unit)
+            scales[output] = unit * (np.ceil(scales[output] / unit) // 2 * 2 + 1)
+    for layer in layers:
+        output = rounded.get(layer.name)
+        if layer.operation == "Mul" and output:
+            value, gate = layer.tensors
+            scales[value] = _dividing(scales[output] / scales[gate], scales[value])
+    for layer in layers:
+        if layer.weight:
+            scale = weight_scales(weights[layer.weight]).astype(np.float64)
+            if output := rounded.get(layer.name):
+                scale = _dividing(scales[output] / scales[layer.tensors[0]], scale)
+            scales[layer.weight] = scale
+    return {name: np.float32(scale) for name, scale in scales.items()}
+
+
+def _dividing(whole: Any, scale: Any) -> Any:
+    """The scale, grown until it divides `whole` by an odd number; as it is where that number is no use."""
+    n = np.floor((whole / scale - 1) / 2) * 2 + 1
+    return np.where((n >= 1) & (n < LARGEST), whole / np.maximum(n, 1), scale)
+
+
+def _rounded_as(model: onnx.ModelProto, scales: dict[str, Any]) -> dict[str, str]:
+    """Layer -> the tensor as which its result is rounded: its own, or that of the Relu behind it."""
+    behind = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
+    found = {}
+    for node in model.graph.node:
+        output = node.output[0]
+        output = output if output in scales else behind.get(output, "")
+        if output in scales:
+            found[node.name] = output
+    return found
