@@ -124,11 +124,9 @@ def _pairs(table: Table, b: Report) -> Iterator[_Pair]:
     other = next((found for found in b.tables if found.name == table.name), None)
     if other is None:
         return
-    names = tuple(column.name for column in table.columns if column.key)
-    if not names:
+    names = _keys(table)
+    if not names or names != _keys(other):
         return
-    if names != tuple(column.name for column in other.columns if column.key):
-        raise ShrikeError(f"table {table.name}: its rows are told apart by other columns in the two reports")
     places = {column.name: place for place, column in enumerate(other.columns)}
     others = {other.key(row): row for row in other.rows}
     for row in table.rows:
@@ -154,7 +152,7 @@ def _judge(pair: _Pair, confidence: float, tolerance: float, folder_a: Path, fol
         rose, fell = low > neutral and counts, high < neutral and counts
         lower_is_better = pair.column.better == "lower"
         verdict = "worse" if (rose if lower_is_better else fell) else "better" if rose or fell else "same"
-    elif a.value == b.value:
+    elif a.value == b.value or (not _is_rate(pair.column) and abs(b.value - a.value) <= abs(a.value) * tolerance / 100):
         verdict = "same"
     row = ", ".join(map(str, pair.key))
     return Change(pair.table, row, pair.column, a.value, b.value, interval, verdict)
@@ -199,6 +197,10 @@ def _by_name(table: "ScoreTable") -> "ScoreTable":
     return replace(table, **parts)
 
 
+def _keys(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns if column.key)
+
+
 def _is_rate(column: Column) -> bool:
     return column.unit in RATES
 
@@ -236,17 +238,22 @@ def only_on_one_side(a: Report, b: Report) -> list[str]:
     for one, other, side in ((a, b, "A"), (b, a, "B")):
         others = {table.name: table for table in other.tables}
         for table in one.tables:
-            if not any(column.key for column in table.columns):
-                continue
-            if table.name not in others:
-                found.append(f"only in {side}: table {table.name}")
-                continue
-            there = {others[table.name].key(row) for row in others[table.name].rows}
-            missing = [table.key(row) for row in table.rows if table.key(row) not in there]
-            found += [f"only in {side}: {table.name}, {', '.join(map(str, key))}" for key in missing]
-            names = {column.name for column in others[table.name].columns}
             judged = [column.name for column in table.columns if column.better != "none"]
-            found += [f"only in {side}: {table.name}, column {name}" for name in judged if name not in names]
+            if not judged or not _keys(table):
+                continue
+            there = others.get(table.name)
+            if there is None:
+                found.append(f"only in {side}: table {table.name}")
+            elif _keys(there) != _keys(table):
+                said = f"table {table.name} is not compared: its rows are told apart by other columns in A than in B"
+                found += [said] if side == "A" else []
+            else:
+                keys = {there.key(row) for row in there.rows}
+                missing = [table.key(row) for row in table.rows if table.key(row) not in keys]
+                rows = "; ".join(", ".join(map(str, key)) for key in missing)
+                found += [f"only in {side}: rows of {table.name}: {rows}"] if missing else []
+                names = {column.name for column in there.columns}
+                found += [f"only in {side}: {table.name}, column {name}" for name in judged if name not in names]
     return found
 
 

@@ -104,9 +104,7 @@ def resolve(
 
         return _exported(read_checkpoint(path), _label(path), path, forms, folder, batches, ())
     if name in NAMES:
-        note = (
-            f"{name}: fresh weights by chance on the front-end {frontend}; its times mean something, its scores do not"
-        )
+        note = f"fresh weights by chance on the front-end {frontend}: times mean something, scores do not"
         checkpoint = fresh(name, frontend)
         return _exported(checkpoint, name, None, forms, folder, batches, (note,))
     there = sorted(file.stem for file in MODELS.glob("*.onnx"))

@@ -41,7 +41,10 @@ def draw_budget(steps: Table, budget: float, path: Path) -> None:
         axes.barh(places, values, left=left, color=colour, label=name, height=0.7)
         left = [before + value for before, value in zip(left, values, strict=True)]
     for place, total in zip(places, left, strict=True):
-        axes.annotate(f"{total:.1f}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        text = axes.annotate(
+            f"{total:.1f}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     axes.axvline(budget, color="tab:red", linestyle="--", label=f"between two scores, {budget:.1f} ms")
     axes.set_xlim(0, 1.12 * max(budget, *left))
     axes.set_xlabel("ms, median")

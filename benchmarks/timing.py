@@ -103,9 +103,9 @@ def measure(
                 kept[place].append(tuple(times))
                 done[place] += len(times)
             turn += 1
-            if time.monotonic() - spoke > TALK_EVERY:
+            if turn < rounds and time.monotonic() - spoke > TALK_EVERY:
                 spoke = time.monotonic()
-                left = (spoke - began) * max(rounds - turn, 1) / turn
+                left = (spoke - began) * (rounds - turn) / turn
                 say(f"round {turn} of {rounds}, about {left:.0f} s left")
     return [Times(tuple(turns)) for turns in kept]
 

@@ -91,6 +91,8 @@ def test_a_number_without_noise_is_told_and_not_judged() -> None:
     rows = [{"model": "m", "form": "u8", "median": 5.0, "speed": 3}]
     changed = [{"model": "m", "form": "u8", "median": 50.0, "speed": 3}]
     assert verdicts(made_report(rows), made_report(changed)) == ["noise unknown", "same"]
+    slightly = [{"model": "m", "form": "u8", "median": 5.1, "speed": 3}]
+    assert verdicts(made_report(rows), made_report(slightly)) == ["same", "same"]  # within the tolerance
 
 
 def test_a_number_known_exactly_is_judged() -> None:
@@ -159,8 +161,8 @@ def test_rows_tables_and_values_of_one_side_alone_are_named() -> None:
     extra = Table.of("batches", "", "", columns, [{"model": "f0"}])
     b = new_report("latency", "", {}, {}, [*b.tables, extra])
     assert only_on_one_side(a, b) == [
-        "only in A: steps, f0, s8",
-        "only in B: steps, wide, u8",
+        "only in A: rows of steps: f0, s8",
+        "only in B: rows of steps: wide, u8",
         "only in B: table batches",
     ]
 
@@ -209,14 +211,18 @@ def test_what_cannot_be_compared_is_an_error(tmp_path: Path, make: Callable[[Pat
     assert done.returncode == 2 and done.stdout == "" and message in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_other_units_or_keys_are_an_error() -> None:
+def test_tables_of_other_units_or_keys_are_not_compared() -> None:
     first = Table.of("steps", "", "", [Column("m", key=True), Column("t", "ms", "lower")], [{"m": "x", "t": 1.0}])
     unit = Table.of("steps", "", "", [Column("m", key=True), Column("t", "s", "lower")], [{"m": "x", "t": 1.0}])
     key = Table.of("steps", "", "", [Column("n", key=True), Column("t", "ms", "lower")], [{"n": "x", "t": 1.0}])
-    for other in (unit, key):
-        reports = [new_report("latency", "", {}, {}, [table]) for table in (first, other)]
-        with pytest.raises(ShrikeError):
-            verdicts(*reports)
+    reports = {
+        name: new_report("latency", "", {}, {}, [table]) for name, table in (("a", first), ("u", unit), ("k", key))
+    }
+    with pytest.raises(ShrikeError, match="t is in different units"):
+        verdicts(reports["a"], reports["u"])
+    assert verdicts(reports["a"], reports["k"]) == []
+    (sentence,) = only_on_one_side(reports["a"], reports["k"])
+    assert "table steps is not compared" in sentence
 
 
 # ---- intervals -------------------------------------------------------------------------------------------------------
