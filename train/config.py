@@ -1,12 +1,15 @@
 """One tree of frozen dataclasses: the command line, the checkpoint and the docs all come from it.
 
 Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
+
+A file must have every entry, and no other. A field that came after files had been written says what those files mean
+by not having it: `clip: float = later(5.0, before=0.0)`; so a default may change and old files keep their meaning.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -15,6 +18,15 @@ from runtime.features import PRESETS, FrontEnd
 from train.networks import NAMES
 
 Switch = Literal["on", "off"]
+T = TypeVar("T")
+
+
+def later(default: T, before: Any) -> T:
+    """A field that older checkpoints lack: its default, and the value that they mean, as a file would hold it.
+
+    A whole group is one as well: `later(Group(), before={})`, where every field of the group says its own `before`.
+    """
+    return field(default=default, metadata={"before": before})
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
-        """The reverse, from a file: every entry must be there, known, and of its type."""
+        """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
         return _build(cls, values, "settings")
 
 
@@ -203,8 +215,10 @@ def _plain(value: Any) -> Any:
 def _build(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         hints, names = get_type_hints(kind), [item.name for item in fields(kind)]
-        if not isinstance(value, Mapping) or set(value) != set(names):
+        older = {item.name: item.metadata["before"] for item in fields(kind) if "before" in item.metadata}
+        if not isinstance(value, Mapping) or {*older, *value} != set(names):
             raise ShrikeError(f"{where}: the entries {', '.join(names)} were expected; another version wrote this")
+        value = older | dict(value)
         return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})  # type: ignore[operator]
     choices = get_args(kind)
     if get_origin(kind) is Literal:
