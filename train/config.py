@@ -58,7 +58,7 @@ class Model:
     """What learns."""
 
     network: str = "ecanet9"
-    """ecanet9, 18, 34, 50 or senet9, 18, 34, 50; python -m train.networks shows their cost."""
+    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. train.networks shows their cost."""
     width: float = 1.0
     """Factor on every channel count; 0.25 tries ideas several times faster."""
     dropout: float = 0.0
