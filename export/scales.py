@@ -13,10 +13,12 @@ hundredth: nothing is clipped that was not.
 
     Conv   M = input * weight / output       the weight's scales give way, one for every channel
     Mul    M = value * gate / output         the value's scale gives way, that of the convolution before the gate
+    Pool   M = input / (cells * output)      the input's scale gives way
     Add    (i main + j skip) / n             the main branch's and the output's: all three are multiples of one unit
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from export.quantize import Layer
 
 LEVELS = 127  # largest integer; -128 stays unused, as TensorRT's symmetric weights leave it
+SIGNED_LEVELS = 64  # of weights whose input U8 counts from 128: AVX2 adds two of its products in 16 bits, 2 x 255 x 64
 SMALLEST_SCALE = 1e-8  # of a tensor that is always zero: TensorRT wants scales above 0
 UNIT_PARTS = (
     512,
@@ -44,10 +47,28 @@ def activation_scale(largest: float) -> np.float32:
     return np.float32(max(largest / LEVELS, SMALLEST_SCALE))
 
 
-def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def weight_scales(weight: NDArray[np.float32], levels: int = LEVELS) -> NDArray[np.float32]:
     """One scale for every output channel, (channels,)."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    return np.maximum(largest / np.float32(LEVELS), np.float32(SMALLEST_SCALE)).astype(np.float32)
+    return np.maximum(largest / np.float32(levels), np.float32(SMALLEST_SCALE)).astype(np.float32)
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Tensor -> the node that makes it."""
+    return {output: node for node in model.graph.node for output in node.output}
+
+
+def never_negative(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
+    """Whether U8 may count a tensor from 0."""
+    node = made_by.get(name)
+    if node is not None and node.op_type in ("Concat", "AveragePool", "Add"):
+        return all(never_negative(made_by, source) for source in node.input)
+    return node is not None and node.op_type in ("Relu", "Sigmoid")
+
+
+def scale_owners(model: onnx.ModelProto) -> dict[str, str]:
+    """What goes into a Concat -> its output, whose scale it takes: then the Concat moves integers and changes none."""
+    return {name: node.output[0] for node in model.graph.node if node.op_type == "Concat" for name in node.input}
 
 
 def without_ties(
@@ -58,11 +79,12 @@ def without_ties(
 ) -> Scales:
     """The scale of every tensor and weight of these layers; `weights` takes the place of the model's own."""
     weights = weights_of(model) if weights is None else weights
-    scales: dict[str, Any] = {name: float(activation_scale(ranges[name])) for layer in layers for name in layer.tensors}
-    rounded = _rounded_as(model, scales)
+    scales = _Shared(scale_owners(model), [name for layer in layers for name in layer.tensors], ranges)
+    made_by, nodes = producers(model), {node.name: node for node in model.graph.node}
+    rounded = _rounded_as(model, scales.names)
     for layer in layers:  # in the graph's order: the output of one Add is the skip branch of the next
         output = rounded.get(layer.name)
-        if layer.operation == "Add" and len(layer.tensors) == 2 and output:
+        if layer.operation == "Add" and output:
             main, skip = layer.tensors
             smallest = min(scales[name] for name in (main, skip, output))
             unit = scales[skip] / min(np.ceil(UNIT_PARTS[0] * scales[skip] / smallest), UNIT_PARTS[1])
@@ -73,13 +95,34 @@ def without_ties(
         if layer.operation == "Mul" and output:
             value, gate = layer.tensors
             scales[value] = _dividing(scales[output] / scales[gate], scales[value])
+        elif layer.operation == "AveragePool" and output:
+            (source,) = layer.tensors
+            scales[source] = _dividing(scales[output] * _cells(nodes[layer.name]), scales[source])
+    found = {name: scales[name] for name in scales.names}
     for layer in layers:
         if layer.weight:
-            scale = weight_scales(weights[layer.weight]).astype(np.float64)
+            weight, (source,) = weights[layer.weight], layer.tensors
+            sums = weight[0].size > 1 and not never_negative(made_by, source)
+            scale = weight_scales(weight, SIGNED_LEVELS if sums else LEVELS).astype(np.float64)
             if output := rounded.get(layer.name):
-                scale = _dividing(scales[output] / scales[layer.tensors[0]], scale)
-            scales[layer.weight] = scale
-    return {name: np.float32(scale) for name, scale in scales.items()}
+                scale = _dividing(found[output] / found[source], scale)
+            found[layer.weight] = scale
+    return {name: np.float32(scale) for name, scale in found.items()}
+
+
+class _Shared:
+    """Scales by tensor, where tensors of one owner have one."""
+
+    def __init__(self, owners: dict[str, str], names: Iterable[str], ranges: Ranges) -> None:
+        self.names, self._owners = frozenset(names), owners
+        by_owner = {owners.get(name, name) for name in self.names}
+        self._scales: dict[str, Any] = {name: float(activation_scale(ranges[name])) for name in by_owner}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._scales[self._owners.get(name, name)]
+
+    def __setitem__(self, name: str, scale: Any) -> None:
+        self._scales[self._owners.get(name, name)] = scale
 
 
 def _dividing(whole: Any, scale: Any) -> Any:
@@ -88,13 +131,19 @@ def _dividing(whole: Any, scale: Any) -> Any:
     return np.where((n >= 1) & (n < LARGEST), whole / np.maximum(n, 1), scale)
 
 
-def _rounded_as(model: onnx.ModelProto, scales: dict[str, Any]) -> dict[str, str]:
+def _cells(pool: onnx.NodeProto) -> int:
+    """How many values a pooling takes the mean of."""
+    (shape,) = (item.ints for item in pool.attribute if item.name == "kernel_shape")
+    return math.prod(shape)
+
+
+def _rounded_as(model: onnx.ModelProto, names: Collection[str]) -> dict[str, str]:
     """Layer -> the tensor as which its result is rounded: its own, or that of the Relu behind it."""
     behind = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
     found = {}
     for node in model.graph.node:
         output = node.output[0]
-        output = output if output in scales else behind.get(output, "")
-        if output in scales:
+        output = output if output in names else behind.get(output, "")
+        if output in names:
             found[node.name] = output
     return found

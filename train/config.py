@@ -1,12 +1,15 @@
 """One tree of frozen dataclasses: the command line, the checkpoint and the docs all come from it.
 
 Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
+
+A file must have every entry, and no other. A field that came after files had been written says what those files mean
+by not having it: `clip: float = later(5.0, before=0.0)`; so a default may change and old files keep their meaning.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -15,6 +18,15 @@ from runtime.features import PRESETS, FrontEnd
 from train.networks import NAMES
 
 Switch = Literal["on", "off"]
+T = TypeVar("T")
+
+
+def later(default: T, before: Any) -> T:
+    """A field that older checkpoints lack: its default, and the value that they mean, as a file would hold it.
+
+    A whole group is one as well: `later(Group(), before={})`, where every field of the group says its own `before`.
+    """
+    return field(default=default, metadata={"before": before})
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Model:
     """What learns."""
 
     network: str = "ecanet9"
-    """ecanet9, 18, 34, 50 or senet9, 18, 34, 50; python -m train.networks shows their cost."""
+    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. train.networks shows their cost."""
     width: float = 1.0
     """Factor on every channel count; 0.25 tries ideas several times faster."""
     dropout: float = 0.0
@@ -65,8 +77,10 @@ class Distillation:
     """Weight of the distance between deep and shallow features."""
     temperature: float = 3.0
     """Softens both predictions before they are compared; the loss is scaled by its square."""
+    loss: Literal["asoftmax", "amsoftmax", "ocsoftmax", "crossentropy"] = later("asoftmax", before="asoftmax")
+    """Of the deepest classifier against the label; docs/training.md says what each of them asks for."""
     margin: Switch = "on"
-    """A-softmax's angular margin (m = 4); off leaves a softmax on normalised weights."""
+    """off takes the loss's margin away: asoftmax is then a softmax on normalised weights, the next two on cosines."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,7 @@ class Settings:
             (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
             (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
             (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
+            (distillation.loss != "crossentropy" or distillation.margin == "on", "--margin off: crossentropy has none"),
             (distillation.temperature > 0, f"--temperature {distillation.temperature}: must be above 0"),
             (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more"),
             (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),
@@ -178,7 +193,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
-        """The reverse, from a file: every entry must be there, known, and of its type."""
+        """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
         return _build(cls, values, "settings")
 
 
@@ -203,8 +218,10 @@ def _plain(value: Any) -> Any:
 def _build(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         hints, names = get_type_hints(kind), [item.name for item in fields(kind)]
-        if not isinstance(value, Mapping) or set(value) != set(names):
+        older = {item.name: item.metadata["before"] for item in fields(kind) if "before" in item.metadata}
+        if not isinstance(value, Mapping) or {*older, *value} != set(names):
             raise ShrikeError(f"{where}: the entries {', '.join(names)} were expected; another version wrote this")
+        value = older | dict(value)
         return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})  # type: ignore[operator]
     choices = get_args(kind)
     if get_origin(kind) is Literal:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import tyro
 
 from runtime.errors import ShrikeError
-from train.config import Settings, differences
+from train.config import Settings, _build, differences, later
 
 
 def parse(*arguments: str) -> Settings:
@@ -51,6 +52,7 @@ def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
         (("--mask-bands", "45"), "--mask-bands"),
         (("--batch", "1"), "--batch"),
         (("--epochs", "0"), "--epochs"),
+        (("--loss", "crossentropy", "--margin", "off"), "--margin"),
         (("--lr", "-1"), "--lr"),
         (("--seed", "-1"), "--seed"),
     ],
@@ -75,6 +77,39 @@ def test_a_wrong_type_in_any_place_is_refused_by_its_name(path: tuple[str, ...])
     place[path[-1]] = {"a": "dictionary"}
     with pytest.raises(ShrikeError, match=path[-1]):
         Settings.from_dict(values)
+
+
+@dataclass(frozen=True)
+class Young:
+    """A group that came later as a whole."""
+
+    rho: float = later(0.5, before=0.0)
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Settings whose first files had `old` alone."""
+
+    old: int = 1
+    new: str = later("today's", before="theirs")
+    levels: tuple[int, int] | None = later((1, 2), before=None)
+    young: Young = later(Young(), before={})
+
+
+def test_an_older_file_means_what_it_meant_and_a_new_one_what_it_says() -> None:
+    assert Grown() == Grown(1, "today's", (1, 2), Young(0.5))
+    assert _build(Grown, {"old": 3}, "settings") == Grown(3, "theirs", None, Young(0.0))
+    said = {"old": 3, "new": "said", "levels": [5, 6], "young": {"rho": 2.0}}
+    assert _build(Grown, said, "settings") == Grown(3, "said", (5, 6), Young(2.0))
+    for wrong in ({"new": "without old"}, {"old": 3, "more": 1}, {"old": 3, "new": 4}, {"old": 3, "young": {"r": 1}}):
+        with pytest.raises(ShrikeError, match="another version wrote this"):
+            _build(Grown, wrong, "settings")
+
+
+def test_a_checkpoint_from_before_there_were_losses_was_trained_by_a_softmax() -> None:
+    values = parse("--loss", "ocsoftmax").to_dict()
+    del values["distillation"]["loss"]
+    assert Settings.from_dict(values).distillation.loss == "asoftmax"
 
 
 def test_differences_name_what_makes_another_run_and_forgive_where_it_runs() -> None:
