@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from export.quantize import Kind
     from export.verify import Limits, Trials
     from runtime import card
+    from runtime.features import FrontEnd
     from train.checkpoint import Checkpoint
 
 
@@ -92,6 +93,8 @@ class Gate:
     """Protocol of these trials, where the corpus's own is not wanted; without labels only agreement is measured."""
     verification_trials: int = 0
     """How many of them, by chance; 0 takes all."""
+    verification_windows: int = 0
+    """Windows of each of them; 0: as many as make the EER step a quarter of --max-eer-rise, 1 on a long list."""
     asv: Path | None = None
     """The organisers' speaker-verification scores, for min t-DCF."""
     max_eer_rise: float = 0.2
@@ -104,6 +107,19 @@ class Gate:
         from export.verify import Limits
 
         return Limits(eer_rise=self.max_eer_rise / 100, bootstrap=self.bootstrap)
+
+    def read_trials(self, frontend: "FrontEnd", corpus: Path, folder: Path) -> "Trials":
+        from export.verify import read_trials
+
+        return read_trials(
+            frontend,
+            corpus,
+            folder,
+            self.verification_protocol,
+            self.verification_trials,
+            self.verification_windows,
+            self.limits.eer_rise,
+        )
 
 
 @dataclass(frozen=True)
@@ -143,7 +159,7 @@ def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "
             f"--calibration {int8.calibration} is no corpus: the folder of an ASVspoof copy was expected, as for "
             "python -m train; ranges come from its training trials, never from random data or single files"
         )
-    from export import graph, verify
+    from export import graph
     from export.strip import strip
     from train.checkpoint import read_checkpoint
     from train.progress import say
@@ -153,9 +169,7 @@ def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "
     float_graph = graph.trace(strip(checkpoint, source.exit), settings.frontend, source.batch == "dynamic")
     trials, float_scores = None, None
     if corpus := gate.verification or int8.calibration:
-        trials = verify.read_trials(
-            settings.frontend, corpus, source.cache, gate.verification_protocol, gate.verification_trials
-        )
+        trials = gate.read_trials(settings.frontend, corpus, source.cache)
         float_scores = trials.scores(graph.as_engine(float_graph), "float")
     else:
         say("no --verification corpus: the card will say that EER was not measured, and scores stay raw")

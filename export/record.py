@@ -29,7 +29,7 @@ def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judg
     if trials is None or before is None or scores is None:
         return verify.unfitted(), verify.UNMEASURED
     limits = prepared.gate.limits
-    comparison = verify.compare(before, scores, trials.labels, prepared.gate.asv, limits.bootstrap)
+    comparison = verify.compare(before, scores, trials.labels, prepared.gate.asv, limits.bootstrap, trials.windows)
     faults = comparison.faults(limits)
     verify.show(comparison, faults, ("float", name))
     if faults:

@@ -216,12 +216,11 @@ def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, flo
     if corpus is None:
         say(f"warning: {NOT_HELD}")
         return 0, None
-    count = gate.verification_trials
-    trials = verify.read_trials(job.card.frontend, corpus, options.source.cache, gate.verification_protocol, count)
+    trials = gate.read_trials(job.card.frontend, corpus, options.source.cache)
     with open_onnx(job.path) as reference:
         before = trials.scores(reference, "ONNX")
     after = trials.scores(engine, "engine")
-    comparison = verify.compare(before, after, trials.labels, gate.asv, gate.bootstrap)
+    comparison = verify.compare(before, after, trials.labels, gate.asv, gate.bootstrap, trials.windows)
     faults = comparison.faults(gate.limits)
     verify.show(comparison, faults, ("ONNX", "engine"))
     if faults:

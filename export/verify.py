@@ -8,6 +8,10 @@
 
 An engine is whatever turns windows (1, 1, bands, frames) into logits (1, 2). Nothing here knows torch, so that the
 device can hold an engine it has just built against the ONNX file it came from.
+
+An EER moves in steps: one bona fide and one spoofed trial that change places are 0.6 % of 330 trials, and a gate that
+allows 0.2 % would judge by coin toss. So a short list gives several windows of each clip, as many as it takes for that
+step to be a quarter of what is allowed: the window is what a stream scores, and a clip's first one is only the first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +33,8 @@ from train.corpus import Trial, open_corpus
 from train.progress import CONSOLE, Progress
 from train.scorefile import read_asv_scores
 
+FINEST = 4  # steps of the EER, at least, within the rise that is allowed
+MOST_WINDOWS = 20_000  # in all: beyond it, a list has as many windows as it has trials
 LEAST_CORRELATION = 0.98  # of both models' scores, where no labels can say what the difference costs
 REJECTED = 3  # exit code of a command whose model did not pass
 NEWTON_STEPS = 50
@@ -49,28 +55,34 @@ class Limits:
 
 @dataclass(frozen=True)
 class Trials:
-    """Trials to verify with: the first window of every clip, as scores are published."""
+    """Trials to verify with: `windows` of every clip, the first of them as scores are published."""
 
     name: str  # in words, for the card
     cache: FeatureCache
+    windows: int = 1
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """1 bona fide, 0 spoof, (n,); None where the protocol has no labels."""
+        """1 bona fide, 0 spoof, of every window (n,); None where the protocol has no labels."""
         labels = self.cache.labels
-        return None if (labels < 0).any() else labels
+        return None if (labels < 0).any() else np.repeat(labels, self.windows)
 
     def __len__(self) -> int:
-        return len(self.cache)
+        """How many windows."""
+        return len(self.cache) * self.windows
 
     def __iter__(self) -> Iterator[Floats]:
-        for clip in range(len(self.cache)):
-            yield as_input(self.cache.window(clip))
+        """Clip after clip; a clip that is shorter than a window starts its repetition elsewhere, as training does."""
+        width = self.cache.frontend.width
+        for clip, frames in enumerate(self.cache.lengths):
+            places = frames - width if frames > width else frames
+            for number in range(self.windows):
+                yield as_input(self.cache.window(clip, int(places) * number // self.windows))
 
     def scores(self, engine: Engine, title: str = "verification") -> Scores:
-        """Bona fide minus spoof of every trial, (n,)."""
+        """Bona fide minus spoof of every window, (n,)."""
         scores = np.empty(len(self))
-        with Progress(title, len(self), "trials") as bar:
+        with Progress(title, len(self), "windows") as bar:
             for place, window in enumerate(self):
                 scores[place] = score(engine(window))[0]
                 bar.advance()
@@ -78,9 +90,19 @@ class Trials:
 
 
 def read_trials(
-    frontend: FrontEnd, corpus: Path, folder: Path, protocol: Path | None = None, count: int = 0, seed: int = 0
+    frontend: FrontEnd,
+    corpus: Path,
+    folder: Path,
+    protocol: Path | None = None,
+    count: int = 0,
+    windows: int = 0,
+    eer_rise: float = Limits.eer_rise,
+    seed: int = 0,
 ) -> Trials:
-    """The development trials of a corpus, or those of `protocol`; `count` of them by chance, 0 for all."""
+    """The development trials of a corpus, or those of `protocol`; `count` of them by chance, 0 for all.
+
+    `windows` of each clip; 0 takes as many as a judgement on `eer_rise` needs.
+    """
     # A protocol of one's own may lack labels, which a partition called dev may not.
     partition = open_corpus(corpus, "eval" if protocol else "dev", protocol)
     trials: Sequence[Trial] = partition.trials
@@ -88,14 +110,26 @@ def read_trials(
         kept = np.random.default_rng(seed).permutation(len(trials))[:count]
         trials = [trials[place] for place in sorted(kept)]
     source = partition.protocol.name if protocol else f"dev: {partition.protocol.name}"
-    name = f"{source}, {len(trials):,} of {len(partition.trials):,} trials"
     cache = build_cache(frontend, trials, folder)
     labels = cache.labels
     if (labels >= 0).all() and len({*labels.tolist()}) < 2:
         raise ShrikeError(
-            f"{name} has one class only; the gate needs bona fide and spoofed trials, or no labels at all"
+            f"{source} has one class only; the gate needs bona fide and spoofed trials, or no labels at all"
         )
-    return Trials(name, cache)
+    windows = windows or (1 if (labels < 0).any() else _windows_for(labels, eer_rise))
+    shown = f"{source}, {len(trials):,} of {len(partition.trials):,} trials"
+    return Trials(shown if windows == 1 else f"{shown}, {windows} windows of each", cache, windows)
+
+
+def finest(labels: NDArray[np.int64]) -> float:
+    """What an EER changes by if one bona fide and one spoofed trial change places."""
+    return float(1 / np.count_nonzero(labels == 1) + 1 / np.count_nonzero(labels == 0)) / 2
+
+
+def _windows_for(labels: NDArray[np.int64], eer_rise: float) -> int:
+    """How many windows of a clip make the EER's step a FINEST part of the rise that is allowed."""
+    wanted = int(np.ceil(FINEST * finest(labels) / max(eer_rise, 1e-9)))
+    return max(1, min(wanted, MOST_WINDOWS // len(labels)))
 
 
 @dataclass(frozen=True)
@@ -103,12 +137,13 @@ class Comparison:
     """Two models on the same trials: `before` is what there was, `after` what would ship. Rates in 0..1."""
 
     trials: int
+    windows: int  # of every trial, each with its score
     labelled: bool
     correlation: float
     largest_change: float  # of a raw score
     eer_before: float | None = None
     eer_after: float | None = None
-    resolution: float = 0.0  # what an EER changes by if one bona fide and one spoofed trial change places
+    resolution: float = 0.0  # finest step of the EER
     interval: tuple[float, float] | None = None  # of the EER's change, 95 %
     tdcf_before: float | None = None
     tdcf_after: float | None = None
@@ -119,8 +154,9 @@ class Comparison:
             rise = self.eer_after - self.eer_before
             if rise > limits.eer_rise:
                 allowed = f"{100 * limits.eer_rise:.2f} is allowed (--max-eer-rise)"
-                finest = f"one pair of these {self.trials:,} trials that change places is {100 * self.resolution:.2f} %"
-                return [f"EER rises by {100 * rise:.2f} % absolute, {allowed}; {finest}"]
+                step = f"{100 * self.resolution:.3f} %"
+                step = f"one pair of {self.trials * self.windows:,} windows that change places is {step}"
+                return [f"EER rises by {100 * rise:.2f} % absolute, {allowed}; {step}"]
             return []
         if self.correlation < limits.correlation:
             return [f"scores correlate by {self.correlation:.4f}, at least {limits.correlation} is wanted"]
@@ -155,31 +191,37 @@ class Rejected(ShrikeError):  # noqa: N818 - a verdict, not a mishap
 
 
 def compare(
-    before: Scores, after: Scores, labels: NDArray[np.int64] | None, asv: Path | None = None, resamples: int = 1000
+    before: Scores,
+    after: Scores,
+    labels: NDArray[np.int64] | None,
+    asv: Path | None = None,
+    resamples: int = 1000,
+    windows: int = 1,
 ) -> Comparison:
-    """How two models' scores (n,) differ; labels None compares agreement alone."""
+    """How two models' scores (n,) differ; labels None compares agreement alone. Neighbours by `windows` are a trial."""
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise ShrikeError("a model gives scores that are not finite; it cannot ship")
     same = np.ptp(before) == 0 or np.ptp(after) == 0  # of constants there is no correlation
     correlation = 0.0 if same else float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1))
     change = float(np.abs(after - before).max())
     if labels is None:
-        return Comparison(len(before), False, correlation, change)
+        return Comparison(len(before) // windows, windows, False, correlation, change)
     true = labels == 1
-    _, low, high = paired_bootstrap_eer_difference(after, before, true, resamples)
+    _, low, high = paired_bootstrap_eer_difference(after, before, true, resamples, together=windows)
     rates = [metrics.eer(scores[true], scores[~true]) for scores in (before, after)]
     costs: list[float | None] = [None, None]
     if asv is not None:
         errors = read_asv_scores(asv).errors()
         costs = [metrics.min_tdcf_2019(scores[true], scores[~true], errors) for scores in (before, after)]
     return Comparison(
-        trials=len(before),
+        trials=len(before) // windows,
+        windows=windows,
         labelled=True,
         correlation=correlation,
         largest_change=change,
         eer_before=rates[0],
         eer_after=rates[1],
-        resolution=(1 / true.sum() + 1 / (~true).sum()) / 2,
+        resolution=finest(labels),
         interval=(low, high),
         tdcf_before=costs[0],
         tdcf_after=costs[1],
@@ -207,7 +249,9 @@ def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] =
         table.add_row("min t-DCF", f"{comparison.tdcf_before:.4f}", f"{comparison.tdcf_after:.4f}", f"{change:+.4f}")
     table.add_row("correlation of scores", "", "", f"{comparison.correlation:.5f}")
     table.add_row("largest change of a score", "", "", f"{comparison.largest_change:.3f}")
-    table.add_row("trials", "", "", f"{comparison.trials:,}" + ("" if comparison.labelled else ", without labels"))
+    windows = "" if comparison.windows == 1 else f", {comparison.windows} windows of each"
+    labels = "" if comparison.labelled else ", without labels"
+    table.add_row("trials", "", "", f"{comparison.trials:,}{windows}{labels}")
     for fault in faults:
         table.add_row(f"[red]failed[/red]: {fault}")
     CONSOLE.print(table)

@@ -25,11 +25,17 @@ def bootstrap_eer(bonafide: ArrayLike, spoof: ArrayLike, resamples: int = 1000, 
 
 
 def paired_bootstrap_eer_difference(
-    scores_a: ArrayLike, scores_b: ArrayLike, is_bonafide: ArrayLike, resamples: int = 1000, seed: int = 0
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    is_bonafide: ArrayLike,
+    resamples: int = 1000,
+    seed: int = 0,
+    together: int = 1,
 ) -> tuple[float, float, float]:
     """EER of A minus EER of B on the same trials (trials,), and its 95 % interval: difference, low, high.
 
     Both systems see the same resampled trials, so what makes a trial hard for both cancels. B is better if low > 0.
+    Where each clip gave several scores, one after the other, `together` says how many: they are drawn as one.
     """
     keys, a, b = np.asarray(is_bonafide, dtype=bool), np.asarray(scores_a), np.asarray(scores_b)
     if not a.shape == b.shape == keys.shape:
@@ -37,16 +43,19 @@ def paired_bootstrap_eer_difference(
             f"scores of the shapes {a.shape} and {b.shape} came with keys of {keys.shape}, but one score of each "
             "system per trial was expected; score both systems on the same list"
         )
+    if keys.size % together or (keys.reshape(-1, together) != keys[::together, None]).any():
+        raise ShrikeError(f"{keys.size} scores are no whole clips of {together} scores with one key each")
     on_all = eer(a[keys], a[~keys]) - eer(b[keys], b[~keys])
     orders = [ranking(scores, keys) for scores in (a, b)]
     rng = _dice(resamples, seed)
     differences = np.empty(resamples)
-    drawn = np.empty(keys.size, dtype=np.int64)  # how often each trial is in this resample
+    clips = keys[::together]
+    drawn = np.empty(clips.size, dtype=np.int64)  # how often each is in this resample
     for index in range(resamples):
-        for of_class in (keys, ~keys):
+        for of_class in (clips, ~clips):
             count = int(np.count_nonzero(of_class))
             drawn[of_class] = np.bincount(rng.integers(count, size=count), minlength=count)
-        of_a, of_b = (_weighted_eer(keys[order], drawn[order]) for order in orders)
+        of_a, of_b = (_weighted_eer(keys[order], drawn[order // together]) for order in orders)
         differences[index] = of_a - of_b
     return on_all, *interval_of(differences)
 

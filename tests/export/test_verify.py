@@ -130,7 +130,7 @@ def test_the_ends_of_what_can_be_fitted() -> None:
 
 
 def test_dev_verifies_and_its_first_windows_do(corpus_root: Path, tmp_path: Path) -> None:
-    trials = read_trials(PRESETS["f0"], corpus_root, tmp_path, count=6)
+    trials = read_trials(PRESETS["f0"], corpus_root, tmp_path, count=6, windows=1)
     assert len(trials) == 6 and trials.name == "dev: dev.txt, 6 of 330 trials"
     assert trials.labels is not None and set(trials.labels.tolist()) == {0, 1}
     assert [window.shape for window in trials] == [(1, 1, 45, 600)] * 6
@@ -139,6 +139,33 @@ def test_dev_verifies_and_its_first_windows_do(corpus_root: Path, tmp_path: Path
         return np.array([[0.0, float(window.mean())]], np.float32)
 
     assert np.allclose(trials.scores(engine), [window.mean() for window in trials], atol=1e-4)
+
+
+def test_a_short_list_gives_windows_until_the_gate_can_see_what_it_allows(corpus_root: Path, tmp_path: Path) -> None:
+    frontend = PRESETS["f0"]
+    trials = read_trials(frontend, corpus_root, tmp_path, count=40, eer_rise=0.05)
+    labels = trials.labels
+    assert labels is not None and len(trials) == len(labels) == 40 * trials.windows
+    assert trials.name.endswith(f"40 of 330 trials, {trials.windows} windows of each")
+    assert verify.finest(labels) <= 0.05 / verify.FINEST  # four steps within what is allowed,
+    assert verify.finest(labels[:: trials.windows]) / (trials.windows - 1) > 0.05 / verify.FINEST  # and no more work
+    first = read_trials(frontend, corpus_root, tmp_path, count=40, eer_rise=1.0)
+    assert first.windows == 1  # a long list, or a generous rise
+    windows = list(trials)
+    assert all(np.array_equal(a, b) for a, b in zip(windows[:: trials.windows], first, strict=True))
+    assert not np.array_equal(windows[0], windows[1])
+
+
+def test_the_windows_of_one_clip_count_as_one_trial() -> None:
+    scores, labels = scored(count=100)
+    before, after = np.repeat(scores, 5), np.repeat(scores[::-1], 5)
+    labels_5 = np.repeat(labels, 5)
+    one, five = compare(scores, scores[::-1], labels), compare(before, after, labels_5, windows=5)
+    assert (five.trials, five.windows) == (200, 5)
+    assert five.interval == one.interval  # copies of a score are no new evidence
+    apart = compare(before, after, labels_5)
+    assert apart.interval is not None and one.interval is not None
+    assert np.ptp(apart.interval) < 0.7 * np.ptp(one.interval)  # as independent trials they would be
 
 
 def test_a_protocol_without_keys_has_no_labels(corpus_root: Path, tmp_path: Path) -> None:
