@@ -6,6 +6,9 @@ with whole_file("model.pt") as temporary:
 with whole_files("deploy", ["model.onnx", "model.json"]) as folder:      # both or neither
     (folder / "model.onnx").write_bytes(graph)
     (folder / "model.json").write_text(card)
+
+with whole_folder("runs/reports/latency") as folder:      # all of it or nothing; what stood there before goes
+    (folder / "report.json").write_text(report)
 """
 
 import errno
@@ -62,6 +65,38 @@ def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """Yields an empty folder beside the target; on success it takes the target's place. Whoever calls this has asked
+    whether what stands there may go."""
+    folder = Path(os.path.abspath(folder))
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    before = folder.with_name(f".{folder.name}.{os.getpid()}.before")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                with open(path, "rb+") as written:
+                    os.fsync(written.fileno())
+        if folder.exists():
+            os.replace(folder, before)
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if before.exists():
+                os.replace(before, folder)
+            raise
+    except OSError as error:
+        if reason := _reason(error):
+            raise ShrikeError(f"{folder}: {reason}") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
 
 
 def _reason(error: OSError) -> str | None:
