@@ -23,7 +23,8 @@ def main() -> int:
 
     from train.cache import FeatureCache, build_cache
     from train.corpus import Partition, open_corpus, select
-    from train.loop import Trainer, find_place
+    from train.loop import Trainer
+    from train.place import find_place
     from train.progress import say
 
     place = find_place(settings)

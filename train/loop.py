@@ -5,18 +5,15 @@ augmentation from a generator that every step seeds anew. So a resumed run is th
 """
 
 import hashlib
-import math
-import os
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -34,58 +31,18 @@ from train.checkpoint import (
     write_checkpoint,
 )
 from train.config import Settings, differences
-from train.dataset import Batch, batches, scoring_plan, training_plan
+from train.dataset import Batch, batches, training_plan
 from train.distill import Classroom
+from train.evaluate import score, score_table
 from train.history import History
 from train.optim import adam, learning_rate
+from train.place import Place
 from train.progress import Progress as Bar
 from train.progress import say
-from train.scorefile import ScoreTable, write_scores
-
-Scores = NDArray[np.float64]
+from train.scorefile import write_scores
+from train.trouble import Sums, check_classes, explained
 
 CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process computes, and which of how many it is."""
-
-    device: torch.device
-    bf16: bool
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-
-def find_place(settings: Settings) -> Place:
-    """Device, precision and, under torchrun, rank: RANK, WORLD_SIZE and LOCAL_RANK are its environment variables."""
-    wanted, rank, world = settings.run.device, int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise ShrikeError(f"--device {wanted}: auto, cpu, cuda or cuda:N was expected") from error
-    if device.type == "cuda":
-        if world > 1:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise ShrikeError(
-                f"--device {device}: this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch"
-            )
-        torch.cuda.set_device(device)
-    elif device.type != "cpu":
-        raise ShrikeError(f"--device {wanted}: auto, cpu, cuda or cuda:N was expected")
-    if settings.run.threads:
-        torch.set_num_threads(settings.run.threads)
-    bf16 = settings.run.precision == "bf16" or (
-        settings.run.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    return Place(device, bf16, rank, world)
 
 
 class Trainer:
@@ -95,8 +52,8 @@ class Trainer:
         self, settings: Settings, place: Place, train: FeatureCache, dev: FeatureCache, corpus: dict[str, str]
     ):
         self.settings, self.place, self.train, self.dev, self.corpus = settings, place, train, dev, corpus
-        _both_classes(train, "train")
-        _both_classes(dev, "dev")
+        check_classes(train, "train")
+        check_classes(dev, "dev")
         torch.manual_seed(settings.optimiser.seed)
         self.classroom = Classroom(build_network(settings), settings.distillation)
         self.classroom.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -137,7 +94,7 @@ class Trainer:
             self.train, settings.batch, settings.seed, progress.epoch, balanced, place.rank, place.world
         )
         steps = len(plan) * settings.epochs
-        sums = _Sums(progress.sums or {}, progress.batch)
+        sums = Sums(progress.sums or {}, progress.batch)
         began, clips = time.perf_counter(), 0
         reader = batches(self.train, list(plan[progress.batch :]), self.settings.data.workers, place.device)
         self.lesson.train()
@@ -146,8 +103,8 @@ class Trainer:
         with Bar(title, len(plan), "batches", silent=not place.first) as bar:
             bar.advance(progress.batch)
             for batch in reader:
-                with _explained(self.settings):
-                    losses = self._step(batch, self.progress.step, steps)
+                with explained(self.settings):
+                    losses = self.step(batch, self.progress.step, steps)
                 sums.add(losses)
                 clips += len(batch.target) * place.world
                 self.progress = replace(self.progress, batch=self.progress.batch + 1, step=self.progress.step + 1)
@@ -176,7 +133,8 @@ class Trainer:
                 write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
             self._save("last.pt", optimiser=True)
 
-    def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
+    def step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
+        """One optimiser step, number `step` of the run's `steps`, on one batch; its losses by name."""
         settings, place = self.settings.optimiser, self.place
         # The step's own randomness; torchrun's processes must not drop the same features.
         torch.manual_seed(_mix(settings.seed, step, place.rank))
@@ -223,7 +181,7 @@ class Trainer:
         dist.all_reduce(wish, dist.ReduceOp.MAX)
         return bool(wish.item())
 
-    def _leave(self, sums: "_Sums") -> None:
+    def _leave(self, sums: Sums) -> None:
         self.progress = replace(self.progress, sums=sums.totals())
         if self.place.first:
             self._save("last.pt", optimiser=True)
@@ -270,98 +228,6 @@ class Trainer:
             raise ShrikeError(f"{path} cannot be resumed: its optimiser does not fit ({error})") from error
         self.progress = checkpoint.progress
         self.history.restore(checkpoint.history)
-
-
-def score(
-    classroom: Classroom, augment: Augment, cache: FeatureCache, settings: Settings, place: Place, mean: bool = False
-) -> Scores:
-    """Scores of every clip, (clips, exits): of its first window, or the mean over windows. Processes share the work."""
-    classroom.eval()
-    augment.eval()
-    plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
-    exits = 1 if classroom.helpers is None else len(classroom.helpers.classifiers) + 1
-    sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
-    with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-        for batch in batches(cache, plan, settings.data.workers, place.device):
-            features = augment(batch.features.to(place.device)).contiguous(memory_format=torch.channels_last)
-            scores = classroom.scores(features).double().cpu()
-            sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
-    if place.world > 1:
-        shared = sums.to(place.device)
-        dist.all_reduce(shared)
-        sums = shared.cpu()
-    means = sums[:, :-1] / sums[:, -1:]
-    if not bool(torch.isfinite(means).all()):
-        raise ShrikeError("the network's scores are not finite; lower --lr, or train with --precision fp32")
-    return means.numpy()
-
-
-def score_table(cache: FeatureCache, scores: Scores) -> ScoreTable:
-    """Scores with the names they belong to, in ASVspoof's form."""
-    return ScoreTable(
-        np.array([trial.utterance for trial in cache.trials]),
-        np.array([trial.attack for trial in cache.trials]),
-        cache.labels == 1,
-        scores,
-    )
-
-
-class _Sums:
-    """Losses added up on their device, read seldom."""
-
-    def __init__(self, before: dict[str, float], count: int) -> None:
-        self._before, self._count, self._sums = before, count, dict[str, Tensor]()
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        self._count += 1
-        for name, loss in losses.items():
-            self._sums[name] = self._sums[name] + loss.double() if name in self._sums else loss.double()
-
-    def totals(self) -> dict[str, float]:
-        names = self._before.keys() | self._sums.keys()
-        return {n: self._before.get(n, 0.0) + float(self._sums.get(n, 0.0)) for n in sorted(names)}
-
-    def means(self) -> dict[str, float]:
-        return {name: total / max(1, self._count) for name, total in self.totals().items()}
-
-    def check(self, title: str) -> float:
-        mean = self.means()["total"]
-        if not math.isfinite(mean):
-            parts = ", ".join(name for name, value in self.means().items() if not math.isfinite(value))
-            raise ShrikeError(
-                f"{title}: the loss is not a number ({parts}); lower --lr, raise --warmup, or use --precision fp32. "
-                "The checkpoints of the last whole epoch stand"
-            )
-        return mean
-
-
-class _explained:  # noqa: N801 - reads as a word: with _explained(settings)
-    """Out of memory says what to do about it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-        if error is not None and short:
-            batch = self.settings.optimiser.batch
-            raise ShrikeError(
-                f"out of memory with --batch {batch}; try --batch {max(2, batch // 2)}, --precision bf16 or a smaller "
-                "--width. The checkpoints of the last whole epoch stand"
-            ) from error
-
-
-def _both_classes(cache: FeatureCache, name: str) -> None:
-    labels = cache.labels
-    if not (labels == 1).any() or not (labels == 0).any():
-        raise ShrikeError(
-            f"{name} has {(labels == 1).sum()} bona fide and {(labels == 0).sum()} spoof clips; both are needed"
-        )
-    if (labels < 0).any():
-        raise ShrikeError(f"{name}: {(labels < 0).sum()} clips have no label; use a protocol with keys")
 
 
 def _mix(*numbers: int) -> int:
