@@ -113,6 +113,10 @@ class Optimiser:
     """L2 penalty inside Adam, as published."""
     clip: float = 5.0
     """Largest norm of the gradient; 0 does not clip."""
+    sam: Literal["off", "plain", "adaptive"] = later("off", before="off")
+    """plain: sharpness-aware minimisation, two passes a step. adaptive: ASAM, whose ball follows the weights' sizes."""
+    rho: float = later(0.05, before=0.05)
+    """Radius of the ball around the weights in which SAM looks for the highest loss; ASAM's paper takes 0.5."""
     seed: int = 0
     """Everything random follows from it: weights, order, crops, dropout, augmentation."""
 
@@ -166,6 +170,7 @@ class Settings:
             (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more"),
             (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more"),
             (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more"),
+            (optimiser.rho >= 0, f"--rho {optimiser.rho}: a radius, 0 or more"),
             (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1"),
             (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more"),
         ]

@@ -39,6 +39,7 @@ from train.optim import adam, learning_rate
 from train.place import Place
 from train.progress import Progress as Bar
 from train.progress import say
+from train.sam import descent
 from train.scorefile import write_scores
 from train.trouble import Sums, check_classes, explained
 
@@ -59,6 +60,7 @@ class Trainer:
         self.classroom.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
         self.optimiser = adam(self.classroom, settings.optimiser)
+        self.descent = descent(self.classroom, self.optimiser, settings.optimiser)
         if settings.run.compile:
             self.classroom.embeddings = torch.compile(self.classroom.embeddings)
         self.lesson: nn.Module = self.classroom
@@ -143,14 +145,16 @@ class Trainer:
         target = batch.target.to(place.device, non_blocking=True)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-            losses: dict[str, Tensor] = self.lesson(features, target, step)
-        self.optimiser.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        if settings.clip:
-            nn.utils.clip_grad_norm_(self.classroom.parameters(), settings.clip)
-        self.optimiser.step()
-        return {name: loss.detach() for name, loss in losses.items()}
+
+        def backward() -> dict[str, Tensor]:
+            # Seeded anew, so that a second pass over the batch drops the same features as the first.
+            torch.manual_seed(_mix(settings.seed, step, place.rank, "network"))
+            with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+                losses: dict[str, Tensor] = self.lesson(features, target, step)
+            losses["total"].backward()
+            return {name: loss.detach() for name, loss in losses.items()}
+
+        return self.descent.step(backward)
 
     # ---- dev -------------------------------------------------------------------------------------------------------
 
@@ -230,6 +234,6 @@ class Trainer:
         self.history.restore(checkpoint.history)
 
 
-def _mix(*numbers: int) -> int:
+def _mix(*numbers: int | str) -> int:
     """One seed from several numbers, so that neighbours share nothing."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
