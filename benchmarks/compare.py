@@ -35,7 +35,8 @@ SYSTEM, EER = "system", "EER"  # columns of accuracy reports
 RESAMPLES = 1000  # of trials that both folders hold scores of
 MOST_DIFFERENCES = 12  # of machine and conditions that are told one by one
 # What a machine is at a moment; another value does not make it another machine, and the run's notes speak of it.
-PASSING = re.compile(r"\b(load|temperatures?|available|free|now|uptime|throttl\w*|during|watch)\b", re.IGNORECASE)
+PASSING = re.compile(r"^run, |load|temperature|throttling|available|current|stated|rails_watts|sm_clock$|memory_clock")
+
 
 Verdict = Literal["worse", "better", "same", "noise unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -218,7 +219,7 @@ def differences_in_front(a: Report, b: Report) -> list[str]:
     found = []
     for what, before, after in (("machine", a.machine, b.machine), ("conditions", a.conditions, b.conditions)):
         first, second = dict(flat(before)), dict(flat(after))
-        names = [name for name in {**first, **second} if not PASSING.search(name)]
+        names = [name for name in {**first, **second} if what == "conditions" or not PASSING.search(name)]
         for name in names:
             if first.get(name) != second.get(name):
                 found.append(f"{what}, {name}: {first.get(name, 'nothing')} in A, {second.get(name, 'nothing')} in B")

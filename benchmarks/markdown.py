@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import host
 from benchmarks.schema import Cell, Column, Measured, Report, Table, read_report
 from runtime.errors import ShrikeError
 
@@ -32,7 +33,7 @@ def show(cell: Cell, column: Column) -> str:
     """A cell as the page has it."""
     if isinstance(cell, Measured):
         value = number(cell.value, column.digits)
-        if cell.low is None or cell.high is None:
+        if cell.low is None or cell.high is None or cell.low == cell.high:  # unknown, or known exactly
             return value
         return f"{value} ({number(cell.low, column.digits)} to {number(cell.high, column.digits)})"
     if cell is None:
@@ -98,10 +99,18 @@ def page(report: Report) -> str:
     for table in report.tables:
         parts += [f"## {table.title}", *filter(None, [table.about]), table_text(table)]
     parts += [f"![{plot.caption}]({plot.file})\n\n{plot.caption}" for plot in report.plots]
-    for title, values in (("Conditions", report.conditions), ("Machine", report.machine)):
-        if values:
-            parts += [f"## {title}", facts(values)]
+    if report.conditions:
+        parts += ["## Conditions", facts(report.conditions)]
+    if report.machine:
+        parts += ["## Machine", machine_table(report.machine)]
     return "\n\n".join(parts) + "\n"
+
+
+def machine_table(machine: Mapping[str, Any]) -> str:
+    """What decides a number on this machine; all of it stands in report.json."""
+    if machine.get("version") != host.VERSION:
+        return facts(machine)
+    return host.table([*host.rows(machine), *(host.watch_rows(machine["run"]) if "run" in machine else ())])
 
 
 def facts(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,6 +110,15 @@ class Table:
     def key(self, row: Sequence[Cell]) -> tuple[Cell, ...]:
         """What identifies this row."""
         return tuple(cell for column, cell in zip(self.columns, row, strict=True) if column.key)
+
+    def without_empty(self) -> "Table":
+        """Less the columns in which nothing stands: nobody reads a column of dashes."""
+        if not self.rows:
+            return self
+        kept = [any(row[place] is not None for row in self.rows) for place in range(len(self.columns))]
+        columns = tuple(column for column, keep in zip(self.columns, kept, strict=True) if keep)
+        rows = tuple(tuple(cell for cell, keep in zip(row, kept, strict=True) if keep) for row in self.rows)
+        return replace(self, columns=columns, rows=rows)
 
     def records(self) -> list[dict[str, Cell]]:
         """Every row by column name."""

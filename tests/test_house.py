@@ -52,6 +52,9 @@ def test_the_commands_are_the_ones_we_promise() -> None:
         "export.onnx",
         "export.trt",
         "runtime.stream",
+        "benchmarks.latency",
+        "benchmarks.compare",
+        "benchmarks.report",
     }
     assert promised <= set(COMMANDS)
 

@@ -25,6 +25,8 @@ FIRST_GPU = 0
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: never waits for the legacy default stream, which capture forbids
 CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may use CUDA meanwhile
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+# CU_CTX_SCHED_*: how a thread waits. "auto" spins while there are fewer contexts than cores; a Jetson may block.
+WAITING, WAITING_MASK = {0: "auto", 1: "spin", 2: "yield", 4: "block"}, 7
 LONGEST_NAME = 256  # bytes of a GPU's name
 
 Handle, Size, Whole = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -54,6 +56,11 @@ SIGNATURES: dict[str, list[Any]] = {
     "cuGraphLaunch": [Handle, Handle],
     "cuGraphExecDestroy": [Handle],
     "cuGraphDestroy": [Handle],
+    "cuEventCreate": [Out(Handle), ctypes.c_uint],
+    "cuEventRecord": [Handle, Handle],
+    "cuEventElapsedTime": [Out(ctypes.c_float), Handle, Handle],
+    "cuEventDestroy_v2": [Handle],
+    "cuCtxGetFlags": [Out(ctypes.c_uint)],
     "cuGetErrorString": [Whole, Out(ctypes.c_char_p)],
 }
 
@@ -114,6 +121,13 @@ class Cuda:
         """The stream as TensorRT wants it."""
         return int(self._stream.value or 0)
 
+    @property
+    def waiting(self) -> str:
+        """How the driver lets a thread wait for the GPU."""
+        flags = ctypes.c_uint()
+        self._call("cuCtxGetFlags", ctypes.byref(flags))
+        return WAITING.get(flags.value & WAITING_MASK, "unknown")
+
     def enter(self) -> None:
         """Make this GPU's context the calling thread's."""
         self._call("cuCtxSetCurrent", self._context)
@@ -161,6 +175,23 @@ class Cuda:
                 self._call("cuGraphDestroy", graph)
         self._freeing.append(("cuGraphExecDestroy", executable))
         return lambda: self._call("cuGraphLaunch", executable, self._stream)
+
+    def event(self) -> ctypes.c_void_p:
+        """A mark for the stream, with a clock."""
+        event = Handle()
+        self._call("cuEventCreate", ctypes.byref(event), 0)
+        self._freeing.append(("cuEventDestroy_v2", event))
+        return event
+
+    def record(self, event: ctypes.c_void_p) -> None:
+        """Let the GPU note the time when all that was queued so far is done."""
+        self._call("cuEventRecord", event, self._stream)
+
+    def elapsed(self, before: ctypes.c_void_p, after: ctypes.c_void_p) -> float:
+        """Milliseconds between two recorded events, both of them over."""
+        value = ctypes.c_float()
+        self._call("cuEventElapsedTime", ctypes.byref(value), before, after)
+        return value.value
 
     def close(self) -> None:
         """Give back what was taken, newest first; a second call does nothing."""

@@ -12,6 +12,8 @@ says which, and is asked before TensorRT is. Only the I/O tensor API is used, wh
 
 import os
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -67,6 +69,15 @@ def open_tensorrt(path: str | os.PathLike[str]) -> "TensorRTEngine":
         cuda.close()
         raise ShrikeError(f"{path} does not fit this machine: {'; '.join(differences)}; {BUILD_HERE}")
     return TensorRTEngine(Path(path).read_bytes(), card, trt, cuda)
+
+
+@dataclass(frozen=True)
+class DeviceTimes:
+    """What a GPU's own events say about an engine, for benchmarks."""
+
+    milliseconds: dict[str, tuple[float, ...]]  # run by run: launch; to device, compute, to host
+    graph: bool  # whether a launch is one CUDA graph
+    waiting: str  # how the driver lets a thread wait: auto, spin, yield, block
 
 
 class TensorRTEngine:
@@ -137,10 +148,21 @@ class TensorRTEngine:
 
     def queue(self) -> None:
         """Copy in, run, copy out: onto the stream, without waiting."""
-        self._cuda.to_device(self._device[0], self._window)
-        if not self._context.execute_async_v3(self._cuda.stream):
-            raise ShrikeError(f"TensorRT could not run the engine ({self._logger.one_line()})")
-        self._cuda.to_host(self._logits, self._device[1])
+        for part in self._parts():
+            part()
+
+    def _parts(self) -> tuple[Callable[[], None], ...]:
+        """The three things that one window needs of the GPU."""
+
+        def compute() -> None:
+            if not self._context.execute_async_v3(self._cuda.stream):
+                raise ShrikeError(f"TensorRT could not run the engine ({self._logger.one_line()})")
+
+        return (
+            lambda: self._cuda.to_device(self._device[0], self._window),
+            compute,
+            lambda: self._cuda.to_host(self._logits, self._device[1]),
+        )
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw log power (n, 1, bands, frames) -> logits (n, 2), window after window."""
@@ -160,6 +182,23 @@ class TensorRTEngine:
             self._cuda.synchronise()
             logits[number] = self._logits[0]
         return logits
+
+    def device_times(self, features: NDArray[np.float32], runs: int) -> DeviceTimes:
+        """The GPU's own clock around one window: launched as in a stream, and part by part without the graph."""
+        self(features[:1])  # checks it, and leaves it in pinned memory
+        events = [self._cuda.event() for _ in range(4)]
+        found: dict[str, list[float]] = {"launch": [], "to device": [], "compute": [], "to host": []}
+        plans = ((("launch",), (self._launch,)), (("to device", "compute", "to host"), self._parts()))
+        for number in range(runs * len(plans)):
+            names, parts = plans[number % len(plans)]
+            self._cuda.record(events[0])
+            for part, event in zip(parts, events[1:], strict=False):
+                part()
+                self._cuda.record(event)
+            self._cuda.synchronise()
+            for name, before, after in zip(names, events, events[1:], strict=False):
+                found[name].append(self._cuda.elapsed(before, after))
+        return DeviceTimes({name: tuple(values) for name, values in found.items()}, self.graph, self._cuda.waiting)
 
     def layers(self, trt: Any) -> str:
         """What the engine inspector knows, as its JSON."""

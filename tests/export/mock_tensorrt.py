@@ -16,7 +16,7 @@ import numpy as np
 TABLE = Path(__file__).with_name("tensorrt-api.tsv")
 VERSIONS = ("8.5.3", "8.6.1", "10.3.0", "10.16.1", "11.4.0")
 GPU, CAPABILITY = "Mock Orin", (8, 7)
-NO_ERROR, NOT_SUPPORTED = 0, 801
+NO_ERROR, NOT_READY, NOT_SUPPORTED = 0, 600, 801
 
 
 def read_table(path: Path = TABLE) -> dict[str, dict[str, bool]]:
@@ -241,6 +241,8 @@ class MockDriver:
         self.captured: list[Callable[[], None]] | None = None
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.log: list[str] = []
+        self.events: dict[int, int] = {}
+        self.done = 0  # pieces of work that ran
 
     def __getattr__(self, name: str) -> Function:
         body = getattr(type(self), f"_{name.removesuffix('_v2')}", None)
@@ -303,6 +305,7 @@ class MockDriver:
         assert self.captured is None, "synchronising breaks a capture"
         for work in self.waiting:
             work()
+            self.done += 1
         self.waiting.clear()
 
     def _cuStreamBeginCapture(self, stream: Any, mode: int) -> int:  # noqa: N802
@@ -325,6 +328,26 @@ class MockDriver:
 
     def _cuGraphExecDestroy(self, executable: Any) -> None:  # noqa: N802
         del self.graphs[number(executable)]
+
+    # Events: the stream's work is numbered as it runs, and an event keeps the number; a number is a millisecond.
+
+    def _cuEventCreate(self, event: Any, flags: int) -> None:  # noqa: N802
+        event._obj.value = 0xE0 + len(self.events)
+        self.events[event._obj.value] = -1
+
+    def _cuEventRecord(self, event: Any, stream: Any) -> None:  # noqa: N802
+        self.queue(lambda: self.events.update({number(event): self.done}))
+
+    def _cuEventElapsedTime(self, value: Any, before: Any, after: Any) -> int:  # noqa: N802
+        times = self.events[number(before)], self.events[number(after)]
+        value._obj.value = float(times[1] - times[0])
+        return NO_ERROR if min(times) >= 0 and not self.waiting else NOT_READY
+
+    def _cuEventDestroy(self, event: Any) -> None:  # noqa: N802
+        del self.events[number(event)]
+
+    def _cuCtxGetFlags(self, flags: Any) -> None:  # noqa: N802
+        flags._obj.value = 1 | 8  # CU_CTX_SCHED_SPIN, CU_CTX_MAP_HOST
 
     def _cuGetErrorString(self, code: int, words: Any) -> None:  # noqa: N802
         words._obj.value = b"MOCK operation not supported"

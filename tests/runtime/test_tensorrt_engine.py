@@ -100,6 +100,28 @@ def test_other_types_are_refused() -> None:
         engine(features(1).astype(np.float64))
 
 
+# ---- the GPU's own clock
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_events_stand_around_each_part(version: str, capturable: bool) -> None:
+    """The mock's clock goes on by one with every piece of work and every event."""
+    with mock_engine(version, capturable=capturable) as engine:
+        times = engine.device_times(features(1), 5)
+        assert {name: set(values) for name, values in times.milliseconds.items()} == {
+            "launch": {4.0},  # an event, copy, kernel, copy
+            "to device": {2.0},  # an event, copy
+            "compute": {2.0},
+            "to host": {2.0},
+        }
+        assert all(len(values) == 5 for values in times.milliseconds.values())
+        assert times.graph == capturable and times.waiting == "spin"
+        windows = features(2)
+        np.testing.assert_allclose(engine(windows)[:, 1], windows.sum(axis=(1, 2, 3), dtype=np.float64), rtol=1e-6)
+    assert not MockDriver.current.events and not MockDriver.current.memory
+
+
 # ---- everything taken is given back
 
 

@@ -1,0 +1,84 @@
+"""The parts of one step of a stream, as things to time: 12 frames of sound in, one score out.
+
+    part = features_part(frontend)                 # samples -> frames -> window; no network
+    part = network_part(engine, frontend, batch)   # window -> logits
+    part = step_part(engine, frontend)             # runtime.scorer's own object: all of it, as a stream does it
+    part()                                         # one step
+
+The window is full from the first call on: a step is what it costs after five seconds, and for the rest of the day.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.engines import Engine
+from runtime.features import FeatureStream, FrontEnd, Samples
+from runtime.scorer import STEP, StreamScorer
+from runtime.window import FeatureWindow
+
+SECONDS = 20.0  # of sound that the parts hear again and again
+SYLLABLES = 4.0  # Hz in which it grows louder and softer, as speech does
+LEVEL = 0.05  # of full scale
+
+Part = Callable[[], object]
+
+
+class Sound:
+    """Endless sound by chance, cut where scores fall due."""
+
+    def __init__(self, frontend: FrontEnd) -> None:
+        time = np.arange(int(SECONDS * frontend.rate)) / frontend.rate
+        noise = np.random.default_rng(0).standard_normal(len(time))
+        loudness = 1 + np.sin(2 * np.pi * SYLLABLES * time)
+        self._samples: Samples = (LEVEL * loudness * noise).astype(np.float32)
+        self._chunk, self._at = STEP * frontend.hop, 0
+        self.first = self._take((frontend.width - 1) * frontend.hop + frontend.window)  # samples that fill a window
+
+    def next(self) -> Samples:
+        """The samples of one more step."""
+        return self._take(self._chunk)
+
+    def _take(self, count: int) -> Samples:
+        if self._at + count > len(self._samples):
+            self._at = 0
+        self._at += count
+        return self._samples[self._at - count : self._at]
+
+
+def features_part(frontend: FrontEnd) -> Part:
+    """What a step costs before the network."""
+    sound, stream = Sound(frontend), FeatureStream(frontend)
+    window = FeatureWindow(frontend.bands, frontend.width)
+    window.push(stream.push(sound.first))
+
+    def step() -> NDArray[np.float32]:
+        window.push(stream.push(sound.next()))
+        return window.view
+
+    return step
+
+
+def network_part(engine: Engine, frontend: FrontEnd, batch: int = 1) -> Part:
+    """The engine's call on real features."""
+    return partial(engine, windows(frontend, batch))
+
+
+def step_part(engine: Engine, frontend: FrontEnd) -> Part:
+    """StreamScorer from samples to one score."""
+    sound, scorer = Sound(frontend), StreamScorer(engine, frontend)
+    scorer.push(sound.first)
+
+    def step() -> float:
+        (score,) = scorer.push(sound.next())
+        return score.value
+
+    return step
+
+
+def windows(frontend: FrontEnd, batch: int) -> NDArray[np.float32]:
+    """Neighbouring windows of the same sound, (batch, 1, bands, frames)."""
+    part = features_part(frontend)
+    return np.stack([np.array(part()) for _ in range(batch)])[:, None]
