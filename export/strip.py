@@ -43,18 +43,18 @@ class Deployed(nn.Module):
 def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     """The network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow one with its own classifier."""
     classroom = checkpoint.classroom()
-    network, helpers = classroom.network, classroom.helpers
+    network, shallow = classroom.shipping()
     if not 1 <= exit <= len(network.stages):
         raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
     if exit == len(network.stages):
         head: nn.Module = network.head
-    elif helpers is None:
+    elif not shallow:
         raise ShrikeError(
             f"--exit {exit}: only self-distillation teaches the shallow exits, and this model was trained with "
             "--distill off; leave --exit out, or train with --distill on"
         )
     else:
-        head = helpers.classifiers[exit - 1]
+        head = shallow[exit - 1]
     level = checkpoint.settings.frontend.level
     deployed = Deployed(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))
     left = [type(layer).__name__ for layer in deployed.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]

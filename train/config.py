@@ -79,6 +79,21 @@ class Distillation:
     """Softens both predictions before they are compared; the loss is scaled by its square."""
     margin: Switch = "on"
     """A-softmax's angular margin (m = 4); off leaves a softmax on normalised weights."""
+    teacher: Literal["deepest", "next", "average"] = later("deepest", before="deepest")
+    """Who teaches: the deepest stage, as published; the next deeper one; or the moving average of the whole network."""
+    decay: float = later(0.99, before=0.99)
+    """Of that average: how much of it a step leaves; 0.99 looks back a hundred steps, give long runs 0.999."""
+    ship: Literal["trained", "average"] = later("trained", before="trained")
+    """Which network is judged on dev, saved in model.pt and exported: the trained one, or its average as a teacher."""
+    feature: Literal["linear", "attention", "similarity", "relational"] = later("linear", before="linear")
+    """What of the features is compared: linear as published, through a projection; the others need none."""
+    balance: Literal["fixed", "uncertainty"] = later("fixed", before="fixed")
+    """fixed: alpha and beta hold. uncertainty: they are where learned weights of the three losses begin."""
+
+    @property
+    def averages(self) -> bool:
+        """Is there a moving average of the network?"""
+        return self.distill == "on" and self.teacher == "average"
 
 
 @dataclass(frozen=True)
@@ -160,6 +175,8 @@ class Settings:
             (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
             (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
             (distillation.temperature > 0, f"--temperature {distillation.temperature}: must be above 0"),
+            (0 <= distillation.decay < 1, f"--decay {distillation.decay}: a share from 0 to below 1 was expected"),
+            (distillation.ship == "trained" or distillation.averages, "--ship average: needs --teacher average"),
             (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more"),
             (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),
             (0 <= augmentation.mask_bands < self.frontend.bands, "--mask-bands: fewer than the front-end has"),

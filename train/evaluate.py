@@ -24,7 +24,7 @@ def score(
     classroom.eval()
     augment.eval()
     plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
-    exits = 1 if classroom.helpers is None else len(classroom.helpers.classifiers) + 1
+    exits = len(classroom.shallow) + 1
     sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
     with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
         for batch in batches(cache, plan, settings.data.workers, place.device):

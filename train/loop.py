@@ -62,7 +62,7 @@ class Trainer:
         self.optimiser = adam(self.classroom, settings.optimiser)
         self.descent = descent(self.classroom, self.optimiser, settings.optimiser)
         if settings.run.compile:
-            self.classroom.embeddings = torch.compile(self.classroom.embeddings)
+            self.classroom.stages = torch.compile(self.classroom.stages)
         self.lesson: nn.Module = self.classroom
         if place.world > 1:
             devices = [place.device] if place.device.type == "cuda" else None
@@ -154,7 +154,9 @@ class Trainer:
             losses["total"].backward()
             return {name: loss.detach() for name, loss in losses.items()}
 
-        return self.descent.step(backward)
+        losses = self.descent.step(backward)
+        self.classroom.advance(step)
+        return losses
 
     # ---- dev -------------------------------------------------------------------------------------------------------
 
@@ -199,12 +201,13 @@ class Trainer:
 
     def _save(self, name: str, optimiser: bool) -> None:
         classroom = self.classroom
+        weights, helpers = classroom.state() if optimiser else classroom.shipped_state()
         write_checkpoint(
             self.settings.run.out / name,
             Checkpoint(
                 settings=self.settings,
-                weights=classroom.network.state_dict(),
-                helpers=classroom.helpers.state_dict() if classroom.helpers else {},
+                weights=weights,
+                helpers=helpers,
                 optimiser=self.optimiser.state_dict() if optimiser else {},
                 progress=self.progress,
                 history=self.history.entries,

@@ -29,6 +29,12 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
 
 def test_defaults_are_the_papers() -> None:
     settings = Distillation()
+    assert (settings.teacher, settings.feature, settings.balance, settings.ship) == (
+        "deepest",
+        "linear",
+        "fixed",
+        "trained",
+    )
     assert (settings.distill, settings.alpha, settings.beta, settings.temperature, settings.margin) == (
         "on",
         0.7,

@@ -145,7 +145,7 @@ def test_sam_trains_in_bf16_and_compiled(made_corpus: Path, made_cache: Path, tm
     """As `torch.compile` does it, without waiting for its compiler."""
     trainer = small_run(made_corpus, made_cache, tmp_path / "half", sam="plain", epochs=1, batch=12)
     trainer.place = type(trainer.place)(trainer.place.device, bf16=True)
-    trainer.classroom.embeddings = torch.compile(trainer.classroom.embeddings, backend="aot_eager")
+    trainer.classroom.stages = torch.compile(trainer.classroom.stages, backend="aot_eager")
     trainer.run()
     assert all(torch.isfinite(weight).all() for weight in trainer.classroom.parameters())
     assert abs(trainer.history.entries[0]["loss"]["rise"]) > 0
