@@ -3,10 +3,10 @@
     rises = Landscape(network, rho=0.05).rise(features, target)       # of one batch
 
 The sharpness is that of "From Sharpness to Better Generalization for Speech Deepfake Detection" (Huang et al.,
-Interspeech 2025) as its code computes it, which is m-sharpness (Foret et al., ICLR 2021): in eval mode, for one batch of
-m trials with the gradient g of its own loss, loss(w + rho g / |g|) - loss(w). Beside it stands what random directions
-of the same length do: Gaussian, filter by filter as long as the filter itself (Li et al., NeurIPS 2018; biases and batch
-norms stay), then all together scaled to the length rho.
+Interspeech 2025) as its code computes it, which is m-sharpness (Foret et al., ICLR 2021): in eval mode, for one batch
+of m trials with the gradient g of its own loss, loss(w + rho g / |g|) - loss(w). Beside it stands what random
+directions of the same length do: Gaussian, filter by filter as long as the filter itself (Li et al., NeurIPS 2018;
+biases and batch norms stay), then all together scaled to the length rho.
 
 The loss is cross-entropy of the logits whatever the network was trained with, so that networks can be compared.
 """

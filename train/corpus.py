@@ -252,6 +252,14 @@ def _no_audio(tree: _Tree, protocol: Path, trials: list[Trial]) -> ShrikeError:
     )
 
 
+def column(partition: Partition, name: str) -> dict[str, str]:
+    """What metadata.csv says in one column of every trial, by utterance; empty where it says nothing."""
+    path, columns, rows = _metadata(partition)
+    if name not in columns:
+        raise ShrikeError(f"{path} has no column {name}; its columns: {', '.join(columns)}")
+    return {trial.utterance: rows.get(trial.utterance, {}).get(name, "") for trial in partition.trials}
+
+
 def _metadata(partition: Partition) -> tuple[Path, list[str], dict[str, dict[str, str]]]:
     """metadata.csv at the corpus' root, or between there and the protocol: its columns, its rows by utterance."""
     places = [partition.root, *reversed([p for p in partition.protocol.parents if partition.root in p.parents])]
