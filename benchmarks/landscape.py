@@ -115,14 +115,14 @@ def bootstrap_spearman(
 ) -> NDArray[np.float64]:
     """Rank correlations of resampled sources (resamples,), without those where one side is all equal.
 
-    Sources are drawn with replacement; of a drawn one, a is the mean of its values drawn with replacement, and b one
-    of its values, which are resampled already.
+    Of every source, a is the mean of its values drawn with replacement, and b one of its values, which are resampled
+    already; then sources are drawn with replacement.
     """
     rng, found = np.random.default_rng(seed), []
     for _ in range(resamples):
+        ours = np.array([rng.choice(part, len(part)).mean() for part in a])
+        theirs = np.array([rng.choice(part) for part in b])
         drawn = rng.integers(len(a), size=len(a))
-        ours = np.array([rng.choice(a[source], len(a[source])).mean() for source in drawn])
-        theirs = np.array([rng.choice(b[source]) for source in drawn])
-        found.append(spearman(ours, theirs))
+        found.append(spearman(ours[drawn], theirs[drawn]))
     values = np.array(found)
     return values[np.isfinite(values)]

@@ -57,6 +57,13 @@ def compose(
         "All sources share the bona fide trials: their EERs are not independent of each other.",
         "Figures of one corpus do not transfer to another.",
     ]
+    beyond = [source for source, found in rises.items() if any(rise.ascent < 0 for rise in found)]
+    if beyond:
+        notes.insert(
+            0,
+            f"rho = {options.rho:g} up the gradient ends below where it began in batches of {', '.join(beyond)}: "
+            "the ball is wider than the gradient holds, and a smaller --rho says more of the slope",
+        )
     if left:
         notes.insert(0, f"left out, with fewer than {options.batch // 2} spoofs: {', '.join(left)}")
     plots = [Plot("sharpness.png", "Sharpness and EER of every source, with 95 % intervals; large dots: many spoofs.")]
@@ -124,6 +131,7 @@ def draw(sources: Table, overall: Table, path: Path) -> None:
     if isinstance(found, Measured) and found.low is not None:
         title = f"{title}: rank correlation {found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
     axes.set(title=title, xlabel="sharpness: rise of the loss", ylabel="EER against all bona fide, %")
+    axes.margins(x=0.15)
     axes.grid(alpha=0.3)
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")

@@ -41,7 +41,7 @@ def test_the_rise_is_measured_where_the_gradient_points() -> None:
             weight += 0.1 * gradient / length
         above = nn.functional.cross_entropy(net(features), target)
     assert rise.loss == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert rise.ascent == pytest.approx(float(above - loss), rel=1e-3)
+    assert rise.ascent == pytest.approx(float((above - loss).detach()), rel=1e-3)
     assert rise.ascent == pytest.approx(0.1 * float(length), rel=0.2)  # in a small ball it is rho |g|
     assert rise.ascent > rise.largest >= rise.mean
 
