@@ -5,19 +5,21 @@
     training   features -> level -> conv, batch norm, relu ... -> mean -> dropout -> x · w / |w|   + helpers
     shipped    features -> level -> conv with bias,   relu ... -> mean ------------> linear map
 
+Losses on cosines leave a division by the embedding's length in front of the map; it is a handful of float operations.
 The front-end's level stands inside, so that a runtime hands over its ring of raw log power as it is, without a copy.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from runtime.errors import ShrikeError
 from runtime.features import Level
 from train.checkpoint import Checkpoint
 from train.networks.blocks import EfficientChannelAttention
-from train.networks.heads import AngleLinear
+from train.networks.heads import Head, direction
 
 EXITS = 4  # stages that can end in a classifier; the last is the whole network
 
@@ -47,14 +49,16 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     if not 1 <= exit <= len(network.stages):
         raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
     if exit == len(network.stages):
-        head: nn.Module = network.head
+        head: Head = network.head
     elif not shallow:
         raise ShrikeError(
             f"--exit {exit}: only self-distillation teaches the shallow exits, and this model was trained with "
             "--distill off; leave --exit out, or train with --distill on"
         )
     else:
-        head = shallow[exit - 1]
+        classifier = shallow[exit - 1]
+        assert isinstance(classifier, Head)
+        head = classifier
     level = checkpoint.settings.frontend.level
     deployed = Deployed(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))
     left = [type(layer).__name__ for layer in deployed.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]
@@ -62,14 +66,21 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     return deployed.eval().requires_grad_(False)
 
 
-def linear(head: nn.Module) -> nn.Linear:
-    """|x| cos(angle) is x · w / |w|: one matrix of unit rows. Its bias is zero: ONNX writes a map with one as Gemm."""
-    assert isinstance(head, AngleLinear)
-    classes, width = head.weight.shape
-    plain = nn.Linear(width, classes)
+class DirectionLinear(nn.Linear):
+    """A linear map of the direction of x: what a loss on cosines trains."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(direction(x))
+
+
+def linear(head: Head) -> nn.Linear:
+    """A head's matrix, computed once. A bias that it lacks is zero: ONNX writes a map with one as Gemm."""
     with torch.no_grad():
-        plain.weight.copy_(functional.normalize(head.weight.double(), dim=1))
-        plain.bias.zero_()
+        weight, bias = copy.deepcopy(head).double().matrix()
+        classes, width = weight.shape
+        plain = DirectionLinear(width, classes) if head.cosine else nn.Linear(width, classes)
+        plain.weight.copy_(weight)
+        plain.bias.copy_(torch.zeros(classes) if bias is None else bias)
     return plain
 
 

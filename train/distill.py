@@ -2,7 +2,7 @@
 
     loss = alpha hard + (1 - alpha) soft + beta feature
 
-    hard      A-softmax of the deepest classifier against the label
+    hard      the deepest classifier against the label: A-softmax, or another of train.networks.heads
     soft      sum over students of KL(teacher || student), both softened by T, times T^2
     feature   sum over students of the squared distance between the teacher's pooled output and a projection of the
               student's, as a mean over its width
@@ -20,7 +20,7 @@ from torch.nn import functional
 from train.alignment import ALIGNMENTS
 from train.balance import BALANCES
 from train.config import Distillation
-from train.networks.heads import AngularSoftmax
+from train.networks.heads import LOSSES
 from train.networks.senet import StagedNetwork
 from train.teachers import TEACHERS
 from train.views import View, views
@@ -67,8 +67,9 @@ class Classroom(nn.Module):
         super().__init__()
         self.network = network
         self.settings = settings
+        self.hard = LOSSES[settings.loss](margin=settings.margin == "on")
+        assert type(network.head) is self.hard.head, "build() the network for this loss"
         self.helpers = Helpers(network, settings) if settings.distill == "on" else None
-        self.hard = AngularSoftmax(margin=settings.margin == "on")
         self.stages = network.stage_outputs  # what torch.compile may replace
 
     def forward(self, features: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
