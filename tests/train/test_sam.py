@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from tests.train.small_run import same, small_run, whole_and_resumed
-from train.config import Optimiser
+from train.config import Distillation, Optimiser
+from train.distill import Classroom
+from train.networks import build
 from train.optim import adam
 from train.sam import Descent, SharpnessAware, descent
 
@@ -129,6 +131,32 @@ def test_batch_norms_see_a_step_once() -> None:
     SharpnessAware(module, adam(module, Optimiser()), clip=0.0, rho=0.5).step(backward)
     assert torch.allclose(norm.running_mean, mean) and torch.allclose(norm.running_var, variance)
     assert int(norm.num_batches_tracked or 0) == 1
+
+
+@pytest.mark.parametrize(
+    "name, loss",
+    [(name, "asoftmax") for name in ("ecanet9", "senet9", "ecamobile", "mpif50")]
+    + [("senet9", loss) for loss in ("amsoftmax", "ocsoftmax", "crossentropy")],
+)
+def test_networks_and_losses_of_all_kinds_come_back_and_move_on(name: str, loss: str) -> None:
+    torch.manual_seed(0)
+    room = Classroom(build(name, 0.1, loss=loss), Distillation(loss=loss)).train()  # type: ignore[arg-type]
+    features, target = torch.randn(4, 1, 45, 32), torch.tensor([0, 1, 0, 1])
+
+    def backward() -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = room(features, target, 0)
+        losses["total"].backward()
+        return {name: value.detach() for name, value in losses.items()}
+
+    before = [weight.detach().clone() for weight in room.parameters()]
+    still = torch.optim.SGD(room.parameters(), lr=0.0)
+    losses = SharpnessAware(room, still, clip=5.0, rho=0.05).step(backward)
+    assert all(torch.equal(a, b) for a, b in zip(before, room.parameters(), strict=True))
+    assert float(losses["rise"]) != 0.0 and bool(torch.isfinite(losses["rise"]))
+    counts = {int(value) for key, value in room.state_dict().items() if key.endswith("num_batches_tracked")}
+    assert counts == {1}
+    SharpnessAware(room, adam(room, Optimiser()), clip=5.0, rho=0.05).step(backward)
+    assert all(torch.isfinite(weight).all() for weight in room.parameters())
 
 
 @pytest.mark.parametrize("sam", ["plain", "adaptive"])
