@@ -6,8 +6,9 @@
 | similarity | which windows of the batch are alike, a unit vector for each | none    | Tung & Mori, ICCV 2019      |
 | relational | distances between the windows of the batch, by their mean    | none    | Park et al., CVPR 2019      |
 
-All are means over the batch of values of the order of one, so that one beta suits them; each class says where its paper
-scales otherwise. Under torchrun a process compares the windows of its own share of the batch.
+All are means over the windows of the batch; the last three are of the order of one whatever the features' size, and
+each class says where its paper scales otherwise. Under torchrun a process compares windows of its own share of the
+batch.
 """
 
 from typing import ClassVar
