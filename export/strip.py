@@ -20,6 +20,7 @@ from runtime.features import Level
 from train.checkpoint import Checkpoint
 from train.networks.blocks import EfficientChannelAttention
 from train.networks.heads import Head, direction
+from train.networks.res2net import SCALE, ChannelGroups
 
 EXITS = 4  # stages that can end in a classifier; the last is the whole network
 
@@ -101,10 +102,34 @@ class ChannelMixing(nn.Module):
         return x * torch.sigmoid(self.mix(means).transpose(1, 2))
 
 
+class SeparateGroups(nn.Module):
+    """Res2Net's groups of channels from a convolution each: the same numbers, and no Split in the graph, whose parts
+    would begin in the middle of an INT8 kernel's vector of channels."""
+
+    def __init__(self, groups: ChannelGroups) -> None:
+        super().__init__()
+        folded = fold(groups.body)
+        assert isinstance(folded, nn.Sequential) and isinstance(folded[0], nn.Conv2d)
+        whole = folded[0]
+        assert whole.bias is not None
+        self.bodies = nn.ModuleList()
+        for weight, bias in zip(whole.weight.chunk(SCALE), whole.bias.chunk(SCALE), strict=True):
+            part = nn.Conv2d(whole.in_channels, len(bias), 1)
+            with torch.no_grad():
+                part.weight.copy_(weight)
+                part.bias.copy_(bias)  # type: ignore[union-attr]
+            self.bodies.append(nn.Sequential(part, nn.ReLU()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(body(x) for body in self.bodies)
+
+
 def fold(module: nn.Module) -> nn.Module:
-    """Replace every convolution that a batch norm follows by one convolution with a bias, and tidy the gates."""
+    """Replace every convolution that a batch norm follows by one convolution with a bias; tidy gates and groups."""
     if isinstance(module, EfficientChannelAttention):
         return ChannelMixing(module)
+    if isinstance(module, ChannelGroups):
+        return SeparateGroups(module)
     for name, child in module.named_children():
         setattr(module, name, fold(child))
     if isinstance(module, nn.Sequential):
