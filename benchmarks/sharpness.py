@@ -8,9 +8,10 @@ Sharpness is what benchmarks/landscape.py says; a source's EER is that of its sp
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -19,6 +20,8 @@ from runtime.errors import ShrikeError
 
 if TYPE_CHECKING:
     from benchmarks.landscape import Rise
+    from train.checkpoint import Checkpoint
+    from train.corpus import Partition, Trial
     from train.scorefile import ScoreTable
 
 OUT = "runs/reports/sharpness-%Y%m%d-%H%M%S"
@@ -39,7 +42,7 @@ class Options:
     only: str = ""
     """Trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
     by: str = "family"
-    """What makes a source: a column of the corpus's metadata.csv, or the word attack."""
+    """What makes a source: attack, or a column of the corpus's metadata.csv or protocol."""
     rho: float = 0.05
     """Radius of the ball around the weights, as in training."""
     adaptive: bool = False
@@ -106,19 +109,18 @@ def main() -> None:
     say(f"report: {out}/report.md")
 
 
-def name_sources(partition: Any, by: str) -> dict[str, str]:
+def name_sources(partition: "Partition", by: str) -> dict[str, str]:
     """Utterance -> source, of the spoofs."""
-    from train.corpus import column
+    from benchmarks.groups import column_of
 
     spoofs = [trial for trial in partition.trials if trial.bonafide is False]
-    if by == "attack":
-        return {trial.utterance: trial.attack for trial in spoofs}
-    values = column(partition, by)
-    return {trial.utterance: values[trial.utterance] for trial in spoofs}
+    names = [trial.utterance for trial in spoofs]
+    values = [trial.attack for trial in spoofs] if by == "attack" else column_of(partition, names, by).tolist()
+    return dict(zip(names, values, strict=True))
 
 
 def measure(
-    options: Options, checkpoint: Any, trials: Any, sources: dict[str, str]
+    options: Options, checkpoint: "Checkpoint", trials: Sequence["Trial"], sources: dict[str, str]
 ) -> tuple["ScoreTable", dict[str, list["Rise"]]]:
     """Scores of all trials, and the rises of every source's batches."""
     from dataclasses import replace
@@ -129,9 +131,10 @@ def measure(
     from train.augment import Augment
     from train.cache import build_cache
     from train.dataset import Windows
-    from train.evaluate import score, score_table
+    from train.evaluate import score
     from train.place import find_place
     from train.progress import Progress
+    from train.scorefile import ScoreTable
 
     settings = checkpoint.settings
     here = replace(settings.run, device=options.device, precision="fp32", threads=options.threads)
@@ -140,7 +143,7 @@ def measure(
     cache = build_cache(settings.frontend, trials, options.cache)
     classroom = checkpoint.classroom().to(place.device)
     augment = Augment(settings.augmentation, settings.frontend).to(place.device).eval()
-    table = score_table(cache, score(classroom, augment, cache, settings, place)[:, -1])
+    table = ScoreTable.of(cache.trials, score(classroom, augment, cache, settings, place)[:, -1])
 
     named = np.array([sources.get(name, "") for name in table.utterance])
     spoof = {name: np.flatnonzero(named == name) for name in sorted(set(named[~table.is_bonafide].tolist()))}

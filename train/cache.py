@@ -78,6 +78,11 @@ class FeatureCache:
         return len(self.trials)
 
     @property
+    def identity(self) -> str:
+        """sha256 over the shards' names, which are hashes themselves: of the front-end, the clips and their files."""
+        return hashlib.sha256("".join(path.stem for path in self._paths).encode()).hexdigest()
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Frames of every clip, (n,)."""
         return self._places[:, 2]
@@ -86,6 +91,12 @@ class FeatureCache:
     def labels(self) -> NDArray[np.int64]:
         """1 for bona fide, 0 for spoof, -1 where the protocol has no label, (n,)."""
         return np.array([-1 if t.bonafide is None else int(t.bonafide) for t in self.trials], np.int64)
+
+    def starts(self, clip: int, mean: bool = False) -> NDArray[np.int64]:
+        """First frames of the windows that score a clip: the first one, or all that overlap by half, to its end."""
+        width = self.frontend.width
+        room = max(int(self.lengths[clip]) - width, 0) if mean else 0
+        return np.arange(0, room + width // 2, width // 2).clip(max=room)
 
     def window(self, clip: int, start: int = 0) -> NDArray[np.float16]:
         """600 frames of a clip from `start`; a shorter clip repeats its frames: (width, bands)."""
@@ -102,6 +113,11 @@ def _map(path: Path, bands: int) -> NDArray[np.float16]:
     return np.memmap(path, np.float16, "r").reshape(-1, bands)
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
 def build_cache(
     frontend: FrontEnd, trials: Sequence[Trial], folder: Path, processes: int = 0, quiet: bool = False
 ) -> FeatureCache:
@@ -110,7 +126,7 @@ def build_cache(
     shards = plan_shards(frontend, trials)
     missing = [shard for shard in shards if read_index(folder, shard, frontend) is None]
     if missing:
-        processes = processes or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
+        processes = processes or cores()
         _estimate(frontend, [trial for shard in missing for trial in shard.trials], folder, processes)
         _compute_all(frontend, missing, folder, processes)
     cache = FeatureCache(frontend, folder, shards)

@@ -19,7 +19,7 @@ from pathlib import Path
 from runtime.errors import ShrikeError
 from train.protocols import Trial, read_protocol
 
-__all__ = ["Partition", "Trial", "open_corpus", "read_protocol", "select"]
+__all__ = ["Partition", "Trial", "find_metadata", "open_corpus", "read_metadata", "read_protocol", "select"]
 
 EXTENSIONS = ("flac", "wav", "ogg", "mp3")  # the best first: it wins where an utterance has several
 NAMES_SHOWN = 5  # in a message that could list thousands
@@ -137,7 +137,7 @@ def select(partition: Partition, expression: str) -> Partition:
             raise ShrikeError(f"cannot select by {expression!r}: {column} cannot have two values")
     if not wanted:
         return partition
-    path, columns, rows = _metadata(partition)
+    path, columns, rows = read_metadata(partition)
     if unknown := [column for column in wanted if column not in columns]:
         raise ShrikeError(f"{path} has no column {', '.join(unknown)}; its columns: {', '.join(columns)}")
 
@@ -252,20 +252,17 @@ def _no_audio(tree: _Tree, protocol: Path, trials: list[Trial]) -> ShrikeError:
     )
 
 
-def column(partition: Partition, name: str) -> dict[str, str]:
-    """What metadata.csv says in one column of every trial, by utterance; empty where it says nothing."""
-    path, columns, rows = _metadata(partition)
-    if name not in columns:
-        raise ShrikeError(f"{path} has no column {name}; its columns: {', '.join(columns)}")
-    return {trial.utterance: rows.get(trial.utterance, {}).get(name, "") for trial in partition.trials}
-
-
-def _metadata(partition: Partition) -> tuple[Path, list[str], dict[str, dict[str, str]]]:
-    """metadata.csv at the corpus' root, or between there and the protocol: its columns, its rows by utterance."""
+def find_metadata(partition: Partition) -> Path | None:
+    """metadata.csv at the corpus' root, or between there and the protocol."""
     places = [partition.root, *reversed([p for p in partition.protocol.parents if partition.root in p.parents])]
-    path = next((place / "metadata.csv" for place in places if (place / "metadata.csv").is_file()), None)
+    return next((place / "metadata.csv" for place in places if (place / "metadata.csv").is_file()), None)
+
+
+def read_metadata(partition: Partition) -> tuple[Path, list[str], dict[str, dict[str, str]]]:
+    """metadata.csv: where it lies, its columns, its rows by utterance."""
+    path = find_metadata(partition)
     if path is None:
-        raise ShrikeError(f"selecting needs metadata.csv; there is none at {partition.root}")
+        raise ShrikeError(f"this needs metadata.csv, and there is none at {partition.root}")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")

@@ -60,9 +60,7 @@ def scoring_plan(
     cache: FeatureCache, batch: int, mean: bool = False, rank: int = 0, world: int = 1
 ) -> list[NDArray[np.int64]]:
     """The first window of every clip, or windows that overlap by half to its end; processes take turns."""
-    width = cache.frontend.width
-    last = np.maximum(cache.lengths - width, 0) if mean else np.zeros(len(cache), np.int64)
-    starts = [np.arange(0, room + width // 2, width // 2).clip(max=room) for room in last]
+    starts = [cache.starts(clip, mean) for clip in range(len(cache))]
     clips = np.repeat(np.arange(len(cache)), [len(part) for part in starts])
     mine = np.stack([clips, np.concatenate(starts)], axis=1)[rank::world]
     return [mine[first : first + batch] for first in range(0, len(mine), batch)]

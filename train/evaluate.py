@@ -12,7 +12,6 @@ from train.config import Settings
 from train.dataset import batches, scoring_plan
 from train.distill import Classroom
 from train.place import Place
-from train.scorefile import ScoreTable
 
 Scores = NDArray[np.float64]
 
@@ -39,13 +38,3 @@ def score(
     if not bool(torch.isfinite(means).all()):
         raise ShrikeError("the network's scores are not finite; lower --lr, or train with --precision fp32")
     return means.numpy()
-
-
-def score_table(cache: FeatureCache, scores: Scores) -> ScoreTable:
-    """Scores with the names they belong to, in ASVspoof's form."""
-    return ScoreTable(
-        np.array([trial.utterance for trial in cache.trials]),
-        np.array([trial.attack for trial in cache.trials]),
-        cache.labels == 1,
-        scores,
-    )

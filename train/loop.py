@@ -33,14 +33,14 @@ from train.checkpoint import (
 from train.config import Settings, differences
 from train.dataset import Batch, batches, training_plan
 from train.distill import Classroom
-from train.evaluate import score, score_table
+from train.evaluate import score
 from train.history import History
 from train.optim import adam, learning_rate
 from train.place import Place
 from train.progress import Progress as Bar
 from train.progress import say
 from train.sam import descent
-from train.scorefile import write_scores
+from train.scorefile import ScoreTable, write_scores
 from train.trouble import Sums, check_classes, explained
 
 CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
@@ -172,7 +172,7 @@ class Trainer:
         final = scores[:, -1]
         # Cross-entropy with both classes weighed alike, whatever the protocol's proportions are.
         loss = np.mean([np.logaddexp(0, -final[labels == 1]).mean(), np.logaddexp(0, final[labels == 0]).mean()])
-        self._dev_table = score_table(self.dev, final)
+        self._dev_table = ScoreTable.of(self.dev.trials, final)
         return {"dev_eer": eers.pop("dev_eer"), "dev_loss": float(loss), "dev_exits": eers}
 
     # ---- stopping, saving, resuming --------------------------------------------------------------------------------

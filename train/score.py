@@ -27,6 +27,8 @@ class Options:
     """Which of its protocols."""
     protocol: Path | None = None
     """A protocol file instead of the corpus's own."""
+    subset: tuple[Literal["progress", "eval", "hidden"], ...] = ("eval",)
+    """Of ASVspoof 2021's protocols, which subsets; the official figures are of eval alone."""
     only: str = ""
     """Score trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
     exit: int = 4
@@ -57,10 +59,10 @@ def main() -> None:
     from train.cache import build_cache
     from train.checkpoint import read_checkpoint
     from train.corpus import open_corpus, select
-    from train.evaluate import score, score_table
+    from train.evaluate import score
     from train.place import find_place
     from train.progress import say
-    from train.scorefile import read_asv_scores, write_scores
+    from train.scorefile import ScoreTable, read_asv_scores, write_scores
     from train.summary import show, summarise
 
     checkpoint = read_checkpoint(options.model)
@@ -71,7 +73,7 @@ def main() -> None:
     if options.exit not in ((1, 2, 3, 4) if distilled else (4,)):
         known = "1 to 4" if distilled else "4 alone: it was trained with --distill off"
         raise ShrikeError(f"--exit {options.exit}: {options.model} has {known}")
-    partition = open_corpus(options.corpus, options.partition, options.protocol)
+    partition = open_corpus(options.corpus, options.partition, options.protocol, options.subset)
     partition = select(partition, options.only)
     if partition.unlabelled and not options.out:
         raise ShrikeError("these trials have no labels, so nothing can be summarised; give --out FILE for their scores")
@@ -88,12 +90,12 @@ def main() -> None:
             lines = (f"{t.utterance} {value!r}\n" for t, value in zip(cache.trials, scores.tolist(), strict=True))
             temporary.write_text("".join(lines), "utf-8")
     elif options.out:
-        write_scores(options.out, score_table(cache, scores))
+        write_scores(options.out, ScoreTable.of(cache.trials, scores))
     if options.out:
         say(f"{len(cache):,} scores in {options.out}")
     if not partition.unlabelled:
         asv = read_asv_scores(options.asv) if options.asv else None
-        show(summarise(score_table(cache, scores), asv, options.bootstrap), options.json)
+        show(summarise(ScoreTable.of(cache.trials, scores), asv, options.bootstrap), options.json)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import math
 import os
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from runtime.errors import ShrikeError
 from runtime.files import whole_file
 from train.metrics import AsvScores, Bools, Floats, checked
+from train.protocols import Trial
 
 SCORE_FORM = "UTTERANCE ATTACK KEY SCORE"
 ASV_FORM = "ATTACK KEY SCORE"
@@ -40,6 +42,16 @@ class ScoreTable:
         if len(set(shapes.values())) != 1 or len(shapes["score"]) != 1:
             raise ShrikeError(f"columns of the shapes {shapes} came, but one entry per trial was expected in each")
         assert self.is_bonafide.dtype == bool, "numbers would pick trials by index"
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], scores: Floats) -> "ScoreTable":
+        """Scores with the names they belong to."""
+        return cls(
+            np.array([trial.utterance for trial in trials]),
+            np.array([trial.attack for trial in trials]),
+            np.array([trial.bonafide is True for trial in trials], bool),
+            scores,
+        )
 
     @property
     def bonafide(self) -> Floats:
