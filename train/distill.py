@@ -41,7 +41,10 @@ class Classroom(nn.Module):
         self.embeddings = network.embeddings  # what torch.compile may replace
 
     def forward(self, features: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
-        """(batch, 1, bands, 600), (batch,), optimiser step -> losses by name, `total` among them."""
+        """(batch, 1, bands, 600), (batch,), optimiser step -> losses by name, `total` among them.
+
+        A target in floating point is a mixed label (train.augment.specmix); what the teacher says needs no label.
+        """
         pooled = [x.float() for x in self.embeddings(features)]
         with torch.autocast(features.device.type, enabled=False):  # the losses are small and want full precision
             deep = pooled[-1]

@@ -95,6 +95,15 @@ def test_margin_only_ever_makes_the_target_harder_and_fades_in() -> None:
     assert (loss.weight(0), loss.weight(10), loss.weight(10**6)) == (1500.0, 750.0, 5.0)
 
 
+def test_a_mixed_label_weighs_the_losses_of_both_classes() -> None:
+    x, head, loss = torch.randn(64, 8), AngleLinear(8), AngularSoftmax()
+    target = torch.randint(2, (64,))
+    assert torch.allclose(loss(x, head(x), target.float(), 5000), loss(x, head(x), target, 5000))
+    spoof, bonafide = (loss(x, head(x), torch.full_like(target, side), 5000) for side in (0, 1))
+    mixed = loss(x, head(x), torch.full((64,), 0.3), 5000)
+    assert torch.allclose(mixed, 0.7 * spoof + 0.3 * bonafide)
+
+
 def test_margin_gradient_is_finite_at_the_poles() -> None:
     head = AngleLinear(4)
     along = torch.nn.functional.normalize(head.weight.detach(), dim=1)

@@ -44,7 +44,18 @@ class AngularSoftmax:
         return max(LAMBDA_FLOOR, LAMBDA_START / (1.0 + LAMBDA_DECAY * step))
 
     def __call__(self, embedding: Tensor, logits: Tensor, target: Tensor, step: int) -> Tensor:
-        """Mean loss over a batch; embedding (batch, width), logits (batch, 2) of it, target (batch,) of 0 and 1."""
+        """Mean loss over a batch; embedding (batch, width), logits (batch, 2) of it, target (batch,) of 0 and 1.
+
+        A target in floating point is a mixed label, the share of bona fide: both classes' losses are weighed by it.
+        """
+        if target.is_floating_point():
+            spoof, bonafide = torch.zeros_like(target, dtype=torch.int64), torch.ones_like(target, dtype=torch.int64)
+            as_spoof = self._losses(embedding, logits, spoof, step, "none")
+            as_bonafide = self._losses(embedding, logits, bonafide, step, "none")
+            return ((1 - target) * as_spoof + target * as_bonafide).mean()
+        return self._losses(embedding, logits, target, step, "mean")
+
+    def _losses(self, embedding: Tensor, logits: Tensor, target: Tensor, step: int, reduction: str) -> Tensor:
         logits = logits.float()
         if self.margin:
             length = embedding.float().norm(dim=1).clamp_min(1e-6)
@@ -53,7 +64,7 @@ class AngularSoftmax:
             keep = self.weight(step)
             mixed = length * (psi(cosine) + keep * cosine) / (1.0 + keep)
             logits = logits.scatter(1, target[:, None], mixed[:, None])
-        return functional.cross_entropy(logits, target)
+        return functional.cross_entropy(logits, target, reduction=reduction)
 
 
 def psi(cosine: Tensor) -> Tensor:
