@@ -22,8 +22,8 @@ from torch import distributed as dist
 
 from runtime.errors import ShrikeError
 from train import metrics
-from train.augment import Augment
-from train.cache import FeatureCache
+from train.augment import Augment, specmix
+from train.cache import Cache, FeatureCache, SoundCache
 from train.checkpoint import (
     Checkpoint,
     Progress,
@@ -34,13 +34,15 @@ from train.checkpoint import (
     write_checkpoint,
 )
 from train.config import Settings, differences
-from train.dataset import Batch, batches, scoring_plan, training_plan
+from train.dataset import Batch, SoundBatch, SoundWindows, Windows, batches, loader, scoring_plan, training_plan
 from train.distill import Classroom
+from train.frontend import SoundFrontEnd
 from train.history import History
 from train.optim import adam, learning_rate
 from train.progress import Progress as Bar
 from train.progress import say
 from train.scorefile import ScoreTable, write_scores
+from train.sound.chain import build_chain
 
 Scores = NDArray[np.float64]
 
@@ -92,7 +94,12 @@ class Trainer:
     """One run: what `python -m train` builds once the caches stand."""
 
     def __init__(
-        self, settings: Settings, place: Place, train: FeatureCache, dev: FeatureCache, corpus: dict[str, str]
+        self,
+        settings: Settings,
+        place: Place,
+        train: FeatureCache | SoundCache,
+        dev: FeatureCache,
+        corpus: dict[str, str],
     ):
         self.settings, self.place, self.train, self.dev, self.corpus = settings, place, train, dev, corpus
         _both_classes(train, "train")
@@ -101,6 +108,8 @@ class Trainer:
         self.classroom = Classroom(build_network(settings), settings.distillation)
         self.classroom.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
+        self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not place.first)
+        self.listen = SoundFrontEnd(settings.frontend).to(place.device)
         self.optimiser = adam(self.classroom, settings.optimiser)
         if settings.run.compile:
             self.classroom.embeddings = torch.compile(self.classroom.embeddings)
@@ -139,7 +148,8 @@ class Trainer:
         steps = len(plan) * settings.epochs
         sums = _Sums(progress.sums or {}, progress.batch)
         began, clips = time.perf_counter(), 0
-        reader = batches(self.train, list(plan[progress.batch :]), self.settings.data.workers, place.device)
+        windows = self._windows(progress.epoch)
+        reader = loader(windows, list(plan[progress.batch :]), self.settings.data.workers, place.device)
         self.lesson.train()
         self.augment.train()
         title = f"epoch {progress.epoch + 1}/{settings.epochs}"
@@ -176,13 +186,29 @@ class Trainer:
                 write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
             self._save("last.pt", optimiser=True)
 
-    def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
-        settings, place = self.settings.optimiser, self.place
+    def _windows(self, epoch: int) -> Windows | SoundWindows:
+        if isinstance(self.train, FeatureCache):
+            assert self.chain is None, "features from the cache have missed the changes of sound"
+            return Windows(self.train)
+        assert self.chain is not None
+        return SoundWindows(self.train, self.chain, self.settings.optimiser.seed, epoch)
+
+    def _features(self, batch: Batch | SoundBatch) -> Tensor:
+        """Raw log power on the device, from the cache or from sound: (batch, 1, bands, 600)."""
+        device = self.place.device
+        if isinstance(batch, Batch):
+            return batch.features.to(device, non_blocking=True)
+        return self.listen(batch.sound.to(device, non_blocking=True), batch.order.to(device, non_blocking=True))
+
+    def _step(self, batch: Batch | SoundBatch, step: int, steps: int) -> dict[str, Tensor]:
+        settings, mixing, place = self.settings.optimiser, self.settings.augmentation, self.place
         # The step's own randomness; torchrun's processes must not drop the same features.
         torch.manual_seed(_mix(settings.seed, step, place.rank))
-        features = self.augment(batch.features.to(place.device, non_blocking=True))
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = self.augment(self._features(batch))
         target = batch.target.to(place.device, non_blocking=True)
+        if mixing.specmix:
+            features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
+        features = features.contiguous(memory_format=torch.channels_last)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
         with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
@@ -354,7 +380,7 @@ class _explained:  # noqa: N801 - reads as a word: with _explained(settings)
             ) from error
 
 
-def _both_classes(cache: FeatureCache, name: str) -> None:
+def _both_classes(cache: Cache, name: str) -> None:
     labels = cache.labels
     if not (labels == 1).any() or not (labels == 0).any():
         raise ShrikeError(
