@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.graph import INPUT, OUTPUT, weights_of
-from export.quantize import LEVELS, Layer, Ranges, activation_scale, tensors
+from export.quantize import LEVELS, Layer, Ranges, activation_scale, scale_owners, tensors
 from runtime.errors import ShrikeError
 from train.augment import Augment
 from train.cache import build_cache
@@ -52,7 +52,9 @@ class GraphNetwork(nn.Module):
         self.nodes = list(model.graph.node)
         self.layers = {layer.name: layer for layer in layers}
         self.weights = nn.ParameterDict({_key(n): torch.from_numpy(v.copy()) for n, v in weights_of(model).items()})
-        scales = {name: float(activation_scale((ranges or {})[name])) for name in tensors(layers)}
+        self.owners = scale_owners(model)
+        owners = {self.owners.get(name, name) for name in tensors(layers)}
+        scales = {name: float(activation_scale((ranges or {})[name])) for name in sorted(owners)}
         self.log_scales = nn.ParameterDict({_key(name): torch.tensor(math.log(s)) for name, s in scales.items()})
 
     def forward(self, features: Tensor) -> Tensor:
@@ -65,7 +67,8 @@ class GraphNetwork(nn.Module):
             for name in node.input:
                 if layer and name in layer.tensors:
                     if name not in rounded:
-                        rounded[name] = round_activation(values[name], self.log_scales[_key(name)])
+                        scale = self.log_scales[_key(self.owners.get(name, name))]
+                        rounded[name] = round_activation(values[name], scale)
                     inputs.append(rounded[name])
                 elif _key(name) in self.weights:
                     weight = self.weights[_key(name)]
@@ -84,13 +87,15 @@ class GraphNetwork(nn.Module):
         return tuned
 
     def ranges(self) -> Ranges:
-        names = tensors(list(self.layers.values()))
+        names = {self.owners.get(name, name) for name in tensors(list(self.layers.values()))}
         return {name: LEVELS * float(self.log_scales[_key(name)].detach().exp()) for name in names}
 
 
 def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
     """One node; our graphs need these and no others."""
     has = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    if node.op_type == "Constant":
+        return torch.from_numpy(numpy_helper.to_array(has["value"]).copy())
     first = inputs[0]
     if node.op_type == "Conv":
         bias = inputs[2] if len(inputs) > 2 else None
@@ -101,6 +106,13 @@ def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
         return functional.linear(first, inputs[1], inputs[2])
     if node.op_type == "GlobalAveragePool":
         return first.mean(dim=(2, 3), keepdim=True)
+    if node.op_type == "ReduceMean":
+        return first.mean(dim=has["axes"], keepdim=bool(has["keepdims"]))
+    if node.op_type == "AveragePool":
+        padded = bool(has["count_include_pad"])
+        return functional.avg_pool2d(first, has["kernel_shape"], has["strides"], has["pads"][:2], False, padded)
+    if node.op_type == "Concat":
+        return torch.cat(inputs, dim=has["axis"])
     if node.op_type == "Transpose":
         return first.permute(has["perm"])
     if node.op_type == "Flatten":
@@ -111,6 +123,8 @@ def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
         "Add": torch.add,
         "Mul": torch.mul,
         "Sub": torch.sub,
+        "Div": torch.div,
+        "Sqrt": torch.sqrt,
     }
     assert node.op_type in simple, f"{node.name}: {node.op_type} is not known here"
     return simple[node.op_type](*inputs)

@@ -5,19 +5,22 @@
     training   features -> level -> conv, batch norm, relu ... -> mean -> dropout -> x · w / |w|   + helpers
     shipped    features -> level -> conv with bias,   relu ... -> mean ------------> linear map
 
+Losses on cosines leave a division by the embedding's length in front of the map; it is a handful of float operations.
 The front-end's level stands inside, so that a runtime hands over its ring of raw log power as it is, without a copy.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from runtime.errors import ShrikeError
 from runtime.features import Level
 from train.checkpoint import Checkpoint
 from train.networks.blocks import EfficientChannelAttention
-from train.networks.heads import AngleLinear
+from train.networks.heads import Head, direction
+from train.networks.res2net import SCALE, ChannelGroups
 
 EXITS = 4  # stages that can end in a classifier; the last is the whole network
 
@@ -47,14 +50,16 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     if not 1 <= exit <= len(network.stages):
         raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
     if exit == len(network.stages):
-        head: nn.Module = network.head
+        head: Head = network.head
     elif helpers is None:
         raise ShrikeError(
             f"--exit {exit}: only self-distillation teaches the shallow exits, and this model was trained with "
             "--distill off; leave --exit out, or train with --distill on"
         )
     else:
-        head = helpers.classifiers[exit - 1]
+        classifier = helpers.classifiers[exit - 1]
+        assert isinstance(classifier, Head)
+        head = classifier
     level = checkpoint.settings.frontend.level
     deployed = Deployed(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))
     left = [type(layer).__name__ for layer in deployed.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]
@@ -62,14 +67,21 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     return deployed.eval().requires_grad_(False)
 
 
-def linear(head: nn.Module) -> nn.Linear:
-    """|x| cos(angle) is x · w / |w|: one matrix of unit rows. Its bias is zero: ONNX writes a map with one as Gemm."""
-    assert isinstance(head, AngleLinear)
-    classes, width = head.weight.shape
-    plain = nn.Linear(width, classes)
+class DirectionLinear(nn.Linear):
+    """A linear map of the direction of x: what a loss on cosines trains."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(direction(x))
+
+
+def linear(head: Head) -> nn.Linear:
+    """A head's matrix, computed once. A bias that it lacks is zero: ONNX writes a map with one as Gemm."""
     with torch.no_grad():
-        plain.weight.copy_(functional.normalize(head.weight.double(), dim=1))
-        plain.bias.zero_()
+        weight, bias = copy.deepcopy(head).double().matrix()
+        classes, width = weight.shape
+        plain = DirectionLinear(width, classes) if head.cosine else nn.Linear(width, classes)
+        plain.weight.copy_(weight)
+        plain.bias.copy_(torch.zeros(classes) if bias is None else bias)
     return plain
 
 
@@ -90,10 +102,34 @@ class ChannelMixing(nn.Module):
         return x * torch.sigmoid(self.mix(means).transpose(1, 2))
 
 
+class SeparateGroups(nn.Module):
+    """Res2Net's groups of channels from a convolution each: the same numbers, and no Split in the graph, whose parts
+    would begin in the middle of an INT8 kernel's vector of channels."""
+
+    def __init__(self, groups: ChannelGroups) -> None:
+        super().__init__()
+        folded = fold(groups.body)
+        assert isinstance(folded, nn.Sequential) and isinstance(folded[0], nn.Conv2d)
+        whole = folded[0]
+        assert whole.bias is not None
+        self.bodies = nn.ModuleList()
+        for weight, bias in zip(whole.weight.chunk(SCALE), whole.bias.chunk(SCALE), strict=True):
+            part = nn.Conv2d(whole.in_channels, len(bias), 1)
+            with torch.no_grad():
+                part.weight.copy_(weight)
+                part.bias.copy_(bias)  # type: ignore[union-attr]
+            self.bodies.append(nn.Sequential(part, nn.ReLU()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(body(x) for body in self.bodies)
+
+
 def fold(module: nn.Module) -> nn.Module:
-    """Replace every convolution that a batch norm follows by one convolution with a bias, and tidy the gates."""
+    """Replace every convolution that a batch norm follows by one convolution with a bias; tidy gates and groups."""
     if isinstance(module, EfficientChannelAttention):
         return ChannelMixing(module)
+    if isinstance(module, ChannelGroups):
+        return SeparateGroups(module)
     for name, child in module.named_children():
         setattr(module, name, fold(child))
     if isinstance(module, nn.Sequential):

@@ -70,7 +70,8 @@ class Checkpoint:
 
 
 def build_network(settings: Settings) -> "StagedNetwork":
-    return build(settings.model.network, settings.model.width, settings.model.dropout)
+    model = settings.model
+    return build(model.network, model.width, model.dropout, settings.distillation.loss)
 
 
 def versions() -> dict[str, str]:

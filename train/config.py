@@ -59,7 +59,7 @@ class Model:
     """What learns."""
 
     network: str = "ecanet9"
-    """ecanet9, 18, 34, 50 or senet9, 18, 34, 50; python -m train.networks shows their cost."""
+    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. train.networks shows their cost."""
     width: float = 1.0
     """Factor on every channel count; 0.25 tries ideas several times faster."""
     dropout: float = 0.0
@@ -78,8 +78,10 @@ class Distillation:
     """Weight of the distance between deep and shallow features."""
     temperature: float = 3.0
     """Softens both predictions before they are compared; the loss is scaled by its square."""
+    loss: Literal["asoftmax", "amsoftmax", "ocsoftmax", "crossentropy"] = later("asoftmax", before="asoftmax")
+    """Of the deepest classifier against the label; docs/training.md says what each of them asks for."""
     margin: Switch = "on"
-    """A-softmax's angular margin (m = 4); off leaves a softmax on normalised weights."""
+    """off takes the loss's margin away: asoftmax is then a softmax on normalised weights, the next two on cosines."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class Settings:
             (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
             (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
             (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
+            (distillation.loss != "crossentropy" or distillation.margin == "on", "--margin off: crossentropy has none"),
             (distillation.temperature > 0, f"--temperature {distillation.temperature}: must be above 0"),
             (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more"),
             (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),

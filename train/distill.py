@@ -2,7 +2,7 @@
 
     loss = alpha hard + (1 - alpha) soft + beta feature
 
-    hard      A-softmax of the deepest classifier against the label
+    hard      the deepest classifier against the label: A-softmax, or another of train.networks.heads
     soft      sum over shallow stages of KL(teacher || student), both softened by T, times T^2
     feature   sum over shallow stages of the squared distance between the deepest pooled output and a projection of
               the shallow one, as a mean over its width
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.config import Distillation
-from train.networks.heads import AngleLinear, AngularSoftmax
+from train.networks.heads import LOSSES, Head
 from train.networks.senet import StagedNetwork
 
 
 class Helpers(nn.Module):
     """A classifier and a projection to the deepest width for every stage but the last."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], head: type[Head]) -> None:
         super().__init__()
-        self.classifiers = nn.ModuleList(AngleLinear(width) for width in widths[:-1])
+        self.classifiers = nn.ModuleList(head(width) for width in widths[:-1])
         self.projections = nn.ModuleList(nn.Linear(width, widths[-1]) for width in widths[:-1])
 
 
@@ -36,8 +36,9 @@ class Classroom(nn.Module):
         super().__init__()
         self.network = network
         self.settings = settings
-        self.helpers = Helpers(network.widths) if settings.distill == "on" else None
-        self.hard = AngularSoftmax(margin=settings.margin == "on")
+        self.hard = LOSSES[settings.loss](margin=settings.margin == "on")
+        assert type(network.head) is self.hard.head, "build() the network for this loss"
+        self.helpers = Helpers(network.widths, self.hard.head) if settings.distill == "on" else None
         self.embeddings = network.embeddings  # what torch.compile may replace
 
     def forward(self, features: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:

@@ -174,7 +174,7 @@ class Trainer:
             "seconds": seconds,
             "clips_per_second": clips / seconds,
             "lr": self.optimiser.param_groups[0]["lr"],
-            "lambda": self.classroom.hard.weight(self.progress.step),
+            **self.classroom.hard.schedule(self.progress.step),
             "loss": sums.means(),
             **self._evaluate(),
         }

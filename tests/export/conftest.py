@@ -29,11 +29,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def make_checkpoint(name: str = "ecanet9", width: float = 0.25, distill: str = "on", level: str = "none") -> Checkpoint:
+def make_checkpoint(
+    name: str = "ecanet9", width: float = 0.25, distill: str = "on", level: str = "none", loss: str = "asoftmax"
+) -> Checkpoint:
     """A network whose batch norms do something, so that folding them is worth a test."""
     torch.manual_seed(1)
-    settings = Settings(Data(Path("none"), level=level), Model(name, width), Distillation(distill))  # type: ignore[arg-type]
-    classroom = Classroom(build(name, width), settings.distillation)
+    distillation = Distillation(distill, loss=loss)  # type: ignore[arg-type]
+    settings = Settings(Data(Path("none"), level=level), Model(name, width), distillation)  # type: ignore[arg-type]
+    classroom = Classroom(build(name, width, loss=loss), settings.distillation)
     for layer in classroom.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)

@@ -30,11 +30,14 @@ def windows(count: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
 
 
 @lru_cache
-def float_graph(name: str, width: float = 0.25, level: str = "none", dynamic: bool = False) -> onnx.ModelProto:
+def float_graph(
+    name: str, width: float = 0.25, level: str = "none", dynamic: bool = False, loss: str = "asoftmax"
+) -> onnx.ModelProto:
     """The graph of a network as export.onnx writes it with --precision fp32."""
     torch.manual_seed(0)
-    settings = Settings(Data(Path("none"), level=level), Model(name, width), Distillation("off"))  # type: ignore[arg-type]
-    network = build(name, width)
+    distillation = Distillation("off", loss=loss)  # type: ignore[arg-type]
+    settings = Settings(Data(Path("none"), level=level), Model(name, width), distillation)  # type: ignore[arg-type]
+    network = build(name, width, loss=loss)
     checkpoint = Checkpoint(settings, network.state_dict(), {}, {}, Progress(), [], {}, {})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads that wait for each other on a busy machine are slower than one
@@ -46,9 +49,9 @@ def float_graph(name: str, width: float = 0.25, level: str = "none", dynamic: bo
 
 @lru_cache
 def quantised_graph(
-    name: str, kind: quantize.Kind = "int8", width: float = 0.25, level: str = "none"
+    name: str, kind: quantize.Kind = "int8", width: float = 0.25, level: str = "none", loss: str = "asoftmax"
 ) -> onnx.ModelProto:
-    model = float_graph(name, width, level)
+    model = float_graph(name, width, level, loss=loss)
     layers = quantize.plan(model)
     ranges = calibration.find_ranges(model, quantize.tensors(layers), list(windows(2)), "min-max")
     return quantize.quantise(model, layers, ranges, kind)

@@ -58,6 +58,16 @@ def test_nvidia_builds_our_int8_networks(rtx: Any, name: str) -> None:
     assert len(build_plan(rtx, quantised_graph(name, width=1.0), Recipe("int8", 256))) > 1_000_000
 
 
+@pytest.mark.parametrize("name, loss", [("ecamobile", "ocsoftmax"), ("res2net50", "asoftmax"), ("mpif50", "amsoftmax")])
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_nvidia_builds_what_these_networks_and_losses_add(rtx: Any, name: str, loss: str, precision: Any) -> None:
+    """Depthwise convolutions, Concat, AveragePool, means over one axis, the division by an embedding's length."""
+    make = quantised_graph if precision == "int8" else float_graph
+    model = make(name, width=0.125, loss=loss)  # type: ignore[operator]
+    check(model, "model.onnx", "8.5.2")
+    assert build_plan(rtx, model, Recipe(precision, 256))
+
+
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_nvidia_builds_float_networks_of_any_batch(rtx: Any, precision: Any) -> None:
     model = float_graph("ecanet9", level="window-mean", dynamic=True)
@@ -153,9 +163,9 @@ def test_precision_and_graph_must_agree() -> None:
 
 
 @pytest.mark.parametrize("level", ["none", "window-mean"])
-@pytest.mark.parametrize("name", ["ecanet9", "senet9"])
-def test_half_gives_nearly_the_same_scores(name: str, level: str) -> None:
-    for model in (float_graph(name, level=level), quantised_graph(name, level=level)):
+@pytest.mark.parametrize("name, loss", [("ecanet9", "asoftmax"), ("senet9", "asoftmax"), ("ecamobile", "ocsoftmax")])
+def test_half_gives_nearly_the_same_scores(name: str, loss: str, level: str) -> None:
+    for model in (float_graph(name, level=level, loss=loss), quantised_graph(name, level=level, loss=loss)):
         probes = list(windows(2, seed=1))
         wide, narrow = graphs.run(model, probes), graphs.run(half(model), probes)
         spread = np.abs(wide).max()

@@ -26,12 +26,21 @@ OPERATIONS = {"Conv", "Relu", "Add", "Mul", "GlobalAveragePool", "Sigmoid", "Fla
 FEW = 16  # trials: enough to see everything happen
 
 
-@pytest.mark.parametrize("name", ["ecanet9", "senet9", "senet18", "ecanet50"])
-def test_the_graph_holds_what_every_tensorrt_reads(name: str) -> None:
-    checkpoint = make_checkpoint(name, level="window-mean")
+MORE = {
+    "res2net50": {"Concat", "AveragePool"},
+    "mpif50": {"Concat", "AveragePool", "ReduceMean"},
+    "ocsoftmax": {"ReduceMean", "Constant", "Sqrt", "Div"},  # divides by the embedding's length
+}
+
+
+@pytest.mark.parametrize("name", ["ecanet9", "senet9", "senet18", "ecanet50", "res2net50", "mpif50", "ecamobile"])
+@pytest.mark.parametrize("loss", ["asoftmax", "ocsoftmax"])
+def test_the_graph_holds_what_every_tensorrt_reads(name: str, loss: str) -> None:
+    checkpoint = make_checkpoint(name, 0.125, level="window-mean", loss=loss)
     model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
     onnx.checker.check_model(model, full_check=True)
-    assert {node.op_type for node in model.graph.node} - OPERATIONS <= {"Transpose", "Sub"}
+    more = {"Transpose", "Sub"} | MORE.get(name, set()) | MORE.get(loss, set())
+    assert {node.op_type for node in model.graph.node} - OPERATIONS <= more
     assert [(item.domain, item.version) for item in model.opset_import] == [("", 17)] and model.ir_version == 8
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names) and not any("/" in name for name in names)
@@ -45,9 +54,12 @@ def test_the_same_network_is_the_same_bytes(checkpoint: Checkpoint) -> None:
     assert twice[0] == twice[1]
 
 
-@pytest.mark.parametrize("kind", ["none", "window-mean"])
-def test_any_batch_gives_what_single_windows_give(kind: str, speech: list[Window]) -> None:
-    checkpoint = make_checkpoint("senet9", level=kind)
+@pytest.mark.parametrize(
+    "name, kind, loss",
+    [("senet9", "none", "asoftmax"), ("senet9", "window-mean", "asoftmax"), ("mpif50", "none", "amsoftmax")],
+)
+def test_any_batch_gives_what_single_windows_give(name: str, kind: str, loss: str, speech: list[Window]) -> None:
+    checkpoint = make_checkpoint(name, level=kind, loss=loss)
     single, dynamic = (graph.trace(strip(checkpoint), checkpoint.settings.frontend, batch) for batch in (False, True))
     together = graph.as_engine(dynamic)(np.concatenate(speech[:5]))
     assert np.allclose(together, graph.run(single, speech[:5]), atol=1e-5)

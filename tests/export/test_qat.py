@@ -19,9 +19,12 @@ from train.cache import build_cache
 from train.corpus import open_corpus
 
 
-@pytest.mark.parametrize("name", ["ecanet9", "senet9"])
-def test_the_graph_in_torch_is_the_graph_in_onnx_runtime(name: str, speech: list[Window]) -> None:
-    checkpoint = make_checkpoint(name, level="window-mean")
+@pytest.mark.parametrize(
+    "name, loss",
+    [("ecanet9", "asoftmax"), ("senet9", "asoftmax"), ("mpif50", "asoftmax"), ("ecanet9", "ocsoftmax")],
+)
+def test_the_graph_in_torch_is_the_graph_in_onnx_runtime(name: str, loss: str, speech: list[Window]) -> None:
+    checkpoint = make_checkpoint(name, level="window-mean", loss=loss)
     model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
     layers = plan(model)
     ranges = find_ranges(model, tensors(layers), speech[:4], "min-max")
@@ -29,10 +32,12 @@ def test_the_graph_in_torch_is_the_graph_in_onnx_runtime(name: str, speech: list
     with torch.no_grad():
         plain = GraphNetwork(model)(together).numpy()
         rounded = GraphNetwork(model, layers, ranges)(together).numpy()
-    assert np.abs(plain - graph.run(model, speech)).max() < 1e-4
+    expected = graph.run(model, speech)
+    size = max(1.0, float(np.abs(expected).max()))
+    assert np.abs(plain - expected).max() < 1e-4 * size
     shipped = graph.run(quantise(model, layers, ranges, "int8"), speech)
     # Rounding in another order moves single integers by one step: far below what INT8 itself costs.
-    assert np.abs(shipped - rounded).max() < 0.02
+    assert np.abs(shipped - rounded).max() < (0.05 if name == "mpif50" else 0.02) * size  # 16 gates pass it on
 
 
 def test_what_was_not_trained_is_written_back_as_it_came() -> None:

@@ -19,14 +19,28 @@ def near(came: torch.Tensor, expected: torch.Tensor) -> bool:
     return float((came - expected).abs().max()) <= TOLERANCE * max(1.0, float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["ecanet9", "senet9", "ecanet50"])
+@pytest.mark.parametrize("name", ["ecanet9", "senet9", "ecanet50", "seres2net50", "mpif50", "ecamobile"])
 @pytest.mark.parametrize("kind", ["none", "window-mean"])
 def test_logits_are_the_training_networks(name: str, kind: str, speech: list[Window]) -> None:
     checkpoint = make_checkpoint(name, level=kind)
-    raw = torch.from_numpy(np.concatenate(speech))
+    raw = torch.from_numpy(np.concatenate(speech[::4]))
     with torch.no_grad():
         expected = checkpoint.network()(level(raw, checkpoint.settings.frontend))
         assert near(strip(checkpoint)(raw), expected)
+
+
+@pytest.mark.parametrize("loss", ["amsoftmax", "ocsoftmax", "crossentropy"])
+@pytest.mark.parametrize("exit", [2, 4])
+def test_every_loss_ships_the_logits_that_it_trained(exit: int, loss: str, speech: list[Window]) -> None:
+    checkpoint = make_checkpoint("ecamobile", loss=loss)
+    network = strip(checkpoint, exit)
+    raw = torch.from_numpy(np.concatenate(speech[::4]))
+    with torch.no_grad():
+        logits, expected = network(raw), checkpoint.classroom().scores(raw)
+        assert exit < 4 or near(logits, checkpoint.network()(raw))
+    assert near(logits[:, 1] - logits[:, 0], expected[:, exit - 1])
+    written = graph.run(graph.trace(network, checkpoint.settings.frontend), [each[None] for each in raw.numpy()])
+    assert near(torch.from_numpy(written), logits)
 
 
 @pytest.mark.parametrize("exit", [1, 2, 3])

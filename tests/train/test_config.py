@@ -67,6 +67,7 @@ def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
         (("--rawboost", "lnl isd"), "any of lnl,isd,ssi"),
         (("--batch", "1"), "--batch"),
         (("--epochs", "0"), "--epochs"),
+        (("--loss", "crossentropy", "--margin", "off"), "--margin"),
         (("--lr", "-1"), "--lr"),
         (("--seed", "-1"), "--seed"),
     ],
@@ -118,6 +119,12 @@ def test_an_older_file_means_what_it_meant_and_a_new_one_what_it_says() -> None:
     for wrong in ({"new": "without old"}, {"old": 3, "more": 1}, {"old": 3, "new": 4}, {"old": 3, "young": {"r": 1}}):
         with pytest.raises(ShrikeError, match="another version wrote this"):
             _build(Grown, wrong, "settings")
+
+
+def test_a_checkpoint_from_before_there_were_losses_was_trained_by_a_softmax() -> None:
+    values = parse("--loss", "ocsoftmax").to_dict()
+    del values["distillation"]["loss"]
+    assert Settings.from_dict(values).distillation.loss == "asoftmax"
 
 
 def test_differences_name_what_makes_another_run_and_forgive_where_it_runs() -> None:

@@ -8,11 +8,13 @@ import torch
 from train.config import Distillation
 from train.distill import Classroom, distance
 from train.networks import build
+from train.networks.heads import LOSSES
 
 
 def classroom(**settings: object) -> Classroom:
     torch.manual_seed(0)
-    return Classroom(build("ecanet9", width=0.25), Distillation(**settings))  # type: ignore[arg-type]
+    network = build("ecanet9", width=0.25, loss=str(settings.get("loss", "asoftmax")))
+    return Classroom(network, Distillation(**settings))  # type: ignore[arg-type]
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,13 +31,8 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
 
 def test_defaults_are_the_papers() -> None:
     settings = Distillation()
-    assert (settings.distill, settings.alpha, settings.beta, settings.temperature, settings.margin) == (
-        "on",
-        0.7,
-        0.3,
-        3.0,
-        "on",
-    )
+    assert (settings.distill, settings.alpha, settings.beta, settings.temperature) == ("on", 0.7, 0.3, 3.0)
+    assert (settings.loss, settings.margin) == ("asoftmax", "on")
 
 
 def test_baseline_is_the_same_network_and_the_hard_loss_alone() -> None:
@@ -87,6 +84,22 @@ def test_the_helpers_are_one_module_and_scores_stay_when_it_is_deleted() -> None
     assert torch.equal(room.scores(features), scores[:, 3:])
 
 
-def test_the_margin_setting_reaches_the_loss() -> None:
-    late = 10**6
-    assert classroom(margin="on")(*batch(), late)["hard"] > classroom(margin="off")(*batch(), late)["hard"]
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "crossentropy"])
+def test_the_margin_setting_reaches_the_loss(loss: str) -> None:
+    hard = [classroom(loss=loss, margin=margin)(*batch(), 10**6)["hard"] for margin in ("on", "off")]
+    assert hard[0] > hard[1]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_teaches_every_exit(loss: str) -> None:
+    room = classroom(loss=loss).train()
+    room(*batch(), 0)["total"].backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in room.parameters())
+    assert room.helpers is not None
+    assert {type(each) for each in (*room.helpers.classifiers, room.network.head)} == {LOSSES[loss].head}
+    assert room.eval().scores(batch()[0]).shape == (6, 4)
+
+
+def test_a_network_of_another_loss_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="for this loss"):
+        Classroom(build("ecanet9", width=0.25), Distillation(loss="amsoftmax"))

@@ -1,19 +1,20 @@
-"""The eight networks: the paper's table, their names, and their two gates."""
+"""The networks: the paper's eight against its table, all of them by name, and the two gates."""
 
 import pytest
 import torch
+from torch import nn
 
 from runtime.errors import ShrikeError
-from train.networks import NAMES, build
+from train.networks import NAMES, SENETS, build
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
-from train.networks.heads import AngleLinear, AngularSoftmax, psi
+from train.networks.heads import LOSSES
 from train.networks.senet import multiply_adds, stage_shapes
 
 PAPER = [(16, 45, 600), (32, 45, 600), (64, 23, 300), (128, 12, 150), (256, 6, 75)]  # stem and four blocks
 CONVOLUTIONS = {9: 8, 18: 16, 34: 32, 50: 48}  # inside the residual units
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SENETS)
 def test_shapes_after_each_block_are_the_papers(name: str) -> None:
     network = build(name)
     assert stage_shapes(network, 45, 600) == PAPER
@@ -24,10 +25,32 @@ def test_shapes_after_each_block_are_the_papers(name: str) -> None:
     assert len(bodies) == CONVOLUTIONS[layers]
 
 
-def test_all_eight_are_there_and_an_unknown_name_lists_them() -> None:
-    assert sorted(NAMES) == sorted(f"{kind}net{depth}" for kind in ("eca", "se") for depth in (9, 18, 34, 50))
-    with pytest.raises(ShrikeError, match=r"'resnet7'.*ecanet9.*senet50"):
+def test_all_are_there_and_an_unknown_name_lists_them() -> None:
+    eight = {f"{kind}net{depth}" for kind in ("eca", "se") for depth in (9, 18, 34, 50)}
+    assert set(NAMES) == eight | {"res2net50", "seres2net50", "mpif50", "ecamobile"}
+    with pytest.raises(ShrikeError, match=r"'resnet7'.*ecanet9.*senet50.*mpif50.*ecamobile") as error:
         build("resnet7")
+    assert all(name in str(error.value) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_has_four_stages_for_any_window_width_and_loss(name: str) -> None:
+    for loss, width, bands in (("asoftmax", 0.125, 45), ("ocsoftmax", 0.25, 60)):
+        network = build(name, width, loss=loss).eval()
+        features = torch.randn(2, 1, bands, 64)
+        embeddings = network.embeddings(features)
+        assert [x.shape for x in embeddings] == [(2, w) for w in network.widths] and len(network.stages) == 4
+        assert network(features).shape == (2, 2) and type(network.head) is LOSSES[loss].head
+        assert torch.allclose(network.head(embeddings[-1]), network(features))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_in_a_network_is_beyond_int8(name: str) -> None:
+    """Convolutions, their norms, ReLU, sigmoids (in the gates' forward), means: no HardSwish, no LayerNorm."""
+    leaves = {type(module) for module in build(name, 0.125).modules() if not list(module.children())}
+    simple = {nn.Conv2d, nn.Conv1d, nn.BatchNorm2d, nn.ReLU, nn.Identity, nn.Dropout}
+    simple |= {nn.AdaptiveAvgPool2d, nn.AvgPool2d}
+    assert leaves <= simple | {LOSSES["asoftmax"].head}
 
 
 def test_multiply_adds_of_one_convolution_are_counted_once() -> None:
@@ -62,51 +85,3 @@ def test_a_gate_scales_channels_between_zero_and_one_by_their_means_alone(gate: 
 @pytest.mark.parametrize("channels, kernel", [(16, 3), (32, 3), (64, 3), (128, 5), (256, 5), (512, 5)])
 def test_eca_kernel_follows_the_width(channels: int, kernel: int) -> None:
     assert EfficientChannelAttention(channels).mix.kernel_size == (kernel,)
-
-
-def test_angle_linear_is_length_times_cosine() -> None:
-    head, x = AngleLinear(8), torch.randn(5, 8)
-    cosine = torch.nn.functional.cosine_similarity(x[:, None], head.weight[None], dim=2)
-    assert torch.allclose(head(x), x.norm(dim=1, keepdim=True) * cosine, atol=1e-5)
-    assert torch.allclose(head(3 * x), 3 * head(x), atol=1e-5)
-    head.weight.data *= 7  # only the direction counts
-    assert torch.allclose(head(x), x.norm(dim=1, keepdim=True) * cosine, atol=1e-5)
-
-
-def test_psi_is_cos_of_four_angles_made_monotone() -> None:
-    angle = torch.linspace(0.001, torch.pi - 0.001, 999)
-    value = psi(torch.cos(angle))
-    assert (value.diff() < 0).all()
-    assert torch.allclose(
-        psi(torch.cos(torch.tensor([0.0, torch.pi / 4, torch.pi / 2]))), torch.tensor([1.0, -1.0, -3.0]), atol=1e-3
-    )
-    inside = angle < torch.pi / 4
-    assert torch.allclose(value[inside], torch.cos(4 * angle[inside]), atol=1e-4)
-
-
-def test_margin_only_ever_makes_the_target_harder_and_fades_in() -> None:
-    x, target, head = torch.randn(64, 8), torch.randint(2, (64,)), AngleLinear(8)
-    plain = AngularSoftmax(margin=False)(x, head(x), target, 0)
-    assert torch.allclose(plain, torch.nn.functional.cross_entropy(head(x), target))
-    losses = [AngularSoftmax(margin=True)(x, head(x), target, step) for step in (0, 100, 10_000, 10**9)]
-    assert plain < losses[0] < losses[1] < losses[2]
-    assert losses[2] == losses[3]  # lambda has reached its floor
-    loss = AngularSoftmax()
-    assert (loss.weight(0), loss.weight(10), loss.weight(10**6)) == (1500.0, 750.0, 5.0)
-
-
-def test_a_mixed_label_weighs_the_losses_of_both_classes() -> None:
-    x, head, loss = torch.randn(64, 8), AngleLinear(8), AngularSoftmax()
-    target = torch.randint(2, (64,))
-    assert torch.allclose(loss(x, head(x), target.float(), 5000), loss(x, head(x), target, 5000))
-    spoof, bonafide = (loss(x, head(x), torch.full_like(target, side), 5000) for side in (0, 1))
-    mixed = loss(x, head(x), torch.full((64,), 0.3), 5000)
-    assert torch.allclose(mixed, 0.7 * spoof + 0.3 * bonafide)
-
-
-def test_margin_gradient_is_finite_at_the_poles() -> None:
-    head = AngleLinear(4)
-    along = torch.nn.functional.normalize(head.weight.detach(), dim=1)
-    x = torch.stack([along[0], -along[0], 1e-12 * along[1], torch.zeros(4)]).requires_grad_()
-    AngularSoftmax()(x, head(x), torch.tensor([0, 0, 1, 1]), 5000).backward()
-    assert torch.isfinite(x.grad).all() and torch.isfinite(head.weight.grad).all()

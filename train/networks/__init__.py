@@ -3,6 +3,7 @@
 python -m train.networks            # parameters and multiply-adds of all of them
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,22 @@ from runtime.errors import ShrikeError
 if TYPE_CHECKING:
     from train.networks.senet import StagedNetwork
 
-NAMES = tuple(f"{family}net{layers}" for family in ("eca", "se") for layers in (9, 18, 34, 50))
+SENETS = tuple(f"{family}net{layers}" for family in ("eca", "se") for layers in (9, 18, 34, 50))
+NAMES = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile")
 
 
-def build(name: str, width: float = 1.0, dropout: float = 0.0) -> "StagedNetwork":
-    """The network of that name with fresh weights; an unknown name lists the known ones."""
+def build(name: str, width: float = 1.0, dropout: float = 0.0, loss: str = "asoftmax") -> "StagedNetwork":
+    """The network of that name with fresh weights and the classifier of that loss; an unknown name lists the known."""
+    from train.networks.heads import LOSSES
+    from train.networks.light import ecamobile
+    from train.networks.res2net import RES2NETS, res2net
     from train.networks.senet import UNITS, senet  # torch loads here, not with the list of names
 
-    known = {f"{gate}net{layers}": partial(senet, gate, layers) for gate in ("eca", "se") for layers in UNITS}
+    known: dict[str, Callable[..., StagedNetwork]] = {
+        **{f"{gate}net{layers}": partial(senet, gate, layers) for gate in ("eca", "se") for layers in UNITS},
+        **{name: partial(res2net, gate) for name, gate in RES2NETS.items()},
+        "ecamobile": ecamobile,
+    }
     if name not in known:
         raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}")
-    return known[name](width=width, dropout=dropout)
+    return known[name](width=width, dropout=dropout, head=LOSSES[loss].head)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from train.networks.blocks import GATES, residual_stage
-from train.networks.heads import AngleLinear
+from train.networks.heads import AngleLinear, Head
 
 STEM_WIDTH = 16
 STAGE_WIDTHS = (32, 64, 128, 256)
@@ -20,20 +20,22 @@ KERNELS = {9: (3, 3), 18: (3, 3), 34: (3, 3), 50: (1, 3, 1)}
 
 
 class StagedNetwork(nn.Module):
-    """A stem, stages, and one classifier on the pooled output of the last stage.
+    """A stem, four stages, and one classifier on the pooled output of the last stage: what all our networks are.
 
     Self-distillation looks at every stage's pooled output (`embeddings`); its own classifiers live elsewhere
     (train.distill), so that a network without them is simply this module.
     """
 
-    def __init__(self, stem: nn.Module, stages: list[nn.Module], widths: tuple[int, ...], dropout: float) -> None:
+    def __init__(
+        self, stem: nn.Module, stages: list[nn.Module], widths: tuple[int, ...], dropout: float, head: type[Head]
+    ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.widths = widths
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
-        self.head = AngleLinear(widths[-1])
+        self.head = head(widths[-1])
 
     def embeddings(self, features: Tensor) -> list[Tensor]:
         """(batch, 1, bands, frames) -> the pooled output of every stage, [(batch, width), ...], shallow to deep."""
@@ -52,16 +54,23 @@ class StagedNetwork(nn.Module):
         return self.head(self.dropout(self.pool(x).flatten(1)))
 
 
-def senet(gate: str, layers: int, width: float = 1.0, dropout: float = 0.0) -> StagedNetwork:
+def scaled(channels: int, width: float, least: int = 4) -> int:
+    """A channel count times the width factor."""
+    return max(least, round(channels * width))
+
+
+def senet(
+    gate: str, layers: int, width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear
+) -> StagedNetwork:
     """One of the eight networks; `width` scales every channel count (0.25 screens ideas several times faster)."""
-    stem_width, *widths = (max(4, round(channels * width)) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
+    stem_width, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
     stem = nn.Sequential(nn.Conv2d(1, stem_width, 1, bias=False), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True))
     stages: list[nn.Module] = []
     inputs = stem_width
     for outputs, units, stride in zip(widths, UNITS[layers], STAGE_STRIDES, strict=True):
         stages.append(residual_stage(inputs, outputs, units, stride, KERNELS[layers], GATES[gate]))
         inputs = outputs
-    network = StagedNetwork(stem, stages, tuple(widths), dropout)
+    network = StagedNetwork(stem, stages, tuple(widths), dropout, head)
     network.apply(initialise)
     return network
 

@@ -1,0 +1,66 @@
+"""A light network for small devices: inverted residual units with depthwise convolutions, and ECA's gate.
+
+    (batch, 1, 45, 600) --stem--> 16 x 45 x 300 --stage 1--> 16 x 45 x 300 --stage 2--> 32 x 23 x 150
+                        --stage 3--> 64 x 12 x 75 --stage 4--> 128 x 6 x 38 --mean--> 128 --head--> 2
+
+A unit is MobileNetV2's (Sandler et al., CVPR 2018): 1x1 to three times the width, 3x3 on each channel alone, 1x1 back
+without a ReLU, and x added where the shape stays. Deviations, each for a reason:
+
+    expansion 3, not 6        moving activations is what costs time on a small device, and here they are widest
+    ECA behind the last 1x1   MobileNetV3 (Howard et al., ICCV 2019) gates the wide part; this is a third of it
+    ReLU, not ReLU6           in INT8 the scale is what clips
+    stem 3x3, step 1 x 2      frames overlap by 75 % (wide) and 92 % (f0): every second says nearly the same
+"""
+
+from torch import Tensor, nn
+
+from train.networks.blocks import GATES, Gate
+from train.networks.heads import AngleLinear, Head
+from train.networks.senet import STAGE_STRIDES, StagedNetwork, initialise, scaled
+
+STEM_WIDTH = 16
+STAGE_WIDTHS = (16, 32, 64, 128)  # half of ECANet's; all multiples of 8, which INT8 kernels like
+UNITS = (2, 2, 3, 2)
+EXPANSION = 3
+
+
+class InvertedUnit(nn.Module):
+    """gate(1x1(depthwise 3x3(1x1(x)))), plus x where the shape stays."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, gate: Gate) -> None:
+        super().__init__()
+        wide = EXPANSION * inputs
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, wide, 1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(wide, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.gate = gate(outputs)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: Tensor = self.gate(self.body(x))
+        return seen + x if self.residual else seen
+
+
+def ecamobile(width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear) -> StagedNetwork:
+    """The light network; `width` scales every channel count."""
+    stem_width, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
+    stem = nn.Sequential(
+        nn.Conv2d(1, stem_width, 3, (1, 2), 1, bias=False), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True)
+    )
+    stages: list[nn.Module] = []
+    inputs = stem_width
+    for outputs, units, stride in zip(widths, UNITS, STAGE_STRIDES, strict=True):
+        first = InvertedUnit(inputs, outputs, stride, GATES["eca"])
+        more = (InvertedUnit(outputs, outputs, 1, GATES["eca"]) for _ in range(units - 1))
+        stages.append(nn.Sequential(first, *more))
+        inputs = outputs
+    network = StagedNetwork(stem, stages, tuple(widths), dropout, head)
+    network.apply(initialise)
+    return network
