@@ -16,6 +16,7 @@ import tyro
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, FrontEnd
 from train.networks import NAMES
+from train.sound import CODECS, RAWBOOST
 
 Switch = Literal["on", "off"]
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training windows; nothing by default."""
+    """What is done to training windows; nothing by default. The first six act on features, the others on sound."""
 
     gain: float = 0.0
     """Each window is made louder or softer by up to this many dB."""
@@ -110,6 +111,36 @@ class Augmentation:
     """Up to this many neighbouring bands of each window are replaced by its mean (SpecAugment)."""
     mask_frames: int = 0
     """Up to this many neighbouring frames of each window are replaced by its mean (SpecAugment)."""
+    specmix: float = later(0.0, before=0.0)
+    """Share of the windows into which frequency bands of another window of the batch are pasted (random SpecMix)."""
+    specmix_label: Literal["share", "keep"] = later("share", before="share")
+    """share mixes the label by the pasted share of the bands; keep leaves it as it was."""
+    sound_share: float = later(0.5, before=0.5)
+    """Probability with which each of the following touches a window, each on its own."""
+    speed: float = later(0.0, before=0.0)
+    """Sound is played up to this many percent faster and higher, or slower and lower."""
+    rir: str = later("", before="")
+    """Rooms: a folder of impulse responses as sound files, or the word synthetic for made ones (T60 0.1-0.8 s)."""
+    snr: tuple[float, float] | None = later(None, before=None)
+    """Noise is added to the sound at a ratio between these two dB, e.g. --snr 5 30."""
+    noise_colour: Literal["white", "pink", "any"] = later("any", before="any")
+    """Spectrum of that noise; any draws a slope from 0 to -6 dB an octave."""
+    sound_gain: float = later(0.0, before=0.0)
+    """Sound is made louder or softer by up to this many dB before the channel, and clipped at full scale."""
+    rawboost: str = later("", before="")
+    """RawBoost's noises in series, any of lnl,isd,ssi: convolutive, impulsive, stationary, as published."""
+    band: Literal["full", "telephone", "random"] = later("full", before="full")
+    """telephone keeps 300-3400 Hz; random draws a high-pass (20-400 Hz) and a low-pass (2-8 kHz)."""
+    codecs: str = later("", before="")
+    """Codecs, one drawn for each window, any of alaw,mulaw,gsm,adpcm,opus,vorbis,mp3, with ffmpeg g722,amr."""
+    dither: float = later(0.0, before=0.0)
+    """DC is taken out and triangular dither of this many 16-bit steps put in, e.g. 1: no exact zeros, no offset."""
+
+    @property
+    def on_sound(self) -> bool:
+        """Does anything act on sound, so that features cannot come from the cache?"""
+        gain = self.speed or self.sound_gain or self.dither
+        return bool(gain or self.rir or self.snr or self.rawboost or self.codecs or self.band != "full")
 
 
 @dataclass(frozen=True)
@@ -169,7 +200,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         model, distillation, augmentation, optimiser = self.model, self.distillation, self.augmentation, self.optimiser
-        noise = augmentation.noise or (0.0, 0.0)
+        noise, snr = augmentation.noise or (0.0, 0.0), augmentation.snr or (0.0, 0.0)
         demands = [
             (model.network in NAMES, f"--network {model.network}: known are {', '.join(NAMES)}"),
             (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
@@ -184,6 +215,14 @@ class Settings:
             (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),
             (0 <= augmentation.mask_bands < self.frontend.bands, "--mask-bands: fewer than the front-end has"),
             (0 <= augmentation.mask_frames < self.frontend.width, "--mask-frames: fewer than a window has"),
+            (0 <= augmentation.specmix <= 1, f"--specmix {augmentation.specmix}: a share from 0 to 1"),
+            (0 <= augmentation.sound_share <= 1, f"--sound-share {augmentation.sound_share}: from 0 to 1"),
+            (0 <= augmentation.speed <= 50, f"--speed {augmentation.speed}: percent, 0 to 50"),
+            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: the lower ratio comes first"),
+            (augmentation.sound_gain >= 0, f"--sound-gain {augmentation.sound_gain}: a range in dB, 0 or more"),
+            (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more"),
+            _known("--rawboost", augmentation.rawboost, RAWBOOST),
+            _known("--codecs", augmentation.codecs, CODECS),
             (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1"),
             (optimiser.batch > 1, f"--batch {optimiser.batch}: at least 2, or batch norm has nothing to compare"),
             (optimiser.lr > 0, f"--lr {optimiser.lr}: must be above 0"),
@@ -210,6 +249,7 @@ class Settings:
         """What makes the network what it is, flat: no folder, no device. The trials are held by their identity."""
         groups = self.to_dict()
         groups.pop("run")
+        groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
         elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
         return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
 
@@ -217,6 +257,11 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
         """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
         return _build(cls, values, "settings")
+
+
+def _known(option: str, given: str, known: tuple[str, ...]) -> tuple[bool, str]:
+    """A demand on a list such as alaw,gsm: every name is known."""
+    return not given or set(given.split(",")) <= set(known), f"{option} {given}: any of {','.join(known)}"
 
 
 def differences(old: Settings, new: Settings) -> list[str]:

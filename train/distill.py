@@ -73,7 +73,10 @@ class Classroom(nn.Module):
         self.stages = network.stage_outputs  # what torch.compile may replace
 
     def forward(self, features: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
-        """(batch, 1, bands, 600), (batch,), optimiser step -> losses by name, `total` among them."""
+        """(batch, 1, bands, 600), (batch,), optimiser step -> losses by name, `total` among them.
+
+        A target in floating point is a mixed label (train.augment.specmix); what the teacher says needs no label.
+        """
         energy = self.helpers is not None and self.helpers.energy
         seen = views(self.stages, [*self.shallow, self.network.head], features, energy)
         with torch.autocast(features.device.type, enabled=False):  # the losses are small and want full precision

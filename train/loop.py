@@ -19,8 +19,8 @@ from torch import distributed as dist
 
 from runtime.errors import ShrikeError
 from train import metrics
-from train.augment import Augment
-from train.cache import FeatureCache
+from train.augment import Augment, specmix
+from train.cache import FeatureCache, SoundCache
 from train.checkpoint import (
     Checkpoint,
     Progress,
@@ -31,9 +31,10 @@ from train.checkpoint import (
     write_checkpoint,
 )
 from train.config import Settings, differences
-from train.dataset import Batch, batches, training_plan
+from train.dataset import Batch, SoundBatch, SoundWindows, Windows, loader, training_plan
 from train.distill import Classroom
 from train.evaluate import score
+from train.frontend import SoundFrontEnd
 from train.history import History
 from train.optim import adam, learning_rate
 from train.place import Place
@@ -41,6 +42,7 @@ from train.progress import Progress as Bar
 from train.progress import say
 from train.sam import descent
 from train.scorefile import ScoreTable, write_scores
+from train.sound.chain import build_chain
 from train.trouble import Sums, check_classes, explained
 
 CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
@@ -50,7 +52,12 @@ class Trainer:
     """One run: what `python -m train` builds once the caches stand."""
 
     def __init__(
-        self, settings: Settings, place: Place, train: FeatureCache, dev: FeatureCache, corpus: dict[str, str]
+        self,
+        settings: Settings,
+        place: Place,
+        train: FeatureCache | SoundCache,
+        dev: FeatureCache,
+        corpus: dict[str, str],
     ):
         self.settings, self.place, self.train, self.dev, self.corpus = settings, place, train, dev, corpus
         check_classes(train, "train")
@@ -59,6 +66,8 @@ class Trainer:
         self.classroom = Classroom(build_network(settings), settings.distillation)
         self.classroom.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
+        self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not place.first)
+        self.listen = SoundFrontEnd(settings.frontend).to(place.device)
         self.optimiser = adam(self.classroom, settings.optimiser)
         self.descent = descent(self.classroom, self.optimiser, settings.optimiser)
         if settings.run.compile:
@@ -98,7 +107,8 @@ class Trainer:
         steps = len(plan) * settings.epochs
         sums = Sums(progress.sums or {}, progress.batch)
         began, clips = time.perf_counter(), 0
-        reader = batches(self.train, list(plan[progress.batch :]), self.settings.data.workers, place.device)
+        windows = self._windows(progress.epoch)
+        reader = loader(windows, list(plan[progress.batch :]), self.settings.data.workers, place.device)
         self.lesson.train()
         self.augment.train()
         title = f"epoch {progress.epoch + 1}/{settings.epochs}"
@@ -135,14 +145,30 @@ class Trainer:
                 write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
             self._save("last.pt", optimiser=True)
 
-    def step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
+    def _windows(self, epoch: int) -> Windows | SoundWindows:
+        if isinstance(self.train, FeatureCache):
+            assert self.chain is None, "features from the cache have missed the changes of sound"
+            return Windows(self.train)
+        assert self.chain is not None
+        return SoundWindows(self.train, self.chain, self.settings.optimiser.seed, epoch)
+
+    def _features(self, batch: Batch | SoundBatch) -> Tensor:
+        """Raw log power on the device, from the cache or from sound: (batch, 1, bands, 600)."""
+        device = self.place.device
+        if isinstance(batch, Batch):
+            return batch.features.to(device, non_blocking=True)
+        return self.listen(batch.sound.to(device, non_blocking=True), batch.order.to(device, non_blocking=True))
+
+    def step(self, batch: Batch | SoundBatch, step: int, steps: int) -> dict[str, Tensor]:
         """One optimiser step, number `step` of the run's `steps`, on one batch; its losses by name."""
-        settings, place = self.settings.optimiser, self.place
+        settings, mixing, place = self.settings.optimiser, self.settings.augmentation, self.place
         # The step's own randomness; torchrun's processes must not drop the same features.
         torch.manual_seed(_mix(settings.seed, step, place.rank))
-        features = self.augment(batch.features.to(place.device, non_blocking=True))
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = self.augment(self._features(batch))
         target = batch.target.to(place.device, non_blocking=True)
+        if mixing.specmix:
+            features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
+        features = features.contiguous(memory_format=torch.channels_last)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
 

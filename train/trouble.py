@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from runtime.errors import ShrikeError
-from train.cache import FeatureCache
+from train.cache import Cache
 from train.config import Settings
 
 
-def check_classes(cache: FeatureCache, name: str) -> None:
+def check_classes(cache: Cache, name: str) -> None:
     labels = cache.labels
     if not (labels == 1).any() or not (labels == 0).any():
         raise ShrikeError(
