@@ -53,7 +53,8 @@ def main() -> None:
     from train.config import Data, Distillation, Model, Optimiser, Run, Settings
     from train.corpus import open_corpus
     from train.dataset import batches, training_plan
-    from train.loop import Trainer, find_place
+    from train.loop import Trainer
+    from train.place import find_place
     from train.progress import say
 
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +93,7 @@ def main() -> None:
             for name in ("loop", "bare") if number % 2 else ("bare", "loop"):
                 began = time.perf_counter()
                 if name == "loop":
-                    trainer._step(next(reader), number, options.rounds)
+                    trainer.step(next(reader), number, options.rounds)
                 else:
                     bare_pass()
                 if place.device.type == "cuda":

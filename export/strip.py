@@ -46,18 +46,18 @@ class Deployed(nn.Module):
 def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
     """The network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow one with its own classifier."""
     classroom = checkpoint.classroom()
-    network, helpers = classroom.network, classroom.helpers
+    network, shallow = classroom.shipping()
     if not 1 <= exit <= len(network.stages):
         raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
     if exit == len(network.stages):
         head: Head = network.head
-    elif helpers is None:
+    elif not shallow:
         raise ShrikeError(
             f"--exit {exit}: only self-distillation teaches the shallow exits, and this model was trained with "
             "--distill off; leave --exit out, or train with --distill on"
         )
     else:
-        classifier = helpers.classifiers[exit - 1]
+        classifier = shallow[exit - 1]
         assert isinstance(classifier, Head)
         head = classifier
     level = checkpoint.settings.frontend.level

@@ -7,10 +7,14 @@ python -m train ... --resume
 """
 
 import datetime
+from collections.abc import Callable
+from typing import TypeVar
 
 from runtime.command import parse, run
 from runtime.errors import ShrikeError
 from train.config import Settings
+
+Made = TypeVar("Made")
 
 
 def main() -> int:
@@ -21,9 +25,10 @@ def main() -> int:
 
     from torch import distributed as dist  # torch loads only once the command line is understood
 
-    from train.cache import FeatureCache, build_cache
+    from train.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
     from train.corpus import Partition, open_corpus, select
-    from train.loop import Trainer, find_place
+    from train.loop import Trainer
+    from train.place import find_place
     from train.progress import say
 
     place = find_place(settings)
@@ -35,19 +40,22 @@ def main() -> int:
         train = select(open_corpus(data.corpus, "train", data.train_protocol), data.only)
         dev = open_corpus(data.corpus, "dev", data.dev_protocol)
 
-        def cache(partition: Partition) -> FeatureCache:
+        def cache(partition: Partition, build: Callable[..., Made]) -> Made:
             """The first process computes and talks, the others wait and open what it made."""
             if place.first:
                 say(partition.describe())
             elif place.world > 1:
                 dist.barrier()
-            made = build_cache(settings.frontend, partition.trials, data.cache, quiet=not place.first)
+            made = build(settings.frontend, partition.trials, data.cache, quiet=not place.first)
             if place.first and place.world > 1:
                 dist.barrier()
             return made
 
         corpus = {"train": train.identity(), "dev": dev.identity()}
-        trainer = Trainer(settings, place, cache(train), cache(dev), corpus)
+        # What changes the sound has to happen before the front-end, so training then reads sound; dev never does.
+        sound = settings.augmentation.on_sound
+        training: FeatureCache | SoundCache = cache(train, build_sound_cache) if sound else cache(train, build_cache)
+        trainer = Trainer(settings, place, training, cache(dev, build_cache), corpus)
         if settings.run.resume and last.exists():
             trainer.resume(last)
         best = trainer.run()

@@ -1,6 +1,7 @@
 """What is done to training windows, on the features and on the device they are on.
 
-Gain and noise act on raw log power as they would on the sound; masks act after the level has been taken out.
+Gain and noise act on raw log power as they would on the sound; masks act after the level has been taken out, and
+SpecMix comes last, for it mixes windows. What is done to the sound itself stands in train.sound.
 """
 
 import math
@@ -15,6 +16,8 @@ from train.frontend import level
 
 NOISE_SECONDS = 30  # of white noise, sent through the front-end once; every window takes a random part of it
 NEPER = math.log(10) / 10  # log power per dB
+PASTED = 2  # bands that SpecMix pastes at most, as in Kim et al. (2021)
+WIDEST = 4  # a pasted band is at most 1/4 of the window's bands wide, so that two leave half of it
 
 
 class Augment(nn.Module):
@@ -62,3 +65,32 @@ def mask(features: Tensor, axis: int, longest: int) -> Tensor:
     place = torch.arange(size, device=features.device).view((1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1))
     inside = (place >= start) & (place < start + length)
     return torch.where(inside, features.mean(dim=(2, 3), keepdim=True), features)
+
+
+def specmix(features: Tensor, target: Tensor, share: float, label: str) -> tuple[Tensor, Tensor]:
+    """Random SpecMix (Dong et al., 2023): into a share of the windows, bands of another one of the batch are pasted.
+
+    Each chosen window gets one or two runs of neighbouring bands, over all frames, of one other window; frames stay
+    where they are. The abstract names no label rule. `share` is the original SpecMix's (Kim et al., Interspeech 2021):
+    the target becomes floating point, the share of bona fide bands; `keep` leaves it. Deviations from the original:
+    bands only, as in the paper (no runs of frames), and a run's width is drawn from 1 to a quarter of the bands.
+
+    (batch, 1, bands, width), (batch,) of 0 and 1 -> the same shapes
+    """
+    batch, device = len(features), features.device
+    if batch < 2:
+        return features, target
+    bands = features.shape[2]
+    partner = (torch.arange(batch, device=device) + torch.randint(1, batch, (batch,), device=device)) % batch
+    chosen = torch.rand(batch, 1, device=device) < share
+    runs = torch.arange(PASTED, device=device) < torch.randint(1, PASTED + 1, (batch, 1), device=device)
+    length = torch.randint(1, max(1, bands // WIDEST) + 1, (batch, PASTED), device=device)
+    start = (torch.rand(batch, PASTED, device=device) * (bands - length + 1)).long()
+    place = torch.arange(bands, device=device)[:, None]
+    inside = (place >= start[:, None]) & (place < (start + length)[:, None])  # (batch, bands, runs)
+    pasted = (inside & (runs & chosen)[:, None]).any(dim=2)  # (batch, bands)
+    features = torch.where(pasted[:, None, :, None], features[partner], features)
+    if label == "keep":
+        return features, target
+    portion = pasted.float().mean(dim=1)
+    return features, (1 - portion) * target + portion * target[partner]

@@ -46,7 +46,7 @@ class Progress:
 @dataclass(frozen=True)
 class Checkpoint:
     settings: Settings
-    weights: Weights  # the network that ships, nothing else
+    weights: Weights  # the network that ships, nothing else; in last.pt the one that is trained
     helpers: Weights  # what only distillation needs; empty for a baseline
     optimiser: dict[str, Any]  # Adam's state; empty in model.pt
     progress: Progress
@@ -55,10 +55,8 @@ class Checkpoint:
     versions: dict[str, str]
 
     def network(self) -> "StagedNetwork":
-        """The network alone, in eval mode on the CPU."""
-        network = build_network(self.settings)
-        load_strictly(network, self.weights, "network")
-        return network.eval()
+        """The network that ships alone, in eval mode on the CPU."""
+        return self.classroom().shipping()[0]
 
     def classroom(self) -> Classroom:
         """The network with its helpers, in eval mode: for scores of every exit."""

@@ -16,6 +16,7 @@ import tyro
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, FrontEnd
 from train.networks import NAMES
+from train.sound import CODECS, RAWBOOST
 
 Switch = Literal["on", "off"]
 T = TypeVar("T")
@@ -81,11 +82,26 @@ class Distillation:
     """Of the deepest classifier against the label; docs/training.md says what each of them asks for."""
     margin: Switch = "on"
     """off takes the loss's margin away: asoftmax is then a softmax on normalised weights, the next two on cosines."""
+    teacher: Literal["deepest", "next", "average"] = later("deepest", before="deepest")
+    """Who teaches: the deepest stage, as published; the next deeper one; or the moving average of the whole network."""
+    decay: float = later(0.99, before=0.99)
+    """Of that average: how much of it a step leaves; 0.99 looks back a hundred steps, give long runs 0.999."""
+    ship: Literal["trained", "average"] = later("trained", before="trained")
+    """Which network is judged on dev, saved in model.pt and exported: the trained one, or its average as a teacher."""
+    feature: Literal["linear", "attention", "similarity", "relational"] = later("linear", before="linear")
+    """What of the features is compared: linear as published, through a projection; the others need none."""
+    balance: Literal["fixed", "uncertainty"] = later("fixed", before="fixed")
+    """fixed: alpha and beta hold. uncertainty: they are where learned weights of the three losses begin."""
+
+    @property
+    def averages(self) -> bool:
+        """Is there a moving average of the network?"""
+        return self.distill == "on" and self.teacher == "average"
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training windows; nothing by default."""
+    """What is done to training windows; nothing by default. The first six act on features, the others on sound."""
 
     gain: float = 0.0
     """Each window is made louder or softer by up to this many dB."""
@@ -95,6 +111,36 @@ class Augmentation:
     """Up to this many neighbouring bands of each window are replaced by its mean (SpecAugment)."""
     mask_frames: int = 0
     """Up to this many neighbouring frames of each window are replaced by its mean (SpecAugment)."""
+    specmix: float = later(0.0, before=0.0)
+    """Share of the windows into which frequency bands of another window of the batch are pasted (random SpecMix)."""
+    specmix_label: Literal["share", "keep"] = later("share", before="share")
+    """share mixes the label by the pasted share of the bands; keep leaves it as it was."""
+    sound_share: float = later(0.5, before=0.5)
+    """Probability with which each of the following touches a window, each on its own."""
+    speed: float = later(0.0, before=0.0)
+    """Sound is played up to this many percent faster and higher, or slower and lower."""
+    rir: str = later("", before="")
+    """Rooms: a folder of impulse responses as sound files, or the word synthetic for made ones (T60 0.1-0.8 s)."""
+    snr: tuple[float, float] | None = later(None, before=None)
+    """Noise is added to the sound at a ratio between these two dB, e.g. --snr 5 30."""
+    noise_colour: Literal["white", "pink", "any"] = later("any", before="any")
+    """Spectrum of that noise; any draws a slope from 0 to -6 dB an octave."""
+    sound_gain: float = later(0.0, before=0.0)
+    """Sound is made louder or softer by up to this many dB before the channel, and clipped at full scale."""
+    rawboost: str = later("", before="")
+    """RawBoost's noises in series, any of lnl,isd,ssi: convolutive, impulsive, stationary, as published."""
+    band: Literal["full", "telephone", "random"] = later("full", before="full")
+    """telephone keeps 300-3400 Hz; random draws a high-pass (20-400 Hz) and a low-pass (2-8 kHz)."""
+    codecs: str = later("", before="")
+    """Codecs, one drawn for each window, any of alaw,mulaw,gsm,adpcm,opus,vorbis,mp3, with ffmpeg g722,amr."""
+    dither: float = later(0.0, before=0.0)
+    """DC is taken out and triangular dither of this many 16-bit steps put in, e.g. 1: no exact zeros, no offset."""
+
+    @property
+    def on_sound(self) -> bool:
+        """Does anything act on sound, so that features cannot come from the cache?"""
+        gain = self.speed or self.sound_gain or self.dither
+        return bool(gain or self.rir or self.snr or self.rawboost or self.codecs or self.band != "full")
 
 
 @dataclass(frozen=True)
@@ -115,6 +161,10 @@ class Optimiser:
     """L2 penalty inside Adam, as published."""
     clip: float = 5.0
     """Largest norm of the gradient; 0 does not clip."""
+    sam: Literal["off", "plain", "adaptive"] = later("off", before="off")
+    """plain: sharpness-aware minimisation, two passes a step. adaptive: ASAM, whose ball follows the weights' sizes."""
+    rho: float = later(0.05, before=0.05)
+    """Radius of the ball around the weights in which SAM looks for the highest loss; ASAM's paper takes 0.5."""
     seed: int = 0
     """Everything random follows from it: weights, order, crops, dropout, augmentation."""
 
@@ -150,7 +200,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         model, distillation, augmentation, optimiser = self.model, self.distillation, self.augmentation, self.optimiser
-        noise = augmentation.noise or (0.0, 0.0)
+        noise, snr = augmentation.noise or (0.0, 0.0), augmentation.snr or (0.0, 0.0)
         demands = [
             (model.network in NAMES, f"--network {model.network}: known are {', '.join(NAMES)}"),
             (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
@@ -159,16 +209,27 @@ class Settings:
             (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
             (distillation.loss != "crossentropy" or distillation.margin == "on", "--margin off: crossentropy has none"),
             (distillation.temperature > 0, f"--temperature {distillation.temperature}: must be above 0"),
+            (0 <= distillation.decay < 1, f"--decay {distillation.decay}: a share from 0 to below 1 was expected"),
+            (distillation.ship == "trained" or distillation.averages, "--ship average: needs --teacher average"),
             (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more"),
             (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),
             (0 <= augmentation.mask_bands < self.frontend.bands, "--mask-bands: fewer than the front-end has"),
             (0 <= augmentation.mask_frames < self.frontend.width, "--mask-frames: fewer than a window has"),
+            (0 <= augmentation.specmix <= 1, f"--specmix {augmentation.specmix}: a share from 0 to 1"),
+            (0 <= augmentation.sound_share <= 1, f"--sound-share {augmentation.sound_share}: from 0 to 1"),
+            (0 <= augmentation.speed <= 50, f"--speed {augmentation.speed}: percent, 0 to 50"),
+            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: the lower ratio comes first"),
+            (augmentation.sound_gain >= 0, f"--sound-gain {augmentation.sound_gain}: a range in dB, 0 or more"),
+            (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more"),
+            _known("--rawboost", augmentation.rawboost, RAWBOOST),
+            _known("--codecs", augmentation.codecs, CODECS),
             (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1"),
             (optimiser.batch > 1, f"--batch {optimiser.batch}: at least 2, or batch norm has nothing to compare"),
             (optimiser.lr > 0, f"--lr {optimiser.lr}: must be above 0"),
             (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more"),
             (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more"),
             (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more"),
+            (optimiser.rho >= 0, f"--rho {optimiser.rho}: a radius, 0 or more"),
             (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1"),
             (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more"),
         ]
@@ -188,6 +249,7 @@ class Settings:
         """What makes the network what it is, flat: no folder, no device. The trials are held by their identity."""
         groups = self.to_dict()
         groups.pop("run")
+        groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
         elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
         return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
 
@@ -195,6 +257,11 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
         """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
         return _build(cls, values, "settings")
+
+
+def _known(option: str, given: str, known: tuple[str, ...]) -> tuple[bool, str]:
+    """A demand on a list such as alaw,gsm: every name is known."""
+    return not given or set(given.split(",")) <= set(known), f"{option} {given}: any of {','.join(known)}"
 
 
 def differences(old: Settings, new: Settings) -> list[str]:

@@ -33,6 +33,19 @@ class TorchFrontEnd(nn.Module):
         return level(power.clamp_min(FLOOR).log()[:, None].float(), self.frontend)
 
 
+class SoundFrontEnd(nn.Module):
+    """Waveforms of training -> raw windows, as the feature cache would give them: (batch, 1, bands, width) float32."""
+
+    def __init__(self, frontend: FrontEnd) -> None:
+        super().__init__()
+        self.frames = TorchFrontEnd(frontend.with_level("none"))
+
+    def forward(self, sound: Tensor, order: Tensor) -> Tensor:
+        """(batch, samples), (batch, width) which frame stands where: a short clip repeats its frames."""
+        frames = self.frames(sound)
+        return frames.gather(3, order[:, None, None].expand(-1, 1, frames.shape[2], -1))
+
+
 def level(features: Tensor, frontend: FrontEnd) -> Tensor:
     """runtime.features.level for a batch (batch, 1, bands, width)."""
     return features if frontend.level == "none" else features - features.mean(dim=(2, 3), keepdim=True)

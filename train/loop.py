@@ -5,25 +5,22 @@ augmentation from a generator that every step seeds anew. So a resumed run is th
 """
 
 import hashlib
-import math
-import os
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from runtime.errors import ShrikeError
 from train import metrics
-from train.augment import Augment
-from train.cache import FeatureCache
+from train.augment import Augment, specmix
+from train.cache import FeatureCache, SoundCache
 from train.checkpoint import (
     Checkpoint,
     Progress,
@@ -34,76 +31,47 @@ from train.checkpoint import (
     write_checkpoint,
 )
 from train.config import Settings, differences
-from train.dataset import Batch, batches, scoring_plan, training_plan
+from train.dataset import Batch, SoundBatch, SoundWindows, Windows, loader, training_plan
 from train.distill import Classroom
+from train.evaluate import score
+from train.frontend import SoundFrontEnd
 from train.history import History
 from train.optim import adam, learning_rate
+from train.place import Place
 from train.progress import Progress as Bar
 from train.progress import say
+from train.sam import descent
 from train.scorefile import ScoreTable, write_scores
-
-Scores = NDArray[np.float64]
+from train.sound.chain import build_chain
+from train.trouble import Sums, check_classes, explained
 
 CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process computes, and which of how many it is."""
-
-    device: torch.device
-    bf16: bool
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-
-def find_place(settings: Settings) -> Place:
-    """Device, precision and, under torchrun, rank: RANK, WORLD_SIZE and LOCAL_RANK are its environment variables."""
-    wanted, rank, world = settings.run.device, int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise ShrikeError(f"--device {wanted}: auto, cpu, cuda or cuda:N was expected") from error
-    if device.type == "cuda":
-        if world > 1:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise ShrikeError(
-                f"--device {device}: this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch"
-            )
-        torch.cuda.set_device(device)
-    elif device.type != "cpu":
-        raise ShrikeError(f"--device {wanted}: auto, cpu, cuda or cuda:N was expected")
-    if settings.run.threads:
-        torch.set_num_threads(settings.run.threads)
-    bf16 = settings.run.precision == "bf16" or (
-        settings.run.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    return Place(device, bf16, rank, world)
 
 
 class Trainer:
     """One run: what `python -m train` builds once the caches stand."""
 
     def __init__(
-        self, settings: Settings, place: Place, train: FeatureCache, dev: FeatureCache, corpus: dict[str, str]
+        self,
+        settings: Settings,
+        place: Place,
+        train: FeatureCache | SoundCache,
+        dev: FeatureCache,
+        corpus: dict[str, str],
     ):
         self.settings, self.place, self.train, self.dev, self.corpus = settings, place, train, dev, corpus
-        _both_classes(train, "train")
-        _both_classes(dev, "dev")
+        check_classes(train, "train")
+        check_classes(dev, "dev")
         torch.manual_seed(settings.optimiser.seed)
         self.classroom = Classroom(build_network(settings), settings.distillation)
         self.classroom.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
+        self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not place.first)
+        self.listen = SoundFrontEnd(settings.frontend).to(place.device)
         self.optimiser = adam(self.classroom, settings.optimiser)
+        self.descent = descent(self.classroom, self.optimiser, settings.optimiser)
         if settings.run.compile:
-            self.classroom.embeddings = torch.compile(self.classroom.embeddings)
+            self.classroom.stages = torch.compile(self.classroom.stages)
         self.lesson: nn.Module = self.classroom
         if place.world > 1:
             devices = [place.device] if place.device.type == "cuda" else None
@@ -137,17 +105,18 @@ class Trainer:
             self.train, settings.batch, settings.seed, progress.epoch, balanced, place.rank, place.world
         )
         steps = len(plan) * settings.epochs
-        sums = _Sums(progress.sums or {}, progress.batch)
+        sums = Sums(progress.sums or {}, progress.batch)
         began, clips = time.perf_counter(), 0
-        reader = batches(self.train, list(plan[progress.batch :]), self.settings.data.workers, place.device)
+        windows = self._windows(progress.epoch)
+        reader = loader(windows, list(plan[progress.batch :]), self.settings.data.workers, place.device)
         self.lesson.train()
         self.augment.train()
         title = f"epoch {progress.epoch + 1}/{settings.epochs}"
         with Bar(title, len(plan), "batches", silent=not place.first) as bar:
             bar.advance(progress.batch)
             for batch in reader:
-                with _explained(self.settings):
-                    losses = self._step(batch, self.progress.step, steps)
+                with explained(self.settings):
+                    losses = self.step(batch, self.progress.step, steps)
                 sums.add(losses)
                 clips += len(batch.target) * place.world
                 self.progress = replace(self.progress, batch=self.progress.batch + 1, step=self.progress.step + 1)
@@ -176,23 +145,44 @@ class Trainer:
                 write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
             self._save("last.pt", optimiser=True)
 
-    def _step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
-        settings, place = self.settings.optimiser, self.place
+    def _windows(self, epoch: int) -> Windows | SoundWindows:
+        if isinstance(self.train, FeatureCache):
+            assert self.chain is None, "features from the cache have missed the changes of sound"
+            return Windows(self.train)
+        assert self.chain is not None
+        return SoundWindows(self.train, self.chain, self.settings.optimiser.seed, epoch)
+
+    def _features(self, batch: Batch | SoundBatch) -> Tensor:
+        """Raw log power on the device, from the cache or from sound: (batch, 1, bands, 600)."""
+        device = self.place.device
+        if isinstance(batch, Batch):
+            return batch.features.to(device, non_blocking=True)
+        return self.listen(batch.sound.to(device, non_blocking=True), batch.order.to(device, non_blocking=True))
+
+    def step(self, batch: Batch | SoundBatch, step: int, steps: int) -> dict[str, Tensor]:
+        """One optimiser step, number `step` of the run's `steps`, on one batch; its losses by name."""
+        settings, mixing, place = self.settings.optimiser, self.settings.augmentation, self.place
         # The step's own randomness; torchrun's processes must not drop the same features.
         torch.manual_seed(_mix(settings.seed, step, place.rank))
-        features = self.augment(batch.features.to(place.device, non_blocking=True))
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = self.augment(self._features(batch))
         target = batch.target.to(place.device, non_blocking=True)
+        if mixing.specmix:
+            features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
+        features = features.contiguous(memory_format=torch.channels_last)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-            losses: dict[str, Tensor] = self.lesson(features, target, step)
-        self.optimiser.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        if settings.clip:
-            nn.utils.clip_grad_norm_(self.classroom.parameters(), settings.clip)
-        self.optimiser.step()
-        return {name: loss.detach() for name, loss in losses.items()}
+
+        def backward() -> dict[str, Tensor]:
+            # Seeded anew, so that a second pass over the batch drops the same features as the first.
+            torch.manual_seed(_mix(settings.seed, step, place.rank, "network"))
+            with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+                losses: dict[str, Tensor] = self.lesson(features, target, step)
+            losses["total"].backward()
+            return {name: loss.detach() for name, loss in losses.items()}
+
+        losses = self.descent.step(backward)
+        self.classroom.advance(step)
+        return losses
 
     # ---- dev -------------------------------------------------------------------------------------------------------
 
@@ -223,7 +213,7 @@ class Trainer:
         dist.all_reduce(wish, dist.ReduceOp.MAX)
         return bool(wish.item())
 
-    def _leave(self, sums: "_Sums") -> None:
+    def _leave(self, sums: Sums) -> None:
         self.progress = replace(self.progress, sums=sums.totals())
         if self.place.first:
             self._save("last.pt", optimiser=True)
@@ -237,12 +227,13 @@ class Trainer:
 
     def _save(self, name: str, optimiser: bool) -> None:
         classroom = self.classroom
+        weights, helpers = classroom.state() if optimiser else classroom.shipped_state()
         write_checkpoint(
             self.settings.run.out / name,
             Checkpoint(
                 settings=self.settings,
-                weights=classroom.network.state_dict(),
-                helpers=classroom.helpers.state_dict() if classroom.helpers else {},
+                weights=weights,
+                helpers=helpers,
                 optimiser=self.optimiser.state_dict() if optimiser else {},
                 progress=self.progress,
                 history=self.history.entries,
@@ -272,88 +263,6 @@ class Trainer:
         self.history.restore(checkpoint.history)
 
 
-def score(
-    classroom: Classroom, augment: Augment, cache: FeatureCache, settings: Settings, place: Place, mean: bool = False
-) -> Scores:
-    """Scores of every clip, (clips, exits): of its first window, or the mean over windows. Processes share the work."""
-    classroom.eval()
-    augment.eval()
-    plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
-    exits = 1 if classroom.helpers is None else len(classroom.helpers.classifiers) + 1
-    sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
-    with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-        for batch in batches(cache, plan, settings.data.workers, place.device):
-            features = augment(batch.features.to(place.device)).contiguous(memory_format=torch.channels_last)
-            scores = classroom.scores(features).double().cpu()
-            sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
-    if place.world > 1:
-        shared = sums.to(place.device)
-        dist.all_reduce(shared)
-        sums = shared.cpu()
-    means = sums[:, :-1] / sums[:, -1:]
-    if not bool(torch.isfinite(means).all()):
-        raise ShrikeError("the network's scores are not finite; lower --lr, or train with --precision fp32")
-    return means.numpy()
-
-
-class _Sums:
-    """Losses added up on their device, read seldom."""
-
-    def __init__(self, before: dict[str, float], count: int) -> None:
-        self._before, self._count, self._sums = before, count, dict[str, Tensor]()
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        self._count += 1
-        for name, loss in losses.items():
-            self._sums[name] = self._sums[name] + loss.double() if name in self._sums else loss.double()
-
-    def totals(self) -> dict[str, float]:
-        names = self._before.keys() | self._sums.keys()
-        return {n: self._before.get(n, 0.0) + float(self._sums.get(n, 0.0)) for n in sorted(names)}
-
-    def means(self) -> dict[str, float]:
-        return {name: total / max(1, self._count) for name, total in self.totals().items()}
-
-    def check(self, title: str) -> float:
-        mean = self.means()["total"]
-        if not math.isfinite(mean):
-            parts = ", ".join(name for name, value in self.means().items() if not math.isfinite(value))
-            raise ShrikeError(
-                f"{title}: the loss is not a number ({parts}); lower --lr, raise --warmup, or use --precision fp32. "
-                "The checkpoints of the last whole epoch stand"
-            )
-        return mean
-
-
-class _explained:  # noqa: N801 - reads as a word: with _explained(settings)
-    """Out of memory says what to do about it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-        if error is not None and short:
-            batch = self.settings.optimiser.batch
-            raise ShrikeError(
-                f"out of memory with --batch {batch}; try --batch {max(2, batch // 2)}, --precision bf16 or a smaller "
-                "--width. The checkpoints of the last whole epoch stand"
-            ) from error
-
-
-def _both_classes(cache: FeatureCache, name: str) -> None:
-    labels = cache.labels
-    if not (labels == 1).any() or not (labels == 0).any():
-        raise ShrikeError(
-            f"{name} has {(labels == 1).sum()} bona fide and {(labels == 0).sum()} spoof clips; both are needed"
-        )
-    if (labels < 0).any():
-        raise ShrikeError(f"{name}: {(labels < 0).sum()} clips have no label; use a protocol with keys")
-
-
-def _mix(*numbers: int) -> int:
+def _mix(*numbers: int | str) -> int:
     """One seed from several numbers, so that neighbours share nothing."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1

@@ -59,7 +59,8 @@ def main() -> None:
     from train.cache import build_cache
     from train.checkpoint import read_checkpoint
     from train.corpus import open_corpus, select
-    from train.loop import find_place, score
+    from train.evaluate import score
+    from train.place import find_place
     from train.progress import say
     from train.scorefile import ScoreTable, read_asv_scores, write_scores
     from train.summary import show, summarise

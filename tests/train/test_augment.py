@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from runtime.features import PRESETS, RATE
-from train.augment import NEPER, Augment, mask
+from train.augment import NEPER, Augment, mask, specmix
 from train.config import Augmentation
 from train.frontend import level
 
@@ -83,3 +83,38 @@ def test_the_same_seed_gives_the_same_augmentation() -> None:
     torch.manual_seed(3)
     assert torch.equal(one, augment(features))
     assert not torch.equal(one, augment(features))
+
+
+def runs(rows: torch.Tensor) -> int:
+    """How many runs of neighbours are set."""
+    return int((torch.diff(rows.int(), prepend=torch.zeros(1, dtype=torch.int32)) == 1).sum())
+
+
+@pytest.mark.parametrize("batch", [2, 3, 16])
+def test_specmix_pastes_bands_of_one_other_window_and_mixes_its_label_by_their_share(batch: int) -> None:
+    features, target = torch.randn(batch, 1, 45, 600), torch.arange(batch) % 2
+    torch.manual_seed(0)
+    touched = 0
+    for _ in range(20):
+        mixed, labels = specmix(features, target, 1.0, "share")
+        for row in range(batch):
+            changed = (mixed[row, 0] != features[row, 0]).any(dim=1)
+            assert 1 <= runs(changed) <= 2 and changed.sum() <= 2 * (45 // 4)
+            donors = [one for one in range(batch) if torch.equal(mixed[row, 0][changed], features[one, 0][changed])]
+            assert len(donors) == 1 and donors[0] != row  # whole rows, every frame in its place
+            share = changed.float().mean()
+            assert labels[row] == pytest.approx(float((1 - share) * target[row] + share * target[donors[0]]), abs=1e-6)
+            touched += 1
+    assert touched == 20 * batch
+
+
+def test_specmix_takes_its_share_of_the_windows_and_can_leave_labels() -> None:
+    features, target = torch.randn(400, 1, 60, 20), torch.arange(400) % 2
+    mixed, labels = specmix(features, target, 0.25, "keep")
+    assert 0.18 < (mixed != features).flatten(1).any(dim=1).float().mean() < 0.32
+    assert labels is target
+    mixed, labels = specmix(features, target, 0.25, "share")
+    alone = (mixed == features).flatten(1).all(dim=1)
+    assert torch.equal(labels[alone], target[alone].float())
+    one = specmix(features[:1], target[:1], 1.0, "share")
+    assert torch.equal(one[0], features[:1]) and torch.equal(one[1], target[:1])  # nobody to take from

@@ -15,7 +15,7 @@ from runtime.audio import load
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, RATE
 from train import cache as cache_module
-from train.cache import build_cache, compute_shard, plan_shards
+from train.cache import build_cache, compute_shard, feature_kind, plan_shards
 from train.corpus import Trial, open_corpus
 
 F0 = PRESETS["f0"]
@@ -52,9 +52,9 @@ def watched_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the shards that are computed from now on."""
     computed: list[str] = []
 
-    def compute(frontend, shard, folder):  # type: ignore[no-untyped-def]
+    def compute(kind, shard, folder):  # type: ignore[no-untyped-def]
         computed.append(shard.name)
-        return compute_shard(frontend, shard, folder)
+        return compute_shard(kind, shard, folder)
 
     monkeypatch.setattr(cache_module, "compute_shard", compute)
     return computed
@@ -75,7 +75,7 @@ def test_a_second_run_computes_nothing_and_a_changed_file_costs_one_shard(
     build_cache(F0, trials, tmp_path / "cache", 1)
     assert len(computed) == 1
     build_cache(PRESETS["wide"], trials, tmp_path / "cache", 1)
-    assert len(computed) == 1 + len(plan_shards(F0, trials))
+    assert len(computed) == 1 + len(plan_shards(feature_kind(F0), trials))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "longer", "index gone", "index cut", "index of others"])
@@ -170,7 +170,7 @@ def test_a_full_disk_is_said_before_it_is_filled(
 @pytest.mark.parametrize("trials, most", [(25_380, 64), (600_000, 300)])
 def test_shards_stay_few_enough_to_map_at_once(trials: int, most: int) -> None:
     made = [Trial(f"U{number}", "s", "-", True, None) for number in range(trials)]
-    shards = plan_shards(F0, made)
+    shards = plan_shards(feature_kind(F0), made)
     assert len(shards) <= most and sum(len(shard.trials) for shard in shards) == trials
     assert len({shard.name for shard in shards}) == len(shards)
 
@@ -187,7 +187,7 @@ from train.corpus import Trial
 from train.dataset import Windows, training_plan
 frontend, folder, frames = PRESETS["f0"], Path(sys.argv[1]), 420
 trials = [Trial(f"U{n}", "s", "-", bool(n % 2), None) for n in range(25_380)]
-shards = c.plan_shards(frontend, trials)
+shards = c.plan_shards(c.feature_kind(frontend), trials)
 for shard in shards:
     size = len(shard.trials) * frames * 45 * 2
     with open(folder / f"{shard.name}.f16", "wb") as out:

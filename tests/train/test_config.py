@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from runtime.errors import ShrikeError
-from train.config import Settings, _build, differences, later
+from train.config import Augmentation, Settings, _build, differences, later
 
 
 def parse(*arguments: str) -> Settings:
@@ -26,14 +26,21 @@ def test_defaults_are_the_papers() -> None:
         "f0",
         "none",
     )
-    assert dataclasses.asdict(settings.augmentation) == {"gain": 0.0, "noise": None, "mask_bands": 0, "mask_frames": 0}
+    augmentation = settings.augmentation
+    assert augmentation == Augmentation(gain=0, noise=None, mask_bands=0, mask_frames=0, specmix=0)
+    assert not augmentation.on_sound
     from train.optim import BETAS, EPSILON
 
     assert (BETAS, EPSILON) == ((0.9, 0.98), 1e-9)
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--noise", "-90", "-50", "--distill", "off", "--only", "open=1", "--lr", "1")]
+    "arguments",
+    [
+        (),
+        ("--noise", "-90", "-50", "--distill", "off", "--only", "open=1", "--lr", "1"),
+        ("--snr", "5", "30", "--codecs", "gsm"),
+    ],
 )
 def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
     settings = parse(*arguments)
@@ -50,6 +57,14 @@ def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
         (("--temperature", "0"), "--temperature"),
         (("--noise", "-50", "-90"), "--noise"),
         (("--mask-bands", "45"), "--mask-bands"),
+        (("--specmix", "1.1"), "--specmix"),
+        (("--snr", "30", "5"), "--snr"),
+        (("--speed", "60"), "--speed"),
+        (("--sound-share", "2"), "--sound-share"),
+        (("--sound-gain", "-1"), "--sound-gain"),
+        (("--dither", "-1"), "--dither"),
+        (("--codecs", "gsm,morse"), "any of alaw,mulaw"),
+        (("--rawboost", "lnl isd"), "any of lnl,isd,ssi"),
         (("--batch", "1"), "--batch"),
         (("--epochs", "0"), "--epochs"),
         (("--loss", "crossentropy", "--margin", "off"), "--margin"),

@@ -33,6 +33,7 @@ def test_defaults_are_the_papers() -> None:
     settings = Distillation()
     assert (settings.distill, settings.alpha, settings.beta, settings.temperature) == ("on", 0.7, 0.3, 3.0)
     assert (settings.loss, settings.margin) == ("asoftmax", "on")
+    assert (settings.teacher, settings.feature, settings.balance) == ("deepest", "linear", "fixed")
 
 
 def test_baseline_is_the_same_network_and_the_hard_loss_alone() -> None:

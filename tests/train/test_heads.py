@@ -138,3 +138,13 @@ def test_a_few_steps_separate_what_can_be_separated(loss: str) -> None:
     assert score[target == 1].mean() > score[target == 0].mean() + 1.0  # higher is bona fide
     threshold = (score[target == 1].mean() + score[target == 0].mean()) / 2
     assert ((score > threshold) == (target == 1)).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_mixed_label_weighs_the_losses_of_both_classes(name: str) -> None:
+    loss = LOSSES[name]()
+    x, head, target = torch.randn(64, 8), loss.head(8), torch.randint(2, (64,))
+    assert torch.allclose(loss(x, head(x), target.float(), 5000), loss(x, head(x), target, 5000))
+    spoof, bonafide = (loss(x, head(x), torch.full_like(target, side), 5000) for side in (0, 1))
+    mixed = loss(x, head(x), torch.full((64,), 0.3), 5000)
+    assert torch.allclose(mixed, 0.7 * spoof + 0.3 * bonafide)

@@ -10,7 +10,8 @@ from train.augment import Augment
 from train.cache import build_cache
 from train.checkpoint import read_checkpoint
 from train.corpus import open_corpus
-from train.loop import Place, score
+from train.evaluate import score
+from train.place import Place
 
 MODELS = Path(__file__).resolve().parents[2] / "train" / "models"
 

@@ -13,7 +13,8 @@ from train.cache import build_cache
 from train.checkpoint import read_checkpoint
 from train.config import Data, Model, Optimiser, Run, Settings
 from train.corpus import open_corpus
-from train.loop import Place, Trainer, find_place
+from train.loop import Trainer
+from train.place import Place, find_place
 
 
 @pytest.fixture
@@ -29,14 +30,14 @@ def trainer(made_corpus: Path, made_cache: Path, tmp_path: Path) -> Trainer:
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(trainer: Trainer) -> None:
-    real, steps = trainer._step, []
+    real, steps = trainer.step, []
 
     def poisoned(batch, step, total):  # type: ignore[no-untyped-def]
         steps.append(step)
         losses = real(batch, step, total)
         return {**losses, "total": losses["total"] * float("nan")} if step >= 5 else losses
 
-    trainer._step = poisoned  # type: ignore[method-assign]
+    trainer.step = poisoned  # type: ignore[method-assign]
     with pytest.raises(ShrikeError, match=r"epoch 2/2.*not a number.*--lr"):
         trainer.run()
     last = read_checkpoint(trainer.settings.run.out / "last.pt")
@@ -51,7 +52,7 @@ def test_out_of_memory_says_what_to_try(trainer: Trainer, error: Exception) -> N
     def fails(*_: object) -> None:
         raise error
 
-    trainer._step = fails  # type: ignore[assignment, method-assign]
+    trainer.step = fails  # type: ignore[assignment, method-assign]
     with pytest.raises(ShrikeError, match=r"out of memory with --batch 6; try --batch 3"):
         trainer.run()
 
@@ -60,7 +61,7 @@ def test_other_errors_keep_their_traceback(trainer: Trainer) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("a bug of ours")
 
-    trainer._step = fails  # type: ignore[assignment, method-assign]
+    trainer.step = fails  # type: ignore[assignment, method-assign]
     with pytest.raises(RuntimeError, match="a bug of ours"):
         trainer.run()
 

@@ -130,11 +130,22 @@ class Loss:
         return logits
 
     def __call__(self, embedding: Tensor, logits: Tensor, target: Tensor, step: int) -> Tensor:
-        """Mean loss over a batch; embedding (batch, width), logits (batch, 2) of it, target (batch,) of 0 and 1."""
+        """Mean loss over a batch; embedding (batch, width), logits (batch, 2) of it, target (batch,) of 0 and 1.
+
+        A target in floating point is a mixed label, the share of bona fide: both classes' losses are weighed by it.
+        """
+        if target.is_floating_point():
+            spoof, bonafide = torch.zeros_like(target, dtype=torch.int64), torch.ones_like(target, dtype=torch.int64)
+            as_spoof = self._losses(embedding, logits, spoof, step, "none")
+            as_bonafide = self._losses(embedding, logits, bonafide, step, "none")
+            return ((1 - target) * as_spoof + target * as_bonafide).mean()
+        return self._losses(embedding, logits, target, step, "mean")
+
+    def _losses(self, embedding: Tensor, logits: Tensor, target: Tensor, step: int, reduction: str) -> Tensor:
         logits = logits.float()
         if self.margin:
             logits = self.harder(embedding, logits, target, step)
-        return functional.cross_entropy(logits, target)
+        return functional.cross_entropy(logits, target, reduction=reduction)
 
 
 class AngularSoftmax(Loss):

@@ -37,14 +37,21 @@ class StagedNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = head(widths[-1])
 
-    def embeddings(self, features: Tensor) -> list[Tensor]:
-        """(batch, 1, bands, frames) -> the pooled output of every stage, [(batch, width), ...], shallow to deep."""
+    def stage_outputs(self, features: Tensor, energy: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+        """(batch, 1, bands, frames) -> of every stage, shallow to deep, the pooled output (batch, width) and, if asked
+        for, where on the map its energy is: the mean square over channels, (batch, bands, frames)."""
         x = self.stem(features)
-        pooled = []
+        pooled, energies = [], []
         for stage in self.stages:
             x = stage(x)
             pooled.append(self.dropout(self.pool(x).flatten(1)))
-        return pooled
+            if energy:
+                energies.append(x.float().square().mean(dim=1))
+        return pooled, energies
+
+    def embeddings(self, features: Tensor) -> list[Tensor]:
+        """The pooled outputs alone."""
+        return self.stage_outputs(features)[0]
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> logits (batch, 2): spoof, bona fide."""

@@ -1,0 +1,40 @@
+"""Scores of a whole cache by every exit of a network: what epochs are judged by, and what train.score writes."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import distributed as dist
+
+from runtime.errors import ShrikeError
+from train.augment import Augment
+from train.cache import FeatureCache
+from train.config import Settings
+from train.dataset import batches, scoring_plan
+from train.distill import Classroom
+from train.place import Place
+
+Scores = NDArray[np.float64]
+
+
+def score(
+    classroom: Classroom, augment: Augment, cache: FeatureCache, settings: Settings, place: Place, mean: bool = False
+) -> Scores:
+    """Scores of every clip, (clips, exits): of its first window, or the mean over windows. Processes share the work."""
+    classroom.eval()
+    augment.eval()
+    plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
+    exits = len(classroom.shallow) + 1
+    sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
+    with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+        for batch in batches(cache, plan, settings.data.workers, place.device):
+            features = augment(batch.features.to(place.device)).contiguous(memory_format=torch.channels_last)
+            scores = classroom.scores(features).double().cpu()
+            sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
+    if place.world > 1:
+        shared = sums.to(place.device)
+        dist.all_reduce(shared)
+        sums = shared.cpu()
+    means = sums[:, :-1] / sums[:, -1:]
+    if not bool(torch.isfinite(means).all()):
+        raise ShrikeError("the network's scores are not finite; lower --lr, or train with --precision fp32")
+    return means.numpy()
