@@ -63,6 +63,8 @@ def main() -> int:
             say(f"best: epoch {best['epoch']}, dev EER {100 * best['dev_eer']:.2f} %")
             say(f"to score eval once: python -m train.score {out / 'model.pt'} --corpus {data.corpus} --partition eval")
             print(out / "model.pt")
+        if place.world > 1:
+            dist.barrier()  # who leaves while another still saves may be torn down by it
     finally:
         if place.world > 1:
             dist.destroy_process_group()

@@ -165,11 +165,12 @@ def test_precision_and_graph_must_agree() -> None:
 @pytest.mark.parametrize("level", ["none", "window-mean"])
 @pytest.mark.parametrize("name, loss", [("ecanet9", "asoftmax"), ("senet9", "asoftmax"), ("ecamobile", "ocsoftmax")])
 def test_half_gives_nearly_the_same_scores(name: str, loss: str, level: str) -> None:
-    for model in (float_graph(name, level=level, loss=loss), quantised_graph(name, level=level, loss=loss)):
-        probes = list(windows(2, seed=1))
-        wide, narrow = graphs.run(model, probes), graphs.run(half(model), probes)
-        spread = np.abs(wide).max()
-        assert np.abs(wide - narrow).max() < 0.02 * spread
+    probes = list(windows(8, seed=1))
+    model, quantised = (make(name, level=level, loss=loss) for make in (float_graph, quantised_graph))
+    wide, narrow, rounded, both = (graphs.run(m, probes) for m in (model, half(model), quantised, half(quantised)))
+    assert np.abs(wide - narrow).max() < 0.02 * np.abs(wide).max()
+    # A scale in half precision is off by up to 1/4096: some values fall to the next integer. INT8 itself costs more.
+    assert np.square(rounded - both).mean() < 0.5 * np.square(wide - rounded).mean()
 
 
 def test_half_leaves_nothing_in_float_but_the_level() -> None:

@@ -110,7 +110,7 @@ def listen(daemon: Daemon, model: Path, *more: Any) -> "subprocess.Popen[str]":
 
 
 def end(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # SIGINT is ignored where the tests themselves run in the background
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0 and "Traceback" not in err, err
     return [json.loads(line) for line in out.splitlines()]
