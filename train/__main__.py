@@ -7,6 +7,7 @@ python -m train ... --resume
 """
 
 import datetime
+import gc
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ def main() -> int:
     if place.world > 1:
         # A day: the other processes wait in a barrier while the first one computes the features.
         dist.init_process_group("nccl" if place.device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
+    trainer: Trainer | None = None
     try:
         data = settings.data
         train = select(open_corpus(data.corpus, "train", data.train_protocol), data.only)
@@ -63,10 +65,11 @@ def main() -> int:
             say(f"best: epoch {best['epoch']}, dev EER {100 * best['dev_eer']:.2f} %")
             say(f"to score eval once: python -m train.score {out / 'model.pt'} --corpus {data.corpus} --partition eval")
             print(out / "model.pt")
-        if place.world > 1:
-            dist.barrier()  # who leaves while another still saves may be torn down by it
     finally:
         if place.world > 1:
+            # What still holds the group keeps its threads, and the process aborts now and then when it ends.
+            trainer = None
+            gc.collect()
             dist.destroy_process_group()
     return 0
 
