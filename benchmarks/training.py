@@ -79,7 +79,7 @@ def main() -> None:
         plan = [crops for epoch in range(epochs) for crops in training_plan(cache, options.batch, 0, epoch)]
         reader = iter(batches(cache, plan, 0, place.device))
         fixed = next(reader)
-        features = fixed.features.to(place.device).float().contiguous(memory_format=torch.channels_last)
+        features = fixed.features.to(place.device).float().contiguous(memory_format=place.layout)
         target = fixed.target.to(place.device)
 
         def bare_pass() -> None:

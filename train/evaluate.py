@@ -27,7 +27,7 @@ def score(
     sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
     with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
         for batch in batches(cache, plan, settings.data.workers, place.device):
-            features = augment(batch.features.to(place.device)).contiguous(memory_format=torch.channels_last)
+            features = augment(batch.features.to(place.device)).contiguous(memory_format=place.layout)
             scores = classroom.scores(features).double().cpu()
             sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
     if place.world > 1:

@@ -64,7 +64,7 @@ class Trainer:
         check_classes(dev, "dev")
         torch.manual_seed(settings.optimiser.seed)
         self.classroom = Classroom(build_network(settings), settings.distillation)
-        self.classroom.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.classroom.to(place.device, memory_format=place.layout)  # type: ignore[call-overload]
         self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
         self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not place.first)
         self.listen = SoundFrontEnd(settings.frontend).to(place.device)
@@ -168,7 +168,7 @@ class Trainer:
         target = batch.target.to(place.device, non_blocking=True)
         if mixing.specmix:
             features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = features.contiguous(memory_format=place.layout)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
 

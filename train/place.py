@@ -8,6 +8,8 @@ import torch
 from runtime.errors import ShrikeError
 from train.config import Settings
 
+NARROW = 0.5  # of a network's width: below it the first stage has less than 16 channels
+
 
 @dataclass(frozen=True)
 class Place:
@@ -17,6 +19,7 @@ class Place:
     bf16: bool
     rank: int = 0
     world: int = 1
+    layout: torch.memory_format = torch.channels_last  # of features and weights: what convolutions are fast in
 
     @property
     def first(self) -> bool:
@@ -47,4 +50,7 @@ def find_place(settings: Settings) -> Place:
     bf16 = settings.run.precision == "bf16" or (
         settings.run.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )
-    return Place(device, bf16, rank, world)
+    # On some CPUs (seen: AMD with AVX-512, torch 2.11) oneDNN's backward pass of a 1x1 convolution with stride 2 and few
+    # channels writes beyond its memory in that layout, and the process dies.
+    narrow = device.type == "cpu" and settings.model.width < NARROW
+    return Place(device, bf16, rank, world, torch.contiguous_format if narrow else torch.channels_last)

@@ -1,6 +1,8 @@
 """What goes wrong in training says what to do; nothing that was finished is lost."""
 
 import errno
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,24 @@ def trainer(made_corpus: Path, made_cache: Path, tmp_path: Path) -> Trainer:
         build_cache(PRESETS["f0"], open_corpus(made_corpus, name).trials, made_cache, 1) for name in ("train", "dev")
     ]
     return Trainer(settings, Place(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5])
+def test_narrow_networks_on_wide_features_do_not_crash_the_process(width: float) -> None:
+    """Some CPUs' convolutions write beyond their memory; in a process of its own, since that one would end."""
+    script = f"""
+import torch
+from pathlib import Path
+from train.config import Data, Model, Run, Settings
+from train.networks import build
+from train.place import find_place
+place = find_place(Settings(Data(Path("none"), frontend="wide"), Model("ecanet9", {width}), run=Run(threads=1)))
+network = build("ecanet9", {width}).to(memory_format=place.layout)
+for _ in range(4):
+    network(torch.randn(16, 1, 60, 600).contiguous(memory_format=place.layout)).square().mean().backward()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(trainer: Trainer) -> None:
