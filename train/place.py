@@ -50,7 +50,7 @@ def find_place(settings: Settings) -> Place:
     bf16 = settings.run.precision == "bf16" or (
         settings.run.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )
-    # On some CPUs (seen: AMD with AVX-512, torch 2.11) oneDNN's backward pass of a 1x1 convolution with stride 2 and few
+    # On some CPUs (seen: AMD, AVX-512, torch 2.11) oneDNN's backward pass of a 1x1 convolution with stride 2 and few
     # channels writes beyond its memory in that layout, and the process dies.
     narrow = device.type == "cpu" and settings.model.width < NARROW
     return Place(device, bf16, rank, world, torch.contiguous_format if narrow else torch.channels_last)
