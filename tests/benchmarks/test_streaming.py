@@ -100,7 +100,6 @@ def test_minutes_of_sound_come_out_as_they_went_in(model: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(os.environ.get("CI") == "true", reason="takes minutes; CI has the short form above")
 def test_an_hour_of_sound_comes_out_as_it_went_in_and_takes_no_more_memory(model: Path) -> None:
     run = endure(str(model), voice(600.0), 1.0, step=60)
     check_hours(run, 3600.0)
