@@ -120,17 +120,7 @@ def system_table(systems: Sequence[System], found: Sequence[Summary]) -> Table:
         "EER with its 95 % interval. Actual DCF and Cllr take scores as log-likelihood ratios: raw as they came, "
         "calibrated by the map in the model's card."
     )
-    return _without_empty(Table.of("systems", "Systems", about, columns, rows))
-
-
-def _without_empty(table: Table) -> Table:
-    """Nobody reads columns of dashes: those of costs that nothing was known for are left out."""
-    columns = [
-        column for column in table.columns if column.key or any(row[column.name] is not None for row in table.records())
-    ]
-    names = {column.name for column in columns}
-    rows = [{name: cell for name, cell in row.items() if name in names} for row in table.records()]
-    return Table.of(table.name, table.title, table.about, columns, rows)
+    return Table.of("systems", "Systems", about, columns, rows).without_empty()
 
 
 def attack_table(systems: Sequence[System], found: Sequence[Summary]) -> Table:
@@ -150,7 +140,7 @@ def attack_table(systems: Sequence[System], found: Sequence[Summary]) -> Table:
     columns = (Column("attack", key=True), SYSTEM, Column("spoof"), EER, *COSTS)
     about = "Each attack's trials against all bona fide ones"
     about += "; t-DCF with the speaker verification's errors on it." if any(f.min_tdcf_2019 for f in found) else "."
-    return _without_empty(Table.of("attacks", "Per attack", about, columns, rows))
+    return Table.of("attacks", "Per attack", about, columns, rows).without_empty()
 
 
 def source_table(systems: Sequence[System], partition: Partition, column: str, bootstrap: int, seed: int = 0) -> Table:

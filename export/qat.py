@@ -62,7 +62,7 @@ class GraphNetwork(nn.Module):
         """(batch, 1, bands, frames) -> logits (batch, 2)."""
         values: dict[str, Tensor] = {INPUT: features}
         rounded: dict[str, Tensor] = {}
-        scales = self._scales()
+        scales = self._scales() if self.layers else {}
         for node in self.model.graph.node:
             layer = self.layers.get(node.name)
             inputs = []
@@ -82,10 +82,11 @@ class GraphNetwork(nn.Module):
 
     def _scales(self) -> dict[str, Tensor]:
         """Those that quantise would write for the weights and ranges of this moment."""
-        layers, weights = list(self.layers.values()), {n: self.weights[_key(n)] for n in weights_of(self.model)}
-        arrays = {name: weight.detach().cpu().numpy() for name, weight in weights.items()}
-        scales = without_ties(self.model, layers, self.ranges(), arrays)
-        device = next(iter(weights.values())).device
+        layers = list(self.layers.values())
+        names = [layer.weight for layer in layers if layer.weight]
+        weights = {name: self.weights[_key(name)].detach().cpu().numpy() for name in names}
+        scales = without_ties(self.model, layers, self.ranges(), weights)
+        device = next(self.parameters()).device
         return {name: torch.from_numpy(np.asarray(scale)).to(device) for name, scale in scales.items()}
 
     def write_to(self, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ All heads are linear maps, of x or of x with its length divided out: what is exp
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,14 +43,14 @@ def direction(x: Tensor) -> Tensor:
     return x / (x * x).mean(dim=1, keepdim=True).add(SHORTEST).sqrt()
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """(batch, width) -> (batch, 2) logits: a linear map of x, or of its direction."""
 
     cosine: ClassVar[bool] = False  # whether only the direction of x counts
 
+    @abstractmethod
     def matrix(self) -> tuple[Tensor, Tensor | None]:
         """The map: weights (2, width) and, where it has them, biases (2,)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(direction(x) if self.cosine else x, *self.matrix())
