@@ -173,7 +173,8 @@ def read_report(folder: Path) -> Report:
     path = folder / NAME if folder.is_dir() else folder
     if not path.is_file():
         raise ShrikeError(
-            f"{folder} is no report: a folder with {NAME} was expected, as the benchmarks' --out leaves it{nearby(folder)}"
+            f"{folder} is no report: a folder with {NAME} was expected, as the benchmarks' --out leaves it"
+            + nearby(folder)
         )
     if path.stat().st_size > LARGEST_REPORT:
         raise ShrikeError(f"{path} is no report: it has more than {LARGEST_REPORT >> 20} MiB")

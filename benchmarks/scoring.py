@@ -65,9 +65,10 @@ def find_artefact(name: str, exit: int = 4) -> Artefact:
     if path.suffix == ".pt":
         return _checkpoint(path, exit)
     if path.suffix not in (".onnx", ".engine") and not (MODELS / f"{name}.onnx").is_file():
-        embedded = ", ".join(sorted(found.stem for found in MODELS.glob("*.onnx")))
+        embedded = sorted(found.stem for found in MODELS.glob("*.onnx"))
         raise ShrikeError(
-            f"{name} is no model; model.pt, model.onnx, model.engine or one of {embedded} was expected{nearest(name, embedded.split(', '))}"
+            f"{name} is no model; model.pt, model.onnx, model.engine or one of {', '.join(embedded)} was expected"
+            + nearest(name, embedded)
         )
     if exit != 4:
         raise ShrikeError(f"--exit belongs to checkpoints; {name} was exported with one exit, which its card names")

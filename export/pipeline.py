@@ -158,7 +158,8 @@ def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "
     if int8.calibration is not None and not int8.calibration.is_dir():
         raise ShrikeError(
             f"--calibration {int8.calibration} is no corpus: the folder of an ASVspoof copy was expected, as for "
-            f"python -m train; ranges come from its training trials, never from random data or single files{nearby(int8.calibration)}"
+            "python -m train; ranges come from its training trials, never from random data or single files"
+            + nearby(int8.calibration)
         )
     from export import graph
     from export.strip import strip
@@ -206,9 +207,8 @@ def _quantised(
     crops = calibration.Crops(build_cache(settings.frontend, chosen, source.cache), int8.seed)
     layers = quantize.plan(float_graph)
     if odd := sorted(set(int8.keep_float) - {layer.name for layer in layers}):
-        raise ShrikeError(
-            f"--keep-float {odd[0]}: no such layer; there are {', '.join(item.name for item in layers)}{nearest(odd[0], [item.name for item in layers])}"
-        )
+        known = [layer.name for layer in layers]
+        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(known)}{nearest(odd[0], known)}")
     names = quantize.tensors(layers)
     ranges = calibration.find_ranges(float_graph, names, crops, int8.method, int8.percentile)
     tuned = float_graph  # or what fine-tuning makes of it

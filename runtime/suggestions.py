@@ -1,7 +1,7 @@
 """What somebody who mistyped may have meant: the end of an error message, or nothing.
 
 raise ShrikeError(f"--model {name!r}: no such model{nearest(name, known)}")       # ...; did you mean wide?
-raise ShrikeError(f"{path} does not exist{nearby(path)}")                         # ...; did you mean runs/model/model.pt?
+raise ShrikeError(f"{path} does not exist{nearby(path)}")                         # ...; did you mean runs/a/model.pt?
 """
 
 import difflib
