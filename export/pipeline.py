@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,6 +159,7 @@ def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "
         raise ShrikeError(
             f"--calibration {int8.calibration} is no corpus: the folder of an ASVspoof copy was expected, as for "
             "python -m train; ranges come from its training trials, never from random data or single files"
+            + nearby(int8.calibration)
         )
     from export import graph
     from export.strip import strip
@@ -205,7 +207,8 @@ def _quantised(
     crops = calibration.Crops(build_cache(settings.frontend, chosen, source.cache), int8.seed)
     layers = quantize.plan(float_graph)
     if odd := sorted(set(int8.keep_float) - {layer.name for layer in layers}):
-        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(item.name for item in layers)}")
+        known = [layer.name for layer in layers]
+        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(known)}{nearest(odd[0], known)}")
     names = quantize.tensors(layers)
     ranges = calibration.find_ranges(float_graph, names, crops, int8.method, int8.percentile)
     tuned = float_graph  # or what fine-tuning makes of it

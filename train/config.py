@@ -15,6 +15,7 @@ import tyro
 
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, FrontEnd
+from runtime.suggestions import nearest
 from train.networks import NAMES
 from train.sound import CODECS, RAWBOOST
 
@@ -202,7 +203,10 @@ class Settings:
         model, distillation, augmentation, optimiser = self.model, self.distillation, self.augmentation, self.optimiser
         noise, snr = augmentation.noise or (0.0, 0.0), augmentation.snr or (0.0, 0.0)
         demands = [
-            (model.network in NAMES, f"--network {model.network}: known are {', '.join(NAMES)}"),
+            (
+                model.network in NAMES,
+                f"--network {model.network}: known are {', '.join(NAMES)}{nearest(model.network, NAMES)}",
+            ),
             (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
             (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
             (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),

@@ -22,6 +22,7 @@ from runtime.engines.ports import check_ports, expected_ports
 from runtime.engines.providers import CPU, RECORD, find_provider, short, verify_provider
 from runtime.engines.selfcontained import check_selfcontained
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 
 SILENT = 4  # ONNX Runtime's log level for what ends the process; all else that goes wrong comes as an exception
 
@@ -30,7 +31,7 @@ def open_onnx(path: str | os.PathLike[str], threads: int = 1, provider: str = "c
     """The model whose card vouches for it."""
     path = Path(path)
     if not os.path.isfile(path):  # False for names that no system takes, too
-        raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card")
+        raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card{nearby(path)}")
     return OnnxEngine(path.read_bytes(), read_card(path), threads, provider)
 
 

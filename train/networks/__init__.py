@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearest
 
 if TYPE_CHECKING:
     from train.networks.senet import StagedNetwork
@@ -29,5 +30,5 @@ def build(name: str, width: float = 1.0, dropout: float = 0.0, loss: str = "asof
         "ecamobile": ecamobile,
     }
     if name not in known:
-        raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}")
+        raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}{nearest(name, known)}")
     return known[name](width=width, dropout=dropout, head=LOSSES[loss].head)
