@@ -1,6 +1,6 @@
 r"""Networks that remember: the same layers, looking back only, so that a stream costs what is new and nothing twice.
 
-    network = build("senet9", streaming=True)
+    network = build("senet9", gate_seconds=1.0)
     network(features)                                # a whole clip, from the beginning: (batch, 2)
     state = network.reset_state(batch, bands)        # {name: tensor}, always in the same order
     logits, state = network.step(features, state)    # 8, 16, 24 ... new frames: (batch, 2) after them
@@ -146,7 +146,8 @@ class Averaging(Remembering):
 
     def average(self, x: Tensor) -> Tensor:
         """(batch, ..., frames) -> the same. Keeps the last, (batch, ..., 1)."""
-        before, averages = self.beginning(x) if self.past is None else self.past, list[Tensor]()
+        before = self.beginning(x) if self.past is None else self.past
+        averages: list[Tensor] = []
         with torch.autocast(x.device.type, enabled=False):
             whole = int(x.shape[-1]) <= BLOCK  # int: in a traced graph the number of frames is fixed
             for block in [x] if whole else x.split(BLOCK, dim=-1):
