@@ -53,6 +53,7 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
         frontend=frontend,
         input=card.Port("features", (batch, 1, frontend.bands, frontend.width)),
         output=card.Port("logits", (batch, card.OUTPUTS)),
+        state=None,
         precision=prepared.precision,
         target=target,
         score=score,

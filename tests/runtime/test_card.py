@@ -29,6 +29,7 @@ def make_card(folder: Path, **changes: Any) -> ModelCard:
         frontend=PRESETS["wide"].with_level("window-mean"),
         input=cards.Port("features", (-1, 1, 60, 600)),
         output=cards.Port("logits", (-1, 2)),
+        state=None,
         precision="int8",
         target="tensorrt",
         score=cards.Score(1.5, -0.25, 0.125, "dev, 1,200 trials"),
@@ -134,10 +135,54 @@ def test_a_file_that_the_card_does_not_know(tmp_path: Path) -> None:
     assert "does not speak for model.engine, only for model.onnx" in refusal(tmp_path / "model.engine")
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, "1", 1.0, True, None, -1])
+@pytest.mark.parametrize("version", [0, 3, 99, "1", 1.0, True, None, -1])
 def test_an_unknown_version_says_which_is_needed(tmp_path: Path, version: object) -> None:
     message = spoil(tmp_path, "version", value=version)
-    assert f"card version {version!r}" in message and "reads version 1" in message
+    assert f"card version {version!r}" in message and "reads versions 1 to 2" in message
+
+
+def test_a_card_of_version_1_has_no_state(tmp_path: Path) -> None:
+    card = make_card(tmp_path)
+    path = write_card(tmp_path / "model.onnx", card)
+    values = json.loads(path.read_text("utf-8"))
+    del values["state"]
+    path.write_text(json.dumps(values | {"version": 1}), "utf-8")
+    assert read_card(path) == card
+    path.write_text(json.dumps(values), "utf-8")
+    assert "state is missing" in refusal(path)
+
+
+LEVEL = cards.StateTensor("level", "level.next", (2,), "float32", (0.0, 0.5))
+RING = cards.StateTensor("ring", "ring.next", (3, 75), "uint8", (128.0,))
+
+
+def remembering(folder: Path, *tensors: cards.StateTensor) -> ModelCard:
+    return replace(make_card(folder), input=cards.Port("features", (-1, 1, 60, 16)), state=cards.State(16, tensors))
+
+
+def test_a_network_that_remembers_comes_back_with_its_states(tmp_path: Path) -> None:
+    card = remembering(tmp_path, LEVEL, RING)
+    assert read_card(write_card(tmp_path / "model.onnx", card)) == card
+    with pytest.raises(ShrikeError, match=r"the front-end gives \[1, 60, 16\]"):
+        replace(card, input=cards.Port("features", (-1, 1, 60, 600)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"input": ""}, "a state has two names"),
+        ({"output": "ring"}, "two states share a name"),
+        ({"shape": ()}, r"state level: shape \[\]"),
+        ({"shape": (65_536, 65_536)}, "state level: shape"),
+        ({"shape": (0,)}, "state level: shape"),
+        ({"reset": ()}, "0 reset values; 1 or 2 were expected"),
+        ({"reset": (1.0, 2.0, 3.0)}, "3 reset values; 1 or 2 were expected"),
+        ({"type": "uint8"}, "whole reset values from 0 to 255"),
+    ],
+)
+def test_a_state_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ShrikeError, match=sentence):
+        remembering(tmp_path, replace(LEVEL, **changes), RING)
 
 
 NAMES = ["../model.onnx", "/etc/passwd", "a/b.onnx", "a\\b.onnx", "C:model.onnx", "..", ".", "", "x" * 256, "a\x00b"]
