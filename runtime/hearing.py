@@ -152,6 +152,8 @@ class Hearing:
             elif (needed := self._needed()) <= self._held:
                 self._take(needed)
                 self._due = True
+            elif self._waiting and self._waiting[0].base is not None:
+                self._waiting[0] = self._waiting[0].copy()  # the rest of a long push shall not hold all of it
         return self._due
 
     @property
