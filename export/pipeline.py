@@ -39,8 +39,8 @@ class Source:
     """4: the whole network. 1 to 3: a shallow one that self-distillation taught, with its own classifier."""
     batch: Literal["1", "dynamic"] = "1"
     """1: one window at a time, as streams need it. dynamic: any number at once."""
-    out: Path | None = None
-    """Folder, or path of the new files without their ending; by default they stand beside the model."""
+    out: str | None = None
+    """Folder (that is there, or ends in /), or path of the new files without ending; by default beside the model."""
     cache: Path = Path("~/.cache/shrike")
     """Where features are kept, as for python -m train."""
 
@@ -141,10 +141,10 @@ class Prepared:
 
 def place(source: Source, ending: str) -> Path:
     """Where a file of this export goes: beside the model, into --out if it is a folder, or under --out's own name."""
-    out = source.out
-    if out is None:
+    if source.out is None:
         return source.model.with_suffix(ending)
-    if out.is_dir() or str(out).endswith("/"):
+    out = Path(source.out)
+    if out.is_dir() or source.out.endswith("/"):  # a Path would not keep the slash
         return out / f"{source.model.stem}{ending}"
     return out.with_suffix(ending) if out.suffix in (".onnx", ".engine", ".json") else Path(f"{out}{ending}")
 

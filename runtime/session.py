@@ -20,7 +20,7 @@ from runtime.hearing import Score
 from runtime.pool import StreamPool
 from runtime.quality import QualityMonitor
 from runtime.sinks import Opening, Sink
-from runtime.sources import Block, Source
+from runtime.sources import Block, Named, Source
 from runtime.stopping import Stop
 from runtime.summary import Summary, Tally
 from runtime.verdict import SMOOTHING, SURE, Judge
@@ -58,7 +58,7 @@ class Session:
         self._quality = QualityMonitor(self._card.frontend)
         self._judge = Judge(self._card.score, self._pool.interval, settings.prior, settings.smoothing, settings.sure)
 
-    def opening(self, source: Source) -> Opening:
+    def opening(self, source: Named) -> Opening:
         frontend = self._card.frontend
         return Opening(
             source=source.name,
@@ -79,15 +79,14 @@ class Session:
         self.begin(source)
         try:
             for block in source:
-                for _ in self.take(block):
-                    self._pool.run()
+                self.hear(block)
                 if stop.requested:
                     break
             return self.end(not stop.requested)
         finally:
             self.abandon()
 
-    def begin(self, source: Source) -> None:
+    def begin(self, source: Named) -> None:
         """From a clean state; sinks learn what is going to come."""
         self._new_judge()
         self._stream = self._pool.join()
@@ -97,6 +96,11 @@ class Session:
         self._spent = 0.0  # s of work since the last score, besides the stream's own
         for sink in self._sinks:
             sink.begin(opening)
+
+    def hear(self, block: Block) -> None:
+        """A block, and whatever it makes due."""
+        for _ in self.take(block):
+            self._pool.run()
 
     def take(self, block: Block) -> Iterator[None]:
         """A block, piece by piece; yields where the pool is to run before it goes on."""
