@@ -27,9 +27,10 @@ from benchmarks.timing import no_garbage_collection
 from runtime.card import ModelCard
 from runtime.engines import Engine
 from runtime.features import Samples
-from runtime.hearing import EARLIEST, Score
+from runtime.hearing import Score
 from runtime.measure import resident
 from runtime.pool import PoolStream, StreamPool
+from runtime.steps import EARLIEST
 
 PACE = 0.02  # s of sound that a stream delivers at once
 SPREAD = 0.618034  # golden ratio: no two streams of a few hundred take their steps at the same moment
