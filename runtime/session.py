@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.card import ModelCard
+from runtime.cascade import Depth, depth
 from runtime.engines import Engine
+from runtime.engines.cascade import CascadeEngine
 from runtime.features import FrontEnd
 from runtime.quality import QualityMonitor
 from runtime.scorer import STEP, Score, StreamScorer
@@ -70,6 +72,7 @@ class Session:
         opening = self.opening(source)
         self._tally = Tally(opening, self._judge, self._settings.sure)
         self._lost = 0  # samples
+        self._forget_depth()
         self._spent = 0.0  # s of work since the last score
         for sink in self._sinks:
             sink.begin(opening)
@@ -79,10 +82,19 @@ class Session:
                 break
         if not stop.requested:
             self._report(self._scorer.finish(), None)
-        summary = self._tally.summary((self._scorer.heard - self._lost) / self._card.frontend.rate)
+        seconds = (self._scorer.heard - self._lost) / self._card.frontend.rate
+        summary = self._tally.summary(seconds, self._depth())
         for sink in self._sinks:
             sink.end(summary)
         return summary
+
+    def _forget_depth(self) -> None:
+        if isinstance(self._engine, CascadeEngine):
+            self._engine.decided.clear()
+
+    def _depth(self) -> Depth | None:
+        """Of a cascade, how far this source's windows went."""
+        return depth(self._engine.cascade, self._engine.decided) if isinstance(self._engine, CascadeEngine) else None
 
     def _take(self, block: Block, live: bool) -> None:
         if block.lost > 0:
