@@ -242,10 +242,10 @@ def show(scored: "Scored", choices: "dict[float, Choice | None]") -> None:
     for exit, (share, (eer, cllr)) in enumerate(zip(scored.shares, policy.alone(scored), strict=True), start=1):
         alone.add_row(f"{exit}", f"{100 * eer:.2f}", f"{cllr:.4f}", f"{100 * share:.1f}")
     CONSOLE.print(alone)
-    table = Table("allowed, bit", "held out", "its limit", "multiply-adds %", "EER %", "decided by exit", box=SIMPLE)
+    table = Table("allowed, bit", "held out", "limit", "multiply-adds %", "EER %", "by exit, %", box=SIMPLE)
     for max_loss, choice in choices.items():
         if choice is None:
-            table.add_row(f"{max_loss:g}", "-", "-", "100", "", "the last: nothing is saved")
+            table.add_row(f"{max_loss:g}", "nothing is saved")
             continue
         held = choice.held_out
         table.add_row(
@@ -254,7 +254,7 @@ def show(scored: "Scored", choices: "dict[float, Choice | None]") -> None:
             f"{held.limit:+.4f}",
             f"{100 * held.multiply_adds:.1f}",
             f"{100 * held.eer:.2f}",
-            ", ".join(f"{exit}: {100 * share:.0f} %" for exit, share in enumerate(held.decided, start=1)),
+            " ".join(f"{100 * share:.0f}" for share in held.decided),
         )
     CONSOLE.print(table)
 

@@ -5,9 +5,10 @@
     for row in curve(trials, LOSSES): ...                 # what other losses would save
 
 **The loss** is the cascade's Cllr, the cost of log-likelihood ratios in bit (Brümmer and du Preez 2006), minus that of
-the whole network. A cascade's score is the LLR of the exit at which it stopped; the runtime averages LLRs and turns them into a
-probability, and Cllr is what wrong ones cost, averaged over all uses that could be made of them. An EER sees ranks
-alone and would let an early exit claim any certainty; a DCF sees one threshold, and moves in steps of a trial.
+the whole network. A cascade's score is the LLR of the exit at which it stopped; the runtime averages LLRs and turns
+them into a probability, and Cllr is what wrong ones cost, averaged over all uses that could be made of them. An EER
+sees ranks alone and would let an early exit claim any certainty; a DCF sees one threshold, and moves in steps of a
+trial.
 
 **Thresholds.** For a price per multiply-add, each exit in turn stops or goes on so that loss plus price is least, the
 others given: over its sorted LLRs that is the interval with the largest sum of what going on gains, found in one pass.
