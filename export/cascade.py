@@ -81,6 +81,8 @@ def write(options: Options) -> Path:
     whole = segments.keep(prepared.graph, [graph.OUTPUT])
     scored = score_exits(prepared, trials)
     judged = judge(prepared, scored.scores[:, -1], "int8")
+    if judged[0].fitted_on is None:
+        raise ShrikeError("the network is worse than chance on the development trials: no exit of it can be believed")
     losses = sorted({*policy.LOSSES, options.max_loss})
     choices = dict(zip(losses, policy.curve(scored, losses, options.int8.seed), strict=True))
     show(scored, choices)
@@ -245,7 +247,7 @@ def show(scored: "Scored", choices: "dict[float, Choice | None]") -> None:
     table = Table("allowed, bit", "held out", "limit", "multiply-adds %", "EER %", "by exit, %", box=SIMPLE)
     for max_loss, choice in choices.items():
         if choice is None:
-            table.add_row(f"{max_loss:g}", "nothing is saved")
+            table.add_row(f"{max_loss:g}", "-", "-", "100", "-", "nothing is saved")
             continue
         held = choice.held_out
         table.add_row(

@@ -1,4 +1,4 @@
-"""Thresholds of a cascade: they save where a shallow exit knows enough, never more than was allowed, and not by luck."""
+"""Thresholds of a cascade: they save where a shallow exit knows enough, never more than allowed, and not by luck."""
 
 import numpy as np
 import pytest
