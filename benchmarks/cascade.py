@@ -186,7 +186,8 @@ def cascade_table(found: Sequence[Found], resamples: int) -> "Table":
         }
         if one.times is not None:
             whole, stopped = ([1000 * fmean(turn) for turn in times.rounds] for times in one.times)
-            low, middle, high = paired_ratio(whole, stopped)
+            rounds = min(len(whole), len(stopped))  # that both took part in
+            low, middle, high = paired_ratio(whole[:rounds], stopped[:rounds])
             row |= {
                 "whole": Measured(1000 * one.times[0].mean, rounds=tuple(whole)),
                 "cascade": Measured(1000 * one.times[1].mean, rounds=tuple(stopped)),
