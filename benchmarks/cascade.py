@@ -173,13 +173,13 @@ def cascade_table(found: Sequence[Found], resamples: int) -> "Table":
     rows: list[dict[str, Cell]] = []
     for one in found:
         true = one.labels == 1
-        change = paired_bootstrap_eer_difference(one.stopped, one.whole, true, resamples)
+        change, low, high = paired_bootstrap_eer_difference(one.stopped, one.whole, true, resamples)
         row: dict[str, Cell] = {
             "model": one.name,
             "allowed": one.card.cascade.dev.max_loss if one.card.cascade else None,
             "EER whole": 100 * eer(one.whole[true], one.whole[~true]),
             "EER": 100 * eer(one.stopped[true], one.stopped[~true]),
-            "change": Measured(*(100 * value for value in change)),
+            "change": Measured(100 * change, 100 * low, 100 * high),
             "Cllr whole": cllr(one.whole[true], one.whole[~true]),
             "Cllr": cllr(one.stopped[true], one.stopped[~true]),
             "multiply-adds": 100 * mean_cost(one),
@@ -187,11 +187,11 @@ def cascade_table(found: Sequence[Found], resamples: int) -> "Table":
         if one.times is not None:
             whole, stopped = ([1000 * fmean(turn) for turn in times.rounds] for times in one.times)
             rounds = min(len(whole), len(stopped))  # that both took part in
-            low, middle, high = paired_ratio(whole[:rounds], stopped[:rounds])
+            least, middle, most = paired_ratio(whole[:rounds], stopped[:rounds])
             row |= {
                 "whole": Measured(1000 * one.times[0].mean, rounds=tuple(whole)),
                 "cascade": Measured(1000 * one.times[1].mean, rounds=tuple(stopped)),
-                "cascade / whole": Measured(middle, low, high),
+                "cascade / whole": Measured(middle, least, most),
             }
         rows.append(row)
     columns = (

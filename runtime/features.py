@@ -15,9 +15,11 @@ Frame t covers samples [130 t, 130 t + window). Nothing is centred, nothing come
 triangular bands, because what F0 shows decides within one recording domain and hardly beyond it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,8 +33,10 @@ WINDOW_FRAMES = 600  # frames a network sees: 599 x 130 + 1728 samples = 4.98 s 
 FLOOR = 1e-10  # of power; log(1e-10) = -23: lower would cost INT8 resolution and show only digital silence
 BLOCK = 256  # frames transformed at once: bounds the memory of a long clip (256 x 1728 x 8 bytes = 3.5 MB)
 
+LEVEL_FRAMES = 300  # time constant of the running mean, 2.4 s: what it averages is then as old as a window's mean is
+
 Bands = Literal["bins", "triangular"]
-Level = Literal["none", "window-mean"]
+Level = Literal["none", "window-mean", "running-mean"]
 Samples = NDArray[np.float32]
 Frames = NDArray[np.float32]
 
@@ -45,7 +49,7 @@ class FrontEnd:
     bands: int = 45  # values per frame
     shape: Bands = "bins"  # bins: the lowest `bands` bins; triangular: `bands` overlapping triangles over all bins
     level: Level = (
-        "none"  # none: as published; window-mean: the window's mean is subtracted, so that gain cannot matter
+        "none"  # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past
     )
     hop: int = HOP
     rate: int = RATE
@@ -162,8 +166,21 @@ def fill(frames: Frames, width: int) -> Frames:
 
 
 def level(window: Frames, kind: Level) -> Frames:
-    """What is done about gain, on one window (width, bands): a factor on the samples is a constant in log power."""
-    return window if kind == "none" else window - window.mean(dtype=np.float64).astype(np.float32)
+    """What is done about gain, on frames (n, bands): a factor on the samples is a constant in log power.
+
+    The running mean begins with the first of them: weights exp(-age / 300), which its sum of weights divides out.
+    """
+    if kind == "none":
+        return window
+    if kind == "window-mean":
+        return window - window.mean(dtype=np.float64).astype(np.float32)
+    keep = math.exp(-1 / LEVEL_FRAMES)
+    means = window.mean(axis=1, dtype=np.float64)
+    sums = np.fromiter(
+        accumulate(means.tolist(), lambda total, mean: keep * total + (1 - keep) * mean, initial=0.0), float
+    )
+    weights = 1 - keep ** np.arange(1, len(means) + 1)
+    return window - (sums[1:] / weights).astype(np.float32)[:, None]
 
 
 class FeatureStream:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from runtime import __version__
 from runtime.errors import ShrikeError
 from runtime.files import whole_file
+from runtime.suggestions import nearby
 from train.config import Settings
 from train.distill import Classroom
 from train.networks import build
@@ -51,7 +52,7 @@ class Checkpoint:
     optimiser: dict[str, Any]  # Adam's state; empty in model.pt
     progress: Progress
     history: list[dict[str, Any]]  # one entry an epoch
-    corpus: dict[str, str]  # partition -> identity of its trials
+    corpus: dict[str, str]  # what it learned from: partition -> identity of its trials, a teacher's file -> its hash
     versions: dict[str, str]
 
     def network(self) -> "StagedNetwork":
@@ -69,7 +70,8 @@ class Checkpoint:
 
 def build_network(settings: Settings) -> "StagedNetwork":
     model = settings.model
-    return build(model.network, model.width, model.dropout, settings.distillation.loss)
+    gate_seconds = model.gate_seconds if model.streaming else None
+    return build(model.network, model.width, model.dropout, settings.distillation.loss, gate_seconds)
 
 
 def versions() -> dict[str, str]:
@@ -123,7 +125,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def _load(path: Path) -> Any:
     if not path.is_file():
-        raise ShrikeError(f"{path} does not exist; a run of python -m train leaves model.pt in its --out folder")
+        raise ShrikeError(
+            f"{path} does not exist; a run of python -m train leaves model.pt in its --out folder{nearby(path)}"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
