@@ -107,7 +107,7 @@ def test_a_plain_network_cannot_be_a_cascade() -> None:
 def options(model: Path, corpus: Path, out: Path, cache: Path, max_loss: float) -> cascade.Options:
     int8 = Int8(corpus, calibration_trials=16, min_snr=0.0)
     gate = Gate(verification_windows=3, bootstrap=20, max_eer_rise=100.0)
-    return cascade.Options(Source(model, out=out, cache=cache), max_loss, int8, gate)
+    return cascade.Options(Source(model, out=str(out), cache=cache), max_loss, int8, gate)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_it_writes_whole_and_segments_with_one_card(
     assert "multiply-adds" in capfd.readouterr().err
     plain = whole_export.write(
         whole_export.Options(
-            Source(trained, out=tmp_path / "plain.onnx", cache=made_cache),
+            Source(trained, out=str(tmp_path / "plain.onnx"), cache=made_cache),
             "int8",
             "cpu",
             Int8(made_corpus, calibration_trials=16, min_snr=0.0),
