@@ -149,8 +149,15 @@ def place(source: Source, ending: str) -> Path:
     return out.with_suffix(ending) if out.suffix in (".onnx", ".engine", ".json") else Path(f"{out}{ending}")
 
 
-def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "int8"], kind: "Kind") -> Prepared:
-    """Checkpoint -> graph; everything up to the files."""
+def prepare(
+    source: Source,
+    int8: Int8,
+    gate: Gate,
+    precision: Literal["fp32", "int8"],
+    kind: "Kind",
+    exits: bool = False,
+) -> Prepared:
+    """Checkpoint -> graph; everything up to the files. With `exits` the graphs give the shallow exits' logits, too."""
     if precision == "int8" and int8.calibration is None:
         raise ShrikeError(
             "INT8 needs --calibration CORPUS: ranges come from real training trials; or export with --precision fp32"
@@ -162,13 +169,17 @@ def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "
             + nearby(int8.calibration)
         )
     from export import graph
-    from export.strip import strip
+    from export.strip import strip, strip_exits
     from train.checkpoint import read_checkpoint
     from train.progress import say
 
     checkpoint = read_checkpoint(source.model)
     settings = checkpoint.settings
-    float_graph = graph.trace(strip(checkpoint, source.exit), settings.frontend, source.batch == "dynamic")
+    if exits:
+        network = strip_exits(checkpoint)
+        float_graph = graph.trace(network, settings.frontend, shallow=len(network.exits))
+    else:
+        float_graph = graph.trace(strip(checkpoint, source.exit), settings.frontend, source.batch == "dynamic")
     trials, float_scores = None, None
     if corpus := gate.verification or int8.calibration:
         trials = gate.read_trials(settings.frontend, corpus, source.cache)

@@ -54,6 +54,7 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
         input=card.Port("features", (batch, 1, frontend.bands, frontend.width)),
         output=card.Port("logits", (batch, card.OUTPUTS)),
         state=None,
+        cascade=None,
         precision=prepared.precision,
         target=target,
         score=score,

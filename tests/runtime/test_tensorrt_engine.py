@@ -39,6 +39,7 @@ def make_card(version: str = "10.3.0.9", gpu: str = GPU) -> ModelCard:
         input=cards.Port("features", (-1, *WINDOW)),
         output=cards.Port("logits", (-1, 2)),
         state=None,
+        cascade=None,
         precision="fp32",
         target="tensorrt",
         score=cards.Score(1.0, 0.0, 0.0, None),
