@@ -31,8 +31,10 @@ WINDOW_FRAMES = 600  # frames a network sees: 599 x 130 + 1728 samples = 4.98 s 
 FLOOR = 1e-10  # of power; log(1e-10) = -23: lower would cost INT8 resolution and show only digital silence
 BLOCK = 256  # frames transformed at once: bounds the memory of a long clip (256 x 1728 x 8 bytes = 3.5 MB)
 
+LEVEL_FRAMES = 300  # time constant of the running mean, 2.4 s: what it averages is then as old as a window's mean is
+
 Bands = Literal["bins", "triangular"]
-Level = Literal["none", "window-mean"]
+Level = Literal["none", "window-mean", "running-mean"]
 Samples = NDArray[np.float32]
 Frames = NDArray[np.float32]
 

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 SENETS = tuple(f"{family}net{layers}" for family in ("eca", "se") for layers in (9, 18, 34, 50))
 NAMES = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile")
+STREAMING = (*SENETS, "ecamobile")  # what can also look back only
 
 
-def build(name: str, width: float = 1.0, dropout: float = 0.0, loss: str = "asoftmax") -> "StagedNetwork":
-    """The network of that name with fresh weights and the classifier of that loss; an unknown name lists the known."""
+def build(
+    name: str, width: float = 1.0, dropout: float = 0.0, loss: str = "asoftmax", gate_seconds: float | None = None
+) -> "StagedNetwork":
+    """The network of that name with fresh weights and the classifier of that loss; an unknown name lists the known.
+
+    With `gate_seconds`, a time constant, it is a train.networks.streaming.StreamingNetwork.
+    """
     from train.networks.heads import LOSSES
     from train.networks.light import ecamobile
     from train.networks.res2net import RES2NETS, res2net
@@ -30,4 +36,11 @@ def build(name: str, width: float = 1.0, dropout: float = 0.0, loss: str = "asof
     }
     if name not in known:
         raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}")
-    return known[name](width=width, dropout=dropout, head=LOSSES[loss].head)
+    make = partial(known[name], width=width, dropout=dropout, head=LOSSES[loss].head)
+    if gate_seconds is None:
+        return make()
+    if name not in STREAMING:
+        raise ShrikeError(f"{name} cannot stream: it looks into the future; networks that can: {', '.join(STREAMING)}")
+    from train.networks.streaming import Past, StreamingNetwork
+
+    return make(time=Past(gate_seconds), network=StreamingNetwork)

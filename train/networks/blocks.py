@@ -1,6 +1,10 @@
 """What SENet and ECANet are made of: a residual unit of convolutions, and a gate that weighs its channels.
 
 Shapes are (batch, channels, bands, frames) throughout; a stage's first unit halves bands and frames (rounded up).
+
+What looks along time, kernels of size 3 and the mean behind a gate, comes from a `Time`: here it sees past and future
+alike, and the whole window; train.networks.streaming has the one that looks back only. A gate weighs a whole window by
+one mean a channel, (batch, channels, 1, 1), or every frame by its own, (batch, channels, 1, frames).
 """
 
 import math
@@ -8,41 +12,66 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 SE_REDUCTION = 16  # hidden width of the squeeze-and-excitation gate is channels / 16 (Hu et al. 2018)
 ECA_GAMMA, ECA_B = 2, 1  # kernel size |log2(channels) / gamma + b / gamma|, made odd (Wang et al. 2020, equation 12)
 
-Gate = Callable[[int], nn.Module]
+Gate = Callable[..., nn.Module]  # channels, and for those that look along time a Time
+
+
+class Time:
+    """How a network looks along time: a window as a whole."""
+
+    def convolution(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+        """A square kernel that keeps the shape, but for its stride."""
+        return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+
+    def stem(self, outputs: int, kernel: int, stride: tuple[int, int]) -> nn.Conv2d:
+        """The same on features, with a stride of its own along bands and frames."""
+        return nn.Conv2d(1, outputs, kernel, stride, kernel // 2, bias=False)
+
+    def mean(self, channels: int) -> nn.Module:
+        """What a gate looks at."""
+        return nn.AdaptiveAvgPool2d(1)
+
+    def after(self, stride: int) -> "Time":
+        """The same behind a layer of that stride."""
+        return self
+
+
+WINDOW = Time()
 
 
 class SqueezeExcitation(nn.Module):
     """Squeeze-and-excitation (Hu et al., CVPR 2018): two small layers look at the channels' means and weigh them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, time: Time = WINDOW) -> None:
         super().__init__()
         hidden = max(1, channels // SE_REDUCTION)
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = time.mean(channels)
         self.squeeze = nn.Conv2d(channels, hidden, 1)
         self.excite = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.excite(torch.relu(self.squeeze(self.pool(x))))  # (batch, channels, 1, 1)
+        weights = self.excite(torch.relu(self.squeeze(self.pool(x))))  # (batch, channels, 1, 1 or frames)
         return x * torch.sigmoid(weights)
 
 
 class EfficientChannelAttention(nn.Module):
     """ECA (Wang et al., CVPR 2020): one short convolution along the channels instead of SE's two layers."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, time: Time = WINDOW) -> None:
         super().__init__()
         kernel = int(abs((math.log2(channels) + ECA_B) / ECA_GAMMA))
         kernel += 1 - kernel % 2
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = time.mean(channels)
         self.mix = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        means = self.pool(x).flatten(2).transpose(1, 2)  # (batch, 1, channels)
-        weights = self.mix(means).transpose(1, 2).unsqueeze(3)  # (batch, channels, 1, 1)
+        means = self.pool(x).transpose(1, 2)  # (batch, 1, channels, 1 or frames)
+        kernel = self.mix.weight[..., None]
+        weights = functional.conv2d(means, kernel, padding=(kernel.shape[2] // 2, 0)).transpose(1, 2)
         return x * torch.sigmoid(weights)
 
 
@@ -57,18 +86,20 @@ class ResidualUnit(nn.Module):
     shortcut is a 1x1 convolution with batch norm (He et al. 2016, option B).
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, kernels: tuple[int, ...], gate: Gate) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, kernels: tuple[int, ...], gate: Gate, time: Time = WINDOW
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width, spatial = inputs, kernels.index(3)
         for number, kernel in enumerate(kernels):
             step = stride if number == spatial else 1
-            layers += [nn.Conv2d(width, outputs, kernel, step, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+            layers += [time.convolution(width, outputs, kernel, step), nn.BatchNorm2d(outputs)]
             if number < len(kernels) - 1:
                 layers.append(nn.ReLU(inplace=True))
             width = outputs
         self.body = nn.Sequential(*layers)
-        self.gate = gate(outputs)
+        self.gate = gate(outputs, time.after(stride))
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
@@ -78,8 +109,8 @@ class ResidualUnit(nn.Module):
 
 
 def residual_stage(
-    inputs: int, outputs: int, units: int, stride: int, kernels: tuple[int, ...], gate: Gate
+    inputs: int, outputs: int, units: int, stride: int, kernels: tuple[int, ...], gate: Gate, time: Time = WINDOW
 ) -> nn.Sequential:
     """`units` residual units; only the first changes shape."""
-    first = ResidualUnit(inputs, outputs, stride, kernels, gate)
-    return nn.Sequential(first, *(ResidualUnit(outputs, outputs, 1, kernels, gate) for _ in range(units - 1)))
+    first, after = ResidualUnit(inputs, outputs, stride, kernels, gate, time), time.after(stride)
+    return nn.Sequential(first, *(ResidualUnit(outputs, outputs, 1, kernels, gate, after) for _ in range(units - 1)))

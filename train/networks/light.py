@@ -16,11 +16,12 @@ and x added where the shape stays. Deviations, each for a reason:
 import torch
 from torch import Tensor, nn
 
-from train.networks.blocks import GATES, Gate
+from train.networks.blocks import GATES, WINDOW, Gate, Time
 from train.networks.heads import AngleLinear, Head
 from train.networks.senet import STAGE_STRIDES, StagedNetwork, initialise, scaled
 
 STEM_WIDTH = 16
+STEM_STRIDE = (1, 2)  # bands, frames
 STAGE_WIDTHS = (16, 32, 64, 128)  # half of ECANet's; all multiples of 8, which INT8 kernels like
 UNITS = (2, 2, 3, 2)
 EXPANSION = 3
@@ -29,20 +30,20 @@ EXPANSION = 3
 class InvertedUnit(nn.Module):
     """relu(gate(1x1(depthwise 3x3(1x1(x)))) + x), without x where the shape changes."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, gate: Gate) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, gate: Gate, time: Time = WINDOW) -> None:
         super().__init__()
         wide = EXPANSION * inputs
         self.body = nn.Sequential(
             nn.Conv2d(inputs, wide, 1, bias=False),
             nn.BatchNorm2d(wide),
             nn.ReLU(inplace=True),
-            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            time.convolution(wide, wide, 3, stride, groups=wide),
             nn.BatchNorm2d(wide),
             nn.ReLU(inplace=True),
             nn.Conv2d(wide, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
-        self.gate = gate(outputs)
+        self.gate = gate(outputs, time.after(stride))
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,19 +51,25 @@ class InvertedUnit(nn.Module):
         return torch.relu(seen + x if self.residual else seen)
 
 
-def ecamobile(width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear) -> StagedNetwork:
-    """The light network; `width` scales every channel count."""
+def ecamobile(
+    width: float = 1.0,
+    dropout: float = 0.0,
+    head: type[Head] = AngleLinear,
+    time: Time = WINDOW,
+    network: type[StagedNetwork] = StagedNetwork,
+) -> StagedNetwork:
+    """The light network; `width` scales every channel count, `time` and `network` say how it looks along time."""
     stem_width, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
-    stem = nn.Sequential(
-        nn.Conv2d(1, stem_width, 3, (1, 2), 1, bias=False), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True)
-    )
+    stem = nn.Sequential(time.stem(stem_width, 3, STEM_STRIDE), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True))
+    time = time.after(STEM_STRIDE[1])
     stages: list[nn.Module] = []
     inputs = stem_width
     for outputs, units, stride in zip(widths, UNITS, STAGE_STRIDES, strict=True):
-        first = InvertedUnit(inputs, outputs, stride, GATES["eca"])
-        more = (InvertedUnit(outputs, outputs, 1, GATES["eca"]) for _ in range(units - 1))
-        stages.append(nn.Sequential(first, *more))
+        first, time = InvertedUnit(inputs, outputs, stride, GATES["eca"], time), time.after(stride)
+        stages.append(
+            nn.Sequential(first, *(InvertedUnit(outputs, outputs, 1, GATES["eca"], time) for _ in range(units - 1)))
+        )
         inputs = outputs
-    network = StagedNetwork(stem, stages, tuple(widths), dropout, head)
-    network.apply(initialise)
-    return network
+    made = network(stem, stages, tuple(widths), dropout, head)
+    made.apply(initialise)
+    return made

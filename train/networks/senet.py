@@ -9,7 +9,7 @@ Any number of bands and frames fits: the pooling takes the mean of whatever is l
 import torch
 from torch import Tensor, nn
 
-from train.networks.blocks import GATES, residual_stage
+from train.networks.blocks import GATES, WINDOW, Time, residual_stage
 from train.networks.heads import AngleLinear, Head
 
 STEM_WIDTH = 16
@@ -67,19 +67,28 @@ def scaled(channels: int, width: float, least: int = 4) -> int:
 
 
 def senet(
-    gate: str, layers: int, width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear
+    gate: str,
+    layers: int,
+    width: float = 1.0,
+    dropout: float = 0.0,
+    head: type[Head] = AngleLinear,
+    time: Time = WINDOW,
+    network: type[StagedNetwork] = StagedNetwork,
 ) -> StagedNetwork:
-    """One of the eight networks; `width` scales every channel count (0.25 screens ideas several times faster)."""
+    """One of the eight networks; `width` scales every channel count (0.25 screens ideas several times faster).
+
+    `time` and `network` say how it looks along time.
+    """
     stem_width, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
     stem = nn.Sequential(nn.Conv2d(1, stem_width, 1, bias=False), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True))
     stages: list[nn.Module] = []
     inputs = stem_width
     for outputs, units, stride in zip(widths, UNITS[layers], STAGE_STRIDES, strict=True):
-        stages.append(residual_stage(inputs, outputs, units, stride, KERNELS[layers], GATES[gate]))
-        inputs = outputs
-    network = StagedNetwork(stem, stages, tuple(widths), dropout, head)
-    network.apply(initialise)
-    return network
+        stages.append(residual_stage(inputs, outputs, units, stride, KERNELS[layers], GATES[gate], time))
+        inputs, time = outputs, time.after(stride)
+    made = network(stem, stages, tuple(widths), dropout, head)
+    made.apply(initialise)
+    return made
 
 
 def initialise(module: nn.Module) -> None:

@@ -1,0 +1,320 @@
+r"""Networks that remember: the same layers, looking back only, so that a stream costs what is new and nothing twice.
+
+    network = build("senet9", streaming=True)
+    network(features)                                # a whole clip, from the beginning: (batch, 2)
+    state = network.reset_state(batch, bands)        # {name: tensor}, always in the same order
+    logits, state = network.step(features, state)    # 8, 16, 24 ... new frames: (batch, 2) after them
+
+One definition, two ways to run it: steps of any size, multiples of `network.stride`, give what the whole clip gives.
+
+Convolutions of size 3 in time. The symmetric ones look one frame ahead; with stride 2 that frame has come by the time
+an output is due, so there they stay as they were:
+
+    stride 1    input   . . t-2 t-1  t               stride 2    input   . . 2t-1  2t  2t+1
+                         \___\___\___|                                    \_____\____|
+                output               t               output                          t
+    kept        the last two frames of the input     kept        the last one
+
+Gates weigh frame t by a running average of its past, a(t) = d a(t-1) + (1 - d) m(t), where m is a channel's mean over
+bands and d follows from a time constant. Before the first frame stands a learned a(-1), so no frame is a special case.
+The pooled output is the mean over the newest 600 frames. What the logits after frame t of a SENet9 have seen:
+
+    pooling                                [= 75 map frames of 8 frames each, all weighed alike =]
+    kernels                          [=47=]      each map frame sees 47 frames, the last of them  [=47=]
+    gates      ~~~~~~~~ fading with --gate-seconds into the past of each of them ~~~~~~~~~~~~~~~~~~~~~~~
+    frames     0                        t-638  t-600                                                   t
+
+All averages are matrix products with a constant, and float32 whatever the rest is computed in.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from runtime.features import HOP, LEVEL_FRAMES, RATE, WINDOW_FRAMES
+from runtime.steps import STEP
+from train.networks.blocks import Time
+from train.networks.heads import CLASSES, Head
+from train.networks.senet import StagedNetwork
+
+GATE_SECONDS = 1.0  # time constant of the gates' averages: five syllables, and as long as the first score waits
+BLOCK = 128  # map frames averaged by one matrix product: its matrix has 66 KB
+FIRST_FRAMES = 112  # behind which training takes its first loss: runtime.steps.first of f0, 1.0 s of sound
+
+State = dict[str, Tensor]  # by the name of the layer that keeps it, in the order of the layers; all (batch, ...)
+
+
+# ---- layers that remember --------------------------------------------------------------------------------------------
+
+
+class Remembering(nn.Module):
+    """A layer that needs something of the past. Without one, `past` is None: what comes is the beginning of a clip."""
+
+    past: Tensor | None = None  # what the last step left
+    kept: Tensor | None = None  # what this step leaves to the next
+
+    def beginning(self, x: Tensor) -> Tensor:
+        """What stands in the past's place before anything came, for an input like x."""
+        raise NotImplementedError
+
+
+def memories(module: nn.Module) -> dict[str, Remembering]:
+    """All layers of a module that remember, by name, in their order."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, Remembering)}
+
+
+@contextmanager
+def remembering(module: nn.Module, state: State) -> Iterator[State]:
+    """Inside, the module goes on from `state`; afterwards what it gave holds the next one."""
+    layers, new = memories(module), State()
+    assert list(layers) == list(state), "a state of another network"
+    for name, layer in layers.items():
+        layer.past, layer.kept = state[name], None
+    try:
+        yield new
+        for name, layer in layers.items():
+            assert layer.kept is not None, f"{name} was not run"
+            new[name] = layer.kept
+    finally:
+        for layer in layers.values():
+            layer.past = layer.kept = None
+
+
+@torch.no_grad()
+def beginnings(module: nn.Module, features: Tensor) -> State:
+    """The state in front of a first step like `features`, which is run to see every layer's shapes."""
+    layers, state = memories(module), State()
+    names = {layer: name for name, layer in layers.items()}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(layer, Remembering)
+        state[names[layer]] = layer.beginning(inputs[0]).clone()
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in names]
+    training = module.training
+    try:
+        module.eval()(features)
+    finally:
+        module.train(training)
+        for hook in hooks:
+            hook.remove()
+    return {name: state[name] for name in layers}
+
+
+class CausalConvolution(Remembering, nn.Conv2d):
+    """A kernel that ends, in time, with the newest frame; bands are padded as ever.
+
+    Keeps (batch, inputs, bands, size - stride): the last frames of its input. Zeros before the first.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: tuple[int, int], groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, (kernel // 2, 0), groups=groups, bias=False)
+        self.reach = kernel - stride[1]
+
+    def beginning(self, x: Tensor) -> Tensor:
+        return x.new_zeros(*x.shape[:3], self.reach)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.past is not None:
+            x = torch.cat([self.past, x], dim=3)
+            self.kept = x[..., -self.reach :]
+            return super().forward(x)
+        bands, size, stride = self.padding[0], self.kernel_size[1], self.stride[1]
+        if self.reach == size // 2 and x.shape[3] % stride == 0:
+            # The convolution's own padding, without a copy: the zeros behind the last frame are never reached.
+            return functional.conv2d(x, self.weight, self.bias, self.stride, (int(bands), self.reach), 1, self.groups)
+        return super().forward(functional.pad(x, (self.reach, 0)))
+
+
+class Averaging(Remembering):
+    """a(t) = d a(t-1) + (1 - d) x(t) over the last axis; d is exp(-1 / `frames`)."""
+
+    weights: Tensor
+
+    def __init__(self, frames: float) -> None:
+        super().__init__()
+        self.decay = math.exp(-1 / frames)
+        # Column t: what stands before the block and each of its frames weigh in a(t).
+        age = torch.arange(BLOCK, dtype=torch.float64) - torch.arange(BLOCK, dtype=torch.float64)[:, None]
+        inside = torch.where(age >= 0, (1 - self.decay) * self.decay ** age.clamp_min(0), 0.0)
+        before = self.decay ** torch.arange(1, BLOCK + 1, dtype=torch.float64)
+        self.register_buffer("weights", torch.cat([before[None], inside]).float(), persistent=False)
+
+    def average(self, x: Tensor) -> Tensor:
+        """(batch, ..., frames) -> the same. Keeps the last, (batch, ..., 1)."""
+        before, averages = self.beginning(x) if self.past is None else self.past, list[Tensor]()
+        with torch.autocast(x.device.type, enabled=False):
+            whole = int(x.shape[-1]) <= BLOCK  # int: in a traced graph the number of frames is fixed
+            for block in [x] if whole else x.split(BLOCK, dim=-1):
+                count = int(block.shape[-1])
+                averages.append(torch.cat([before, block], dim=-1) @ self.weights[: count + 1, :count])
+                before = averages[-1][..., -1:]
+        if self.past is not None:
+            self.kept = before
+        return averages[0] if whole else torch.cat(averages, dim=-1)
+
+
+class RunningMean(Averaging):
+    """What a gate looks at: (batch, channels, bands, frames) -> (batch, channels, 1, frames).
+
+    `start` is the average before the first frame, learned. It begins at zero, the mean of what a fresh batch norm says.
+    """
+
+    def __init__(self, channels: int, seconds: float, stride: int) -> None:
+        super().__init__(seconds * RATE / HOP / stride)
+        self.stride = stride  # frames of the features behind one frame here
+        self.start = nn.Parameter(torch.zeros(channels))
+
+    def beginning(self, x: Tensor) -> Tensor:
+        return self.start[None, :, None, None].expand(len(x), -1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(dim=2, keepdim=True)
+        return self.average(mean if mean.dtype == torch.float32 else mean.float())
+
+
+class RunningLevel(Averaging):
+    """Raw log power (batch, 1, bands, frames) minus the running mean of its own mean over bands.
+
+    Keeps (batch, 1, 2, 1): the weighted sum of what came, and the sum of the weights. Their ratio is a mean of what
+    came and of nothing else, from the first frame on: a factor on the sound is a constant in both, and gone.
+    """
+
+    mean: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(LEVEL_FRAMES)
+        self.register_buffer("mean", torch.tensor([1.0, 0.0]).view(1, 1, 2, 1), persistent=False)
+        self.register_buffer("weight", torch.tensor([0.0, 1.0]).view(1, 1, 2, 1), persistent=False)
+
+    def beginning(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), 1, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # One frame's rows are its mean and 1: two operations in a graph, where a Pad takes eight.
+        sums = self.average(x.mean(dim=2, keepdim=True) * self.mean + self.weight)
+        return x - sums[:, :, :1] / sums[:, :, 1:]
+
+
+class NewestMean(Remembering):
+    """(batch, rows, frames) -> (batch, rows): the mean over the newest `slots` frames, or over those that came.
+
+    A stream hands over one row more, of ones. Keeps (batch, rows + 1, slots), oldest first: the ones are what came.
+    """
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+
+    def beginning(self, x: Tensor) -> Tensor:
+        return x.new_zeros(*x.shape[:2], self.slots)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, rows + 1, frames) -> (batch, rows)."""
+        past = self.beginning(x) if self.past is None else self.past
+        ring = torch.cat([past, x], dim=2)[..., -self.slots :]
+        if self.past is not None:
+            self.kept = ring
+        sums = ring.sum(dim=2)
+        return sums[:, :-1] / sums[:, -1:]
+
+    def at(self, x: Tensor, ends: Tensor) -> Tensor:
+        """After each of the frames `ends` (k,) of a whole clip, without the row of ones: (batch, rows, k)."""
+        place, ends = torch.arange(x.shape[2], device=x.device)[:, None], ends.to(x.device)
+        inside = ((place < ends) & (place >= ends - self.slots)).float()
+        with torch.autocast(x.device.type, enabled=False):
+            return x.float() @ (inside / inside.sum(dim=0))
+
+
+# ---- the network -----------------------------------------------------------------------------------------------------
+
+
+class Past(Time):
+    """Looks back only."""
+
+    def __init__(self, gate_seconds: float = GATE_SECONDS, stride: int = 1) -> None:
+        self.gate_seconds, self.stride = gate_seconds, stride
+
+    def convolution(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+        if kernel == 1:
+            return super().convolution(inputs, outputs, kernel, stride, groups)
+        return CausalConvolution(inputs, outputs, kernel, (stride, stride), groups)
+
+    def stem(self, outputs: int, kernel: int, stride: tuple[int, int]) -> nn.Conv2d:
+        return CausalConvolution(1, outputs, kernel, stride)
+
+    def mean(self, channels: int) -> nn.Module:
+        return RunningMean(channels, self.gate_seconds, self.stride)
+
+    def after(self, stride: int) -> "Past":
+        return Past(self.gate_seconds, self.stride * stride)
+
+
+class StreamingNetwork(StagedNetwork):
+    """A staged network whose layers remember, with a score behind every step.
+
+    A head that is a linear map says its two numbers of every map frame and the newest are averaged, which is the same
+    as the map of the average, and keeps two rows instead of a whole width. One on cosines needs the average first.
+    """
+
+    def __init__(
+        self, stem: nn.Module, stages: list[nn.Module], widths: tuple[int, ...], dropout: float, head: type[Head]
+    ) -> None:
+        super().__init__(stem, stages, widths, dropout, head)
+        self.stride = max(layer.stride for layer in self.modules() if isinstance(layer, RunningMean))
+        self.newest = NewestMean(WINDOW_FRAMES // self.stride)
+
+    def stage_outputs(self, features: Tensor, energy: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+        """As in StagedNetwork, but pooled behind every step of a clip from its first second on: (batch k, width), the
+        k steps of a clip together."""
+        frames = features.shape[3] // self.stride * self.stride
+        x = self.stem(features[..., :frames])
+        ends = torch.tensor(steps_of(frames))
+        pooled, energies = [], []
+        for stage in self.stages:
+            x = stage(x)
+            stride = frames // x.shape[3]
+            means = NewestMean(WINDOW_FRAMES // stride).at(x.mean(dim=2), ends // stride)  # (batch, width, k)
+            pooled.append(self.dropout(means.transpose(1, 2).flatten(0, 1)))
+            if energy:
+                energies.append(x.float().square().mean(dim=1))
+        return pooled, energies
+
+    def forward(self, features: Tensor) -> Tensor:
+        """New frames -> logits (batch, 2) after the last of them: from the beginning of a clip, unless in a step."""
+        assert features.shape[3] % self.stride == 0, f"{features.shape[3]} frames are no multiple of {self.stride}"
+        x = self.stem(features)
+        for stage in self.stages:
+            x = stage(x)
+        x = self.dropout(x.mean(dim=2))  # (batch, width, map frames)
+        if self.head.cosine:
+            return self.head(self.newest(torch.cat([x, x[:, :1] * 0 + 1], dim=1)))
+        return self.newest(self.opinions(x))
+
+    def opinions(self, x: Tensor) -> Tensor:
+        """(batch, width, frames) -> (batch, 3, frames): every frame's logits, and 1."""
+        weight, bias = self.head.matrix()
+        weight = functional.pad(weight, (0, 0, 0, 1))
+        bias = functional.pad(weight.new_zeros(CLASSES) if bias is None else bias, (0, 1), value=1.0)
+        return functional.conv1d(x, weight[..., None], bias)
+
+    def step(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """New frames (batch, 1, bands, n stride) -> logits (batch, 2) after them, and the state for the next."""
+        with remembering(self, state) as new:
+            logits = self(features)
+        return logits, new
+
+    def reset_state(self, batch: int, bands: int) -> State:
+        """The state of `batch` streams that have heard nothing yet."""
+        like = next(self.parameters())
+        return beginnings(self, like.new_zeros(batch, 1, bands, self.stride))
+
+
+def steps_of(frames: int) -> list[int]:
+    """Behind which frames of a clip a loss is taken: all steps from the first second on, or a shorter one's end."""
+    return list(range(FIRST_FRAMES, frames + 1, STEP)) or [frames]
