@@ -15,9 +15,11 @@ Frame t covers samples [130 t, 130 t + window). Nothing is centred, nothing come
 triangular bands, because what F0 shows decides within one recording domain and hardly beyond it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -47,7 +49,7 @@ class FrontEnd:
     bands: int = 45  # values per frame
     shape: Bands = "bins"  # bins: the lowest `bands` bins; triangular: `bands` overlapping triangles over all bins
     level: Level = (
-        "none"  # none: as published; window-mean: the window's mean is subtracted, so that gain cannot matter
+        "none"  # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past
     )
     hop: int = HOP
     rate: int = RATE
@@ -164,8 +166,21 @@ def fill(frames: Frames, width: int) -> Frames:
 
 
 def level(window: Frames, kind: Level) -> Frames:
-    """What is done about gain, on one window (width, bands): a factor on the samples is a constant in log power."""
-    return window if kind == "none" else window - window.mean(dtype=np.float64).astype(np.float32)
+    """What is done about gain, on frames (n, bands): a factor on the samples is a constant in log power.
+
+    The running mean begins with the first of them: weights exp(-age / 300), which its sum of weights divides out.
+    """
+    if kind == "none":
+        return window
+    if kind == "window-mean":
+        return window - window.mean(dtype=np.float64).astype(np.float32)
+    keep = math.exp(-1 / LEVEL_FRAMES)
+    means = window.mean(axis=1, dtype=np.float64)
+    sums = np.fromiter(
+        accumulate(means.tolist(), lambda total, mean: keep * total + (1 - keep) * mean, initial=0.0), float
+    )
+    weights = 1 - keep ** np.arange(1, len(means) + 1)
+    return window - (sums[1:] / weights).astype(np.float32)[:, None]
 
 
 class FeatureStream:

@@ -32,9 +32,14 @@ class Augment(nn.Module):
             self.register_buffer("noise", torch.from_numpy(frontend.frames(sound).T.copy()), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.with_level(features)[0]
+
+    def with_level(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and the level that was taken out: their sum is raw log power again."""
         features = features.float()
         if not self.training:
-            return level(features, self.frontend)
+            leveled = level(features, self.frontend)
+            return leveled, features - leveled
         settings, batch = self.settings, len(features)
         if settings.gain:
             features = features + self._uniform(features, -settings.gain, settings.gain) * NEPER
@@ -44,11 +49,12 @@ class Augment(nn.Module):
             frames = starts + torch.arange(features.shape[3], device=features.device)
             noise = self.noise[:, frames].transpose(0, 1)[:, None]  # (batch, 1, bands, width)
             features = torch.logaddexp(features, noise + self._uniform(features, *settings.noise) * NEPER)
-        features = level(features, self.frontend)
+        raw, features = features, level(features, self.frontend)
+        taken = raw - features
         for axis, longest in ((2, settings.mask_bands), (3, settings.mask_frames)):
             if longest:
                 features = mask(features, axis, longest)
-        return features
+        return features, taken
 
     def _uniform(self, like: Tensor, low: float, high: float) -> Tensor:
         return torch.empty(len(like), 1, 1, 1, device=like.device).uniform_(low, high)

@@ -51,7 +51,7 @@ class Checkpoint:
     optimiser: dict[str, Any]  # Adam's state; empty in model.pt
     progress: Progress
     history: list[dict[str, Any]]  # one entry an epoch
-    corpus: dict[str, str]  # partition -> identity of its trials
+    corpus: dict[str, str]  # what it learned from: partition -> identity of its trials, a teacher's file -> its hash
     versions: dict[str, str]
 
     def network(self) -> "StagedNetwork":
@@ -69,7 +69,8 @@ class Checkpoint:
 
 def build_network(settings: Settings) -> "StagedNetwork":
     model = settings.model
-    return build(model.network, model.width, model.dropout, settings.distillation.loss)
+    gate_seconds = model.gate_seconds if model.streaming else None
+    return build(model.network, model.width, model.dropout, settings.distillation.loss, gate_seconds)
 
 
 def versions() -> dict[str, str]:

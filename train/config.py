@@ -15,7 +15,7 @@ import tyro
 
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, FrontEnd
-from train.networks import NAMES
+from train.networks import NAMES, STREAMING
 from train.sound import CODECS, RAWBOOST
 
 Switch = Literal["on", "off"]
@@ -44,8 +44,9 @@ class Data:
     """Train on trials whose row in the corpus's metadata.csv says so, as in open=1 or open=1,mp3=0."""
     frontend: Literal["f0", "wide"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
-    level: Literal["none", "window-mean"] = "none"
-    """window-mean subtracts each window's mean log power, so that a microphone's gain cannot move the score."""
+    level: Literal["none", "window-mean", "running-mean"] = "none"
+    """Mean log power that is subtracted, so that a microphone's gain cannot move the score: each window's, or, for
+    --streaming, the running one of what came so far (2.4 s)."""
     sampling: Literal["natural", "balanced"] = "natural"
     """balanced draws bona fide and spoof equally often; natural takes every trial once an epoch."""
     cache: Path = Path("~/.cache/shrike")
@@ -64,6 +65,10 @@ class Model:
     """Factor on every channel count; 0.25 tries ideas several times faster."""
     dropout: float = 0.0
     """Share of the pooled features that is dropped in front of every classifier."""
+    streaming: bool = later(False, before=False)
+    """Look back only and remember: a stream then costs its new frames alone. For senet, ecanet and ecamobile."""
+    gate_seconds: float = later(1.0, before=1.0)
+    """With --streaming, time constant of the averages behind the gates: as long as the first score waits."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ class Distillation:
     """What of the features is compared: linear as published, through a projection; the others need none."""
     balance: Literal["fixed", "uncertainty"] = later("fixed", before="fixed")
     """fixed: alpha and beta hold. uncertainty: they are where learned weights of the three losses begin."""
+
+    teacher_model: Path | None = later(None, before=None)
+    """A finished model.pt that gives the soft targets of all four stages, at every step, from the whole window."""
 
     @property
     def averages(self) -> bool:
@@ -203,6 +211,20 @@ class Settings:
         noise, snr = augmentation.noise or (0.0, 0.0), augmentation.snr or (0.0, 0.0)
         demands = [
             (model.network in NAMES, f"--network {model.network}: known are {', '.join(NAMES)}"),
+            (
+                not model.streaming or model.network in STREAMING,
+                f"--streaming: {model.network} looks into the future; networks that can: {', '.join(STREAMING)}",
+            ),
+            (model.gate_seconds > 0, f"--gate-seconds {model.gate_seconds}: must be above 0"),
+            (
+                not model.streaming or self.data.level != "window-mean",
+                "--streaming: a window's mean needs the future; give --level running-mean or none",
+            ),
+            (model.streaming or self.data.level != "running-mean", "--level running-mean: is for --streaming alone"),
+            (
+                distillation.teacher_model is None or distillation.distill == "on",
+                "--teacher-model: needs --distill on; --alpha says how much its word counts against the label",
+            ),
             (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
             (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
             (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
@@ -250,6 +272,7 @@ class Settings:
         groups = self.to_dict()
         groups.pop("run")
         groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
+        groups["distillation"]["teacher_model"] = (self.distillation.teacher_model or Path()).name
         elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
         return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
 

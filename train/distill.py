@@ -44,17 +44,20 @@ class Helpers(nn.Module):
             {"hard": settings.alpha, "soft": 1 - settings.alpha, "feature": settings.beta}
         )
 
-    def forward(self, hard: Tensor, seen: list[View], features: Tensor) -> dict[str, Tensor]:
-        """All losses by name, from the label's, what the stages see, and what they were shown."""
+    def forward(self, hard: Tensor, seen: list[View], features: Tensor, said: Tensor | None) -> dict[str, Tensor]:
+        """All losses by name, from the label's, what the stages see, what they were shown, and what a model said."""
         losses, zero = {"hard": hard}, torch.zeros((), device=hard.device)
         soft, feature = zero, zero
         pairs = self.teacher.lessons(seen, features)
+        spoken = {number: teacher.logits for number, teacher in pairs}
+        if said is not None:  # of every row, to every stage
+            spoken = dict.fromkeys(range(len(seen)), said.repeat_interleave(len(seen[-1].logits) // len(said), dim=0))
         with torch.autocast(hard.device.type, enabled=False):
-            for (number, teacher), align in zip(pairs, self.projections, strict=True):
-                student = seen[number]
-                losses[f"soft{number + 1}"] = distance(student.logits, teacher.logits, self.temperature)
+            for number, logits in spoken.items():
+                losses[f"soft{number + 1}"] = distance(seen[number].logits, logits, self.temperature)
                 soft = soft + losses[f"soft{number + 1}"]
-                losses[f"feature{number + 1}"] = align(student, teacher)
+            for (number, teacher), align in zip(pairs, self.projections, strict=True):
+                losses[f"feature{number + 1}"] = align(seen[number], teacher)
                 feature = feature + losses[f"feature{number + 1}"]
             total, weights = self.balance({"hard": hard, "soft": soft, "feature": feature})
         return {"total": total, **losses, **weights}
@@ -72,18 +75,21 @@ class Classroom(nn.Module):
         self.helpers = Helpers(network, settings) if settings.distill == "on" else None
         self.stages = network.stage_outputs  # what torch.compile may replace
 
-    def forward(self, features: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
+    def forward(self, features: Tensor, target: Tensor, step: int, said: Tensor | None = None) -> dict[str, Tensor]:
         """(batch, 1, bands, 600), (batch,), optimiser step -> losses by name, `total` among them.
 
         A target in floating point is a mixed label (train.augment.specmix); what the teacher says needs no label.
+        `said` are logits (batch, 2) of a model that teaches as well. A network that streams has many rows for a
+        window, one for each step: label and model say the same to all of them.
         """
         energy = self.helpers is not None and self.helpers.energy
         seen = views(self.stages, [*self.shallow, self.network.head], features, energy)
+        target = target.repeat_interleave(len(seen[-1].pooled) // len(target))
         with torch.autocast(features.device.type, enabled=False):  # the losses are small and want full precision
             hard = self.hard(seen[-1].pooled, seen[-1].logits, target, step)
         if self.helpers is None:
             return {"total": hard, "hard": hard}
-        losses: dict[str, Tensor] = self.helpers(hard, seen, features)
+        losses: dict[str, Tensor] = self.helpers(hard, seen, features, said)
         return losses
 
     def advance(self, step: int) -> None:
@@ -112,12 +118,20 @@ class Classroom(nn.Module):
         return network.state_dict(), {**self.state()[1], **shallow.state_dict(prefix="classifiers.")}
 
     @torch.no_grad()
-    def scores(self, features: Tensor) -> Tensor:
-        """(batch, exits): bona fide minus spoof; the last column is the whole network, the others its students."""
+    def scores(self, features: Tensor, after: Tensor | None = None) -> Tensor:
+        """(batch, exits): bona fide minus spoof; the last column is the whole network, the others its students.
+
+        Of a network that streams, those behind the frames `after` (batch,), else behind the last step.
+        """
         network, shallow = self.shipping()
         stages = self.stages if network is self.network else network.stage_outputs
         logits = [view.logits for view in views(stages, [*shallow, network.head], features)]
-        return torch.stack([pair[:, 1] - pair[:, 0] for pair in logits], dim=1)
+        scores = torch.stack([pair[:, 1] - pair[:, 0] for pair in logits], dim=1)
+        steps = torch.tensor(network.steps(features.shape[3]), device=features.device)
+        if after is None:
+            after = steps[-1:].repeat(len(features))
+        place = torch.searchsorted(steps, after.to(features.device)).clamp(max=len(steps) - 1)
+        return scores.view(len(features), len(steps), -1)[torch.arange(len(features), device=features.device), place]
 
 
 def distance(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

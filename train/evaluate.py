@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import distributed as dist
 
 from runtime.errors import ShrikeError
+from runtime.steps import scored
 from train.augment import Augment
 from train.cache import FeatureCache
 from train.config import Settings
@@ -24,11 +25,13 @@ def score(
     augment.eval()
     plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
     exits = len(classroom.shallow) + 1
+    # Where a network that streams is judged: nothing of a short clip is repeated for it.
+    ends = torch.tensor([scored(frames, cache.frontend) for frames in cache.lengths.tolist()])
     sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
     with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
         for batch in batches(cache, plan, settings.data.workers, place.device):
             features = augment(batch.features.to(place.device)).contiguous(memory_format=place.layout)
-            scores = classroom.scores(features).double().cpu()
+            scores = classroom.scores(features, ends[batch.index]).double().cpu()
             sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
     if place.world > 1:
         shared = sums.to(place.device)

@@ -3,11 +3,14 @@
 The spectrum is taken in float64: in float32 a bin 60 dB under its neighbours is already wrong by more than 1e-3 nat.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torchaudio.transforms import Spectrogram
 
 from runtime.features import FLOOR, FrontEnd
+from train.networks.streaming import RunningLevel
 
 
 class TorchFrontEnd(nn.Module):
@@ -48,4 +51,15 @@ class SoundFrontEnd(nn.Module):
 
 def level(features: Tensor, frontend: FrontEnd) -> Tensor:
     """runtime.features.level for a batch (batch, 1, bands, width)."""
-    return features if frontend.level == "none" else features - features.mean(dim=(2, 3), keepdim=True)
+    if frontend.level == "none":
+        return features
+    if frontend.level == "window-mean":
+        return features - features.mean(dim=(2, 3), keepdim=True)
+    leveled: Tensor = _running_level(features.device)(features)
+    return leveled
+
+
+@cache
+def _running_level(device: torch.device) -> RunningLevel:
+    with torch.inference_mode(False):  # whoever asks first, it serves training too
+        return RunningLevel().to(device)

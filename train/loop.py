@@ -36,6 +36,7 @@ from train.distill import Classroom
 from train.evaluate import score
 from train.frontend import SoundFrontEnd
 from train.history import History
+from train.mentor import Mentor
 from train.optim import adam, learning_rate
 from train.place import Place
 from train.progress import Progress as Bar
@@ -65,6 +66,10 @@ class Trainer:
         torch.manual_seed(settings.optimiser.seed)
         self.classroom = Classroom(build_network(settings), settings.distillation)
         self.classroom.to(place.device, memory_format=place.layout)  # type: ignore[call-overload]
+        self.mentor: Mentor | None = None
+        if settings.distillation.teacher_model is not None:
+            self.mentor = Mentor(settings.distillation.teacher_model, settings.frontend, place)
+            self.corpus = {**corpus, "teacher": self.mentor.identity}
         self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
         self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not place.first)
         self.listen = SoundFrontEnd(settings.frontend).to(place.device)
@@ -164,11 +169,12 @@ class Trainer:
         settings, mixing, place = self.settings.optimiser, self.settings.augmentation, self.place
         # The step's own randomness; torchrun's processes must not drop the same features.
         torch.manual_seed(_mix(settings.seed, step, place.rank))
-        features = self.augment(self._features(batch))
+        features, level = self.augment.with_level(self._features(batch))
         target = batch.target.to(place.device, non_blocking=True)
         if mixing.specmix:
             features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
         features = features.contiguous(memory_format=place.layout)
+        said = self.mentor(features + level) if self.mentor is not None else None
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
 
@@ -176,7 +182,7 @@ class Trainer:
             # Seeded anew, so that a second pass over the batch drops the same features as the first.
             torch.manual_seed(_mix(settings.seed, step, place.rank, "network"))
             with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-                losses: dict[str, Tensor] = self.lesson(features, target, step)
+                losses: dict[str, Tensor] = self.lesson(features, target, step, said)
             losses["total"].backward()
             return {name: loss.detach() for name, loss in losses.items()}
 
@@ -247,7 +253,9 @@ class Trainer:
         checkpoint = read_checkpoint(path)
         odd = differences(checkpoint.settings, self.settings)
         if checkpoint.corpus != self.corpus:
-            odd.append("the trials of the corpus are not the same")
+            names = checkpoint.corpus.keys() | self.corpus.keys()
+            changed = [name for name in sorted(names) if checkpoint.corpus.get(name) != self.corpus.get(name)]
+            odd.append(f"what it learns from is not the same ({', '.join(changed)})")
         if odd:
             raise ShrikeError(
                 f"{path} is of another run: {'; '.join(odd)}. Repeat its settings, or choose another --out"

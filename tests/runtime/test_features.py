@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import ShrikeError
-from runtime.features import FLOOR, HOP, PRESETS, RATE, FeatureStream, FrontEnd, fill, level
+from runtime.features import FLOOR, HOP, LEVEL_FRAMES, PRESETS, RATE, FeatureStream, FrontEnd, fill, level
 
 both = pytest.mark.parametrize("name", PRESETS)
 
@@ -101,6 +101,28 @@ def test_window_mean_takes_gain_out(name: str, db: float) -> None:
     assert np.abs(one - other).max() < 2e-3
     assert abs(float(one.mean())) < 1e-5
     assert np.array_equal(level(one, "none"), one)
+
+
+@both
+@given(db=st.floats(-30, 30), cut=st.integers(1, 110))
+@settings(max_examples=20, deadline=None)
+def test_running_mean_takes_gain_out_and_sees_the_past_alone(name: str, db: float, cut: int) -> None:
+    frontend, sound = PRESETS[name], noise(20_000)
+    louder = (sound * 10 ** (db / 20)).astype(np.float32)
+    one, other = (level(frontend.frames(x), "running-mean") for x in (sound, louder))
+    assert np.abs(one - other).max() < 2e-3
+    assert abs(float(one[0].mean())) < 1e-5  # the first frame is levelled by itself
+    assert np.array_equal(level(frontend.frames(sound)[:cut], "running-mean"), one[:cut])
+
+
+def test_running_mean_forgets_with_its_time_constant() -> None:
+    step = np.zeros((4 * LEVEL_FRAMES, 2), np.float32)
+    step[2 * LEVEL_FRAMES :] = 1.0
+    seen = level(step, "running-mean")[:, 0]
+    ages = np.arange(len(step))
+    for t in (0, 599, 600, 601, 899, 1199):
+        weights = np.exp(-(t - ages[: t + 1]) / LEVEL_FRAMES)
+        assert seen[t] == pytest.approx(step[t, 0] - (weights @ step[: t + 1, 0]) / weights.sum(), abs=1e-6)
 
 
 def test_short_clips_repeat_their_frames_and_long_ones_are_cut() -> None:

@@ -19,12 +19,17 @@ EPOCHS = 2
 
 
 def small_run(
-    corpus: Path, cache: Path, out: Path, distillation: dict[str, Any] | None = None, **optimiser: Any
+    corpus: Path,
+    cache: Path,
+    out: Path,
+    distillation: dict[str, Any] | None = None,
+    streaming: bool = False,
+    **optimiser: Any,
 ) -> Trainer:
     """Two epochs of four steps on everything that is random."""
     settings = Settings(
-        Data(corpus),
-        Model("senet9", width=0.1, dropout=0.2),
+        Data(corpus, level="running-mean" if streaming else "none"),
+        Model("senet9", width=0.1, dropout=0.2, streaming=streaming),
         Distillation(**(distillation or {})),
         Augmentation(gain=6.0, mask_bands=5),
         Optimiser(**{"epochs": EPOCHS, "batch": 6, **optimiser}),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.features import PRESETS, RATE
+from runtime.features import PRESETS, RATE, Level
 from runtime.features import level as numpy_level
 from train.frontend import TorchFrontEnd, level
 
@@ -45,13 +45,14 @@ def test_both_agree_with_a_float64_reference(name: str, device: str, corpus_root
 
 
 @devices
+@pytest.mark.parametrize("kind", ["window-mean", "running-mean"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_level_agrees_and_a_batch_is_its_clips(name: str, device: str) -> None:
-    frontend = PRESETS[name].with_level("window-mean")
+def test_level_agrees_and_a_batch_is_its_clips(name: str, kind: Level, device: str) -> None:
+    frontend = PRESETS[name].with_level(kind)
     sound = (np.random.default_rng(1).standard_normal((3, RATE)) * 0.1).astype(np.float32)
     frames = TorchFrontEnd(frontend).to(device)(torch.from_numpy(sound).to(device)).cpu().numpy()
     for clip, one in zip(sound, frames[:, 0], strict=True):
-        assert np.abs(one.T - numpy_level(frontend.frames(clip), "window-mean")).max() < 1e-4
+        assert np.abs(one.T - numpy_level(frontend.frames(clip), kind)).max() < 1e-4
 
 
 def test_level_none_is_the_identity() -> None:

@@ -20,7 +20,6 @@ from train.networks.streaming import (
     beginnings,
     memories,
     remembering,
-    steps_of,
 )
 
 LIGHT = ("senet9", "ecanet9", "senet50", "ecamobile")  # one of every kind of unit and gate
@@ -99,7 +98,7 @@ def test_a_quarter_of_an_hour_does_not_drift() -> None:
 def test_what_training_pools_is_what_a_stream_says(name: str) -> None:
     net = network(name, width=0.25)
     clip = features(600, batch=3)
-    ends = steps_of(600 // net.stride * net.stride)
+    ends = net.steps(600)
     assert ends[0] == first(PRESETS["f0"]) and ends[-1] == 592 and set(torch.tensor(ends).diff().tolist()) == {STEP}
     with torch.no_grad():
         pooled = net.embeddings(clip)
@@ -117,7 +116,7 @@ def test_the_future_changes_nothing_before_it(name: str) -> None:
     changed = clip.clone()
     changed[..., 320:] += 10.0
     one, other = (net.stage_outputs(x, energy=True) for x in (clip, changed))
-    ends = torch.tensor(steps_of(640 // net.stride * net.stride))
+    ends = torch.tensor(net.steps(640))
     for a, b in zip(one[0], other[0], strict=True):
         assert torch.allclose(a[ends <= 320], b[ends <= 320], atol=1e-5) and not torch.allclose(a, b, atol=1e-2)
     for a, b in zip(one[1], other[1], strict=True):

@@ -37,6 +37,10 @@ class StagedNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = head(widths[-1])
 
+    def steps(self, frames: int) -> list[int]:
+        """Behind which frames of a window the network is taught and judged; one that streams knows many."""
+        return [frames]
+
     def stage_outputs(self, features: Tensor, energy: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """(batch, 1, bands, frames) -> of every stage, shallow to deep, the pooled output (batch, width) and, if asked
         for, where on the map its energy is: the mean square over channels, (batch, bands, frames)."""

@@ -1,6 +1,6 @@
 r"""Networks that remember: the same layers, looking back only, so that a stream costs what is new and nothing twice.
 
-    network = build("senet9", streaming=True)
+    network = build("senet9", gate_seconds=1.0)
     network(features)                                # a whole clip, from the beginning: (batch, 2)
     state = network.reset_state(batch, bands)        # {name: tensor}, always in the same order
     logits, state = network.step(features, state)    # 8, 16, 24 ... new frames: (batch, 2) after them
@@ -146,7 +146,8 @@ class Averaging(Remembering):
 
     def average(self, x: Tensor) -> Tensor:
         """(batch, ..., frames) -> the same. Keeps the last, (batch, ..., 1)."""
-        before, averages = self.beginning(x) if self.past is None else self.past, list[Tensor]()
+        before = self.beginning(x) if self.past is None else self.past
+        averages: list[Tensor] = []
         with torch.autocast(x.device.type, enabled=False):
             whole = int(x.shape[-1]) <= BLOCK  # int: in a traced graph the number of frames is fixed
             for block in [x] if whole else x.split(BLOCK, dim=-1):
@@ -223,12 +224,13 @@ class NewestMean(Remembering):
         sums = ring.sum(dim=2)
         return sums[:, :-1] / sums[:, -1:]
 
-    def at(self, x: Tensor, ends: Tensor) -> Tensor:
-        """After each of the frames `ends` (k,) of a whole clip, without the row of ones: (batch, rows, k)."""
-        place, ends = torch.arange(x.shape[2], device=x.device)[:, None], ends.to(x.device)
-        inside = ((place < ends) & (place >= ends - self.slots)).float()
-        with torch.autocast(x.device.type, enabled=False):
-            return x.float() @ (inside / inside.sum(dim=0))
+
+def newest_means(x: Tensor, ends: list[int], slots: int) -> Tensor:
+    """The same after each of the frames `ends` (k,) of a whole clip, without ones: (batch, rows, frames or k)."""
+    place, after = torch.arange(x.shape[2], device=x.device)[:, None], torch.tensor(ends, device=x.device)
+    inside = ((place < after) & (place >= after - slots)).float()
+    with torch.autocast(x.device.type, enabled=False):
+        return x.float() @ (inside / inside.sum(dim=0))
 
 
 # ---- the network -----------------------------------------------------------------------------------------------------
@@ -269,26 +271,31 @@ class StreamingNetwork(StagedNetwork):
         self.stride = max(layer.stride for layer in self.modules() if isinstance(layer, RunningMean))
         self.newest = NewestMean(WINDOW_FRAMES // self.stride)
 
+    def steps(self, frames: int) -> list[int]:
+        """From the first second on all; of a shorter clip its end."""
+        return list(range(FIRST_FRAMES, frames + 1, STEP)) or [frames // self.stride * self.stride]
+
     def stage_outputs(self, features: Tensor, energy: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """As in StagedNetwork, but pooled behind every step of a clip from its first second on: (batch k, width), the
         k steps of a clip together."""
         frames = features.shape[3] // self.stride * self.stride
         x = self.stem(features[..., :frames])
-        ends = torch.tensor(steps_of(frames))
+        ends = self.steps(frames)
         pooled, energies = [], []
         for stage in self.stages:
             x = stage(x)
             stride = frames // x.shape[3]
-            means = NewestMean(WINDOW_FRAMES // stride).at(x.mean(dim=2), ends // stride)  # (batch, width, k)
-            pooled.append(self.dropout(means.transpose(1, 2).flatten(0, 1)))
+            means = newest_means(x.mean(dim=2), [end // stride for end in ends], WINDOW_FRAMES // stride)
+            pooled.append(self.dropout(means.transpose(1, 2).flatten(0, 1)))  # (batch, width, k) -> (batch k, width)
             if energy:
                 energies.append(x.float().square().mean(dim=1))
         return pooled, energies
 
     def forward(self, features: Tensor) -> Tensor:
-        """New frames -> logits (batch, 2) after the last of them: from the beginning of a clip, unless in a step."""
-        assert features.shape[3] % self.stride == 0, f"{features.shape[3]} frames are no multiple of {self.stride}"
-        x = self.stem(features)
+        """New frames -> logits (batch, 2) after them: from the beginning of a clip, unless in a step. Frames that make
+        no whole stride are left out."""
+        left = int(features.shape[3]) % self.stride
+        x = self.stem(features[..., :-left] if left else features)
         for stage in self.stages:
             x = stage(x)
         x = self.dropout(x.mean(dim=2))  # (batch, width, map frames)
@@ -305,6 +312,7 @@ class StreamingNetwork(StagedNetwork):
 
     def step(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """New frames (batch, 1, bands, n stride) -> logits (batch, 2) after them, and the state for the next."""
+        assert features.shape[3] % self.stride == 0, f"{features.shape[3]} frames are no multiple of {self.stride}"
         with remembering(self, state) as new:
             logits = self(features)
         return logits, new
@@ -313,8 +321,3 @@ class StreamingNetwork(StagedNetwork):
         """The state of `batch` streams that have heard nothing yet."""
         like = next(self.parameters())
         return beginnings(self, like.new_zeros(batch, 1, bands, self.stride))
-
-
-def steps_of(frames: int) -> list[int]:
-    """Behind which frames of a clip a loss is taken: all steps from the first second on, or a shorter one's end."""
-    return list(range(FIRST_FRAMES, frames + 1, STEP)) or [frames]
