@@ -22,6 +22,7 @@ from runtime.choice import MODELS
 from runtime.engines import Engine, open_engine
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
+from runtime.suggestions import nearby, nearest
 from train.networks import NAMES
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def resolve(
         return [of_file(embedded, name)]
     if path.suffix == ".pt":
         if not path.is_file():
-            raise ShrikeError(f"{name} does not exist; python -m train writes model.pt")
+            raise ShrikeError(f"{name} does not exist; python -m train writes model.pt{nearby(path)}")
         from train.checkpoint import read_checkpoint
 
         return _exported(read_checkpoint(path), _label(path), path, forms, folder, batches, ())
@@ -110,14 +111,16 @@ def resolve(
     there = sorted(file.stem for file in MODELS.glob("*.onnx"))
     raise ShrikeError(
         f"{name}: no such model; a path to model.pt, model.onnx or model.engine, an embedded model "
-        f"({', '.join(there)}) or a network ({', '.join(NAMES)}) was expected"
+        f"({', '.join(there)}) or a network ({', '.join(NAMES)}) was expected{nearest(name, [*there, *NAMES])}"
     )
 
 
 def of_file(path: Path, label: str) -> Subject:
     """A deployed model with its card."""
     if not path.is_file():
-        raise ShrikeError(f"{path} does not exist; python -m export.onnx and python -m export.trt write models")
+        raise ShrikeError(
+            f"{path} does not exist; python -m export.onnx and python -m export.trt write models{nearby(path)}"
+        )
     if path.suffix == ".onnx" and not path.with_suffix(".json").is_file():
         raise ShrikeError(f"{path} has no card, {path.with_suffix('.json').name}; give foreign models with --peer")
     card = read_card(path)

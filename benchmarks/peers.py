@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 
 KINDS = {
     "tensor(float)": np.float32,
@@ -78,7 +79,7 @@ def open_bare(path: Path, threads: int) -> Any:
     import onnxruntime
 
     if not path.is_file():
-        raise ShrikeError(f"{path} does not exist; an ONNX file was expected")
+        raise ShrikeError(f"{path} does not exist; an ONNX file was expected{nearby(path)}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

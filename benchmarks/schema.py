@@ -20,6 +20,7 @@ from runtime import records
 from runtime.card import CREATED
 from runtime.errors import ShrikeError
 from runtime.hashes import check_name
+from runtime.suggestions import nearby
 
 VERSION = 1  # of the schema; another one is another Shrike's
 NAME = "report.json"
@@ -173,6 +174,7 @@ def read_report(folder: Path) -> Report:
     if not path.is_file():
         raise ShrikeError(
             f"{folder} is no report: a folder with {NAME} was expected, as the benchmarks' --out leaves it"
+            + nearby(folder)
         )
     if path.stat().st_size > LARGEST_REPORT:
         raise ShrikeError(f"{path} is no report: it has more than {LARGEST_REPORT >> 20} MiB")

@@ -30,6 +30,7 @@ from runtime.choice import MODELS, find_model
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
 from runtime.hashes import sha256_file
+from runtime.suggestions import nearby, nearest
 from train.cache import FeatureCache
 from train.corpus import Partition
 from train.progress import Progress, say
@@ -64,13 +65,18 @@ def find_artefact(name: str, exit: int = 4) -> Artefact:
     if path.suffix == ".pt":
         return _checkpoint(path, exit)
     if path.suffix not in (".onnx", ".engine") and not (MODELS / f"{name}.onnx").is_file():
-        embedded = ", ".join(sorted(found.stem for found in MODELS.glob("*.onnx")))
-        raise ShrikeError(f"{name} is no model; model.pt, model.onnx, model.engine or one of {embedded} was expected")
+        embedded = sorted(found.stem for found in MODELS.glob("*.onnx"))
+        raise ShrikeError(
+            f"{name} is no model; model.pt, model.onnx, model.engine or one of {', '.join(embedded)} was expected"
+            + nearest(name, embedded)
+        )
     if exit != 4:
         raise ShrikeError(f"--exit belongs to checkpoints; {name} was exported with one exit, which its card names")
     path = find_model(name)
     if not path.is_file():
-        raise ShrikeError(f"{path} does not exist")
+        raise ShrikeError(
+            f"{path} does not exist; python -m export.onnx and python -m export.trt write models{nearby(path)}"
+        )
     card = read_card(path)
     if path.suffix == ".onnx":
         import onnxruntime

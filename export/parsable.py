@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +39,7 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     onnx = load_onnx_package()
     try:
         if not path.is_file():
-            raise ShrikeError(f"{path} does not exist; python -m export.onnx writes such files")
+            raise ShrikeError(f"{path} does not exist; python -m export.onnx writes such files{nearby(path)}")
         if path.stat().st_size > LARGEST_ONNX:
             raise ShrikeError(f"{path} is larger than {LARGEST_ONNX >> 20:,} MiB: no model of ours")
         model = onnx.load_model_from_string(path.read_bytes())

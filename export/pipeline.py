@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +39,8 @@ class Source:
     """4: the whole network. 1 to 3: a shallow one that self-distillation taught, with its own classifier."""
     batch: Literal["1", "dynamic"] = "1"
     """1: one window at a time, as streams need it. dynamic: any number at once."""
-    out: Path | None = None
-    """Folder, or path of the new files without their ending; by default they stand beside the model."""
+    out: str | None = None
+    """Folder (that is there, or ends in /), or path of the new files without ending; by default beside the model."""
     cache: Path = Path("~/.cache/shrike")
     """Where features are kept, as for python -m train."""
 
@@ -140,10 +141,10 @@ class Prepared:
 
 def place(source: Source, ending: str) -> Path:
     """Where a file of this export goes: beside the model, into --out if it is a folder, or under --out's own name."""
-    out = source.out
-    if out is None:
+    if source.out is None:
         return source.model.with_suffix(ending)
-    if out.is_dir() or str(out).endswith("/"):
+    out = Path(source.out)
+    if out.is_dir() or source.out.endswith("/"):  # a Path would not keep the slash
         return out / f"{source.model.stem}{ending}"
     return out.with_suffix(ending) if out.suffix in (".onnx", ".engine", ".json") else Path(f"{out}{ending}")
 
@@ -158,6 +159,7 @@ def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "
         raise ShrikeError(
             f"--calibration {int8.calibration} is no corpus: the folder of an ASVspoof copy was expected, as for "
             "python -m train; ranges come from its training trials, never from random data or single files"
+            + nearby(int8.calibration)
         )
     from export import graph
     from export.strip import strip
@@ -205,7 +207,8 @@ def _quantised(
     crops = calibration.Crops(build_cache(settings.frontend, chosen, source.cache), int8.seed)
     layers = quantize.plan(float_graph)
     if odd := sorted(set(int8.keep_float) - {layer.name for layer in layers}):
-        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(item.name for item in layers)}")
+        known = [layer.name for layer in layers]
+        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(known)}{nearest(odd[0], known)}")
     names = quantize.tensors(layers)
     ranges = calibration.find_ranges(float_graph, names, crops, int8.method, int8.percentile)
     tuned = float_graph  # or what fine-tuning makes of it

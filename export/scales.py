@@ -62,7 +62,7 @@ def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 def never_negative(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
     """Whether U8 may count a tensor from 0."""
     node = made_by.get(name)
-    if node is not None and node.op_type in ("Concat", "AveragePool", "Add", *MOVES):
+    if node is not None and node.op_type in ("Concat", "AveragePool", "Add"):
         sources = [source for source in node.input if not _of_a_state(made_by, source)]  # it is as what it is joined to
         return all(never_negative(made_by, source) for source in sources)
     return node is not None and node.op_type in ("Relu", "Sigmoid")

@@ -13,7 +13,7 @@ No loop stands in the graph: it has a fixed number of new frames and any number 
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from export.graph import INPUT, OPSET, OUTPUT, TOLERANCE, Floats, check, open_session, tidy, weights_of
 from runtime.card import State, StateTensor
+from runtime.engines import reset_states
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
 from runtime.steps import STEP
@@ -40,6 +41,7 @@ MAP = 4  # dimensions of what a convolution remembers, with the batch
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # channels, in a map of (batch, channels, bands, frames)
 
 Layout = Literal["channels last", "channels first"]
+Runner = Callable[[Floats], Floats]  # a clip (1, 1, bands, frames), from the reset -> logits (steps, 2)
 States = dict[str, NDArray[Any]]  # by the name of the input, (batch, ...)
 
 
@@ -63,13 +65,8 @@ class Step:
 
     def reset(self, batch: int = 1) -> States:
         """What `batch` streams begin with."""
-        return {tensor.input: beginning(tensor, batch) for tensor in self.state.tensors}
-
-
-def beginning(tensor: StateTensor, batch: int) -> NDArray[Any]:
-    """(batch, *shape) of reset values."""
-    values = np.array(tensor.reset, tensor.type).reshape(-1, *[1] * (len(tensor.shape) - 1))
-    return np.broadcast_to(values, (batch, *tensor.shape)).copy()
+        values = reset_states(self.state, batch)
+        return {tensor.input: value for tensor, value in zip(self.state.tensors, values, strict=True)}
 
 
 # ---- making it -------------------------------------------------------------------------------------------------------
@@ -185,7 +182,17 @@ def steps(features: Floats, frames: int) -> Iterator[Floats]:
         yield np.ascontiguousarray(features[..., start : start + frames])
 
 
-def run(step: Step, features: Floats) -> Floats:
-    """Logits (steps, 2) behind every step of one clip (1, 1, bands, frames)."""
+def as_runner(step: Step) -> Runner:
+    """The graph as a function of a whole clip: (1, 1, bands, frames) -> logits (steps, 2), behind every step."""
     stream = Stream(step)
-    return np.concatenate([stream(piece)[0] for piece in steps(features, step.state.frames)])
+
+    def run(features: Floats) -> Floats:
+        stream.reset()
+        return np.concatenate([stream(piece)[0] for piece in steps(features, step.state.frames)])
+
+    return run
+
+
+def run(step: Step, features: Floats) -> Floats:
+    """The same once."""
+    return as_runner(step)(features)

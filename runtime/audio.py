@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import AudioError
+from runtime.suggestions import nearby
 
 if TYPE_CHECKING:
     import soundfile
@@ -89,7 +90,7 @@ def _check_file(path: str | os.PathLike[str]) -> None:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        raise AudioError("there is no such file") from None
+        raise AudioError(f"there is no such file{nearby(path)}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise AudioError(f"cannot be opened ({_one_line(getattr(error, 'strerror', None) or str(error))})") from error
     if stat.S_ISDIR(status.st_mode):

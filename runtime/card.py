@@ -37,6 +37,7 @@ from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
 from runtime.files import whole_file
 from runtime.hashes import check_hash, check_name, sha256_file, verify_file
+from runtime.suggestions import nearby
 
 __all__ = [  # with what a card's writer needs
     "ANY_BATCH",
@@ -150,7 +151,7 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
     if not os.path.isfile(card_file):
         raise ShrikeError(
             f"{path} has no card: {card_file.name} was expected beside it; "
-            "python -m export.onnx and python -m export.trt write both"
+            f"python -m export.onnx and python -m export.trt write both{nearby(path)}"
         )
     values = records.parse(_read_whole(card_file), str(card_file))
     version = values.get("version")

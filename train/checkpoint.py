@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from runtime import __version__
 from runtime.errors import ShrikeError
 from runtime.files import whole_file
+from runtime.suggestions import nearby
 from train.config import Settings
 from train.distill import Classroom
 from train.networks import build
@@ -124,7 +125,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def _load(path: Path) -> Any:
     if not path.is_file():
-        raise ShrikeError(f"{path} does not exist; a run of python -m train leaves model.pt in its --out folder")
+        raise ShrikeError(
+            f"{path} does not exist; a run of python -m train leaves model.pt in its --out folder{nearby(path)}"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -15,6 +15,7 @@ import tyro
 
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, FrontEnd
+from runtime.suggestions import nearest
 from train.networks import NAMES, STREAMING
 from train.sound import CODECS, RAWBOOST
 
@@ -210,7 +211,10 @@ class Settings:
         model, distillation, augmentation, optimiser = self.model, self.distillation, self.augmentation, self.optimiser
         noise, snr = augmentation.noise or (0.0, 0.0), augmentation.snr or (0.0, 0.0)
         demands = [
-            (model.network in NAMES, f"--network {model.network}: known are {', '.join(NAMES)}"),
+            (
+                model.network in NAMES,
+                f"--network {model.network}: known are {', '.join(NAMES)}{nearest(model.network, NAMES)}",
+            ),
             (
                 not model.streaming or model.network in STREAMING,
                 f"--streaming: {model.network} looks into the future; networks that can: {', '.join(STREAMING)}",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby, nearest
 from train.protocols import Trial, read_protocol
 
 __all__ = ["Partition", "Trial", "find_metadata", "open_corpus", "read_metadata", "read_protocol", "select"]
@@ -87,9 +88,13 @@ def open_corpus(
 ) -> Partition:
     """The `partition` (train, dev or eval) of the corpus below `root`, by its own protocol or the one given."""
     if partition not in PROTOCOLS:
-        raise ShrikeError(f"there is no partition {partition!r}; available: {', '.join(PROTOCOLS)}")
+        raise ShrikeError(
+            f"there is no partition {partition!r}; available: {', '.join(PROTOCOLS)}{nearest(partition, PROTOCOLS)}"
+        )
     if not os.path.isdir(root):
-        raise ShrikeError(f"{root} is no directory; a corpus is one, with its protocols and its audio below it")
+        raise ShrikeError(
+            f"{root} is no directory; a corpus is one, with its protocols and its audio below it{nearby(root)}"
+        )
     tree = _Tree(os.path.abspath(root), PROTOCOLS[partition])
     if protocol is None:
         path, listed = _choose(tree, partition)

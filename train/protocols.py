@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 
 KEYS = {"bonafide": True, "spoof": False}
 SPEAKER_VERIFICATION = frozenset({"target", "nontarget"})  # keys of the ASV protocols that lie beside the CM ones
@@ -134,7 +135,7 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rt", encoding="utf-8-sig") if packed else open(path, encoding="utf-8-sig") as text:
             yield from enumerate(text, 1)
     except FileNotFoundError:
-        raise ShrikeError(f"there is no protocol {path}") from None
+        raise ShrikeError(f"there is no protocol {path}{nearby(path)}") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ShrikeError(f"{path} cannot be read as a protocol: {reason}") from error

@@ -16,19 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card import ANY_BATCH, ModelCard, read_card
+from runtime.engines import Array, Seats, SteppedSeats, check_step
+from runtime.engines.bound import BoundSeats, reason
+from runtime.engines.ports import check_ports, expected_ports
 from runtime.engines.providers import CPU, RECORD, find_provider, short, verify_provider
 from runtime.engines.selfcontained import check_selfcontained
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 
 SILENT = 4  # ONNX Runtime's log level for what ends the process; all else that goes wrong comes as an exception
-LONGEST = 300  # characters of one of its messages that go into ours
 
 
 def open_onnx(path: str | os.PathLike[str], threads: int = 1, provider: str = "cpu") -> "OnnxEngine":
     """The model whose card vouches for it."""
     path = Path(path)
     if not os.path.isfile(path):  # False for names that no system takes, too
-        raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card")
+        raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card{nearby(path)}")
     return OnnxEngine(path.read_bytes(), read_card(path), threads, provider)
 
 
@@ -43,7 +46,7 @@ class OnnxEngine:
             raise ShrikeError(f"{threads} threads: a number above 0 was expected, or 0 for ONNX Runtime's own choice")
         self.name: str = card.name
         self.precision: str = card.precision
-        self.card = card
+        self.card, self.state, self.batch = card, card.state, card.input.shape[0]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -63,53 +66,75 @@ class OnnxEngine:
         except Exception as error:  # its exceptions have no common base but this
             on = "" if chosen == CPU else f" with --provider {self.provider}"
             raise ShrikeError(
-                f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({_reason(error)})"
+                f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason(error)})"
             ) from error
         self.placed = None if chosen == CPU else verify_provider(session, chosen)
         self._session: Any = session
-        # A port that is no tensor has no shape.
-        ports = [(port.name, list(port.shape or ())) for port in (*session.get_inputs(), *session.get_outputs())]
-        wanted = [(port.name, list(port.shape)) for port in (card.input, card.output)]
-        one = card.input.shape[0] in (1, ANY_BATCH)
-        fits = (
-            one
-            and len(ports) == 2
-            and all(
-                name == expected and shape[1:] == sizes[1:]
-                for (name, shape), (expected, sizes) in zip(ports, wanted, strict=True)
+        check_ports(card, session.get_inputs(), session.get_outputs())
+        if self.batch not in (1, ANY_BATCH):
+            raise ShrikeError(
+                f"{card.name}: its graph takes {self.batch} at a time; one or any number was expected: export it again"
             )
-        )
-        if not fits:
-            raise ShrikeError(f"{card.name}: the graph has {ports}, its card says {wanted}; export the model again")
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw log power (n, 1, bands, 600) -> logits (n, 2); one by one where the graph takes one at a time."""
-        if self._session is None:
-            raise ShrikeError(f"{self.name} was closed")
+        self._check_open()
+        if self.state is not None:
+            raise ShrikeError(f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows")
         if features.ndim != 4 or features.shape[1:] != self.card.input.shape[1:] or features.dtype != np.float32:
             raise ShrikeError(
                 f"features {features.shape} of {features.dtype} came; {('n', *self.card.input.shape[1:])} of float32 "
                 "was expected: is this the card's front-end?"
             )
-        if self.card.input.shape[0] in (ANY_BATCH, len(features)):
-            return self._run(features)
+        if self.batch in (ANY_BATCH, len(features)):
+            return self._run({self.card.input.name: features})[0]
         logits = np.empty((len(features), self.card.output.shape[1]), np.float32)
         for place, window in enumerate(features):
-            logits[place] = self._run(window[None])[0]
+            logits[place] = self._run({self.card.input.name: window[None]})[0]
         return logits
 
-    def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
+        """New frames (n, 1, bands, frames), states (n, *shape) -> logits (n, 2) and the states after them."""
+        self._check_open()
+        assert self.state is not None, "a network that is given windows has no steps"
+        check_step(self.card, features, states)
+        names = [self.card.input.name, *(tensor.input for tensor in self.state.tensors)]
+        if self.batch in (ANY_BATCH, len(features)):
+            logits, *after = self._run(dict(zip(names, (features, *states), strict=True)))
+            return logits, after
+        rows = [
+            self._run({name: value[row : row + 1] for name, value in zip(names, (features, *states), strict=True)})
+            for row in range(len(features))
+        ]
+        logits, *after = (np.concatenate(values) for values in zip(*rows, strict=True))
+        return logits, after
+
+    def seats(self, count: int) -> Seats:
+        """By arrays bound once where the CPU computes; another provider would not see what is written into them."""
+        self._check_open()
+        if self.provider == short(CPU) and (self.batch == ANY_BATCH or count == 1):
+            return BoundSeats(self._session, self.card, count)
+        return SteppedSeats(self.step, self.card, count)
+
+    def _check_open(self) -> None:
+        if self._session is None:
+            raise ShrikeError(f"{self.name} was closed")
+
+    def _run(self, values: dict[str, Array]) -> list[Array]:
         """A damaged graph may load, and only fail or give something else when it computes."""
+        wanted = expected_ports(self.card)[1]
+        count = len(values[self.card.input.name])
         try:
-            (logits,) = self._session.run([self.card.output.name], {self.card.input.name: features})
+            found = self._session.run(list(wanted), values)
         except Exception as error:  # its exceptions have no common base but this
             raise ShrikeError(
-                f"{self.name}: ONNX Runtime cannot compute it ({_reason(error)}); export it again"
+                f"{self.name}: ONNX Runtime cannot compute it ({reason(error)}); export it again"
             ) from error
-        wanted = (len(features), self.card.output.shape[1])
-        if not isinstance(logits, np.ndarray) or logits.shape != wanted or logits.dtype != np.float32:
-            raise ShrikeError(f"{self.name}: the graph does not give {wanted} logits of float32; export it again")
-        return logits
+        for value, (name, (shape, kind)) in zip(found, wanted.items(), strict=True):
+            size, what = (count, *shape[1:]), "logits" if name == self.card.output.name else f"{name!a}"
+            if not isinstance(value, np.ndarray) or value.shape != size or value.dtype != kind:
+                raise ShrikeError(f"{self.name}: the graph does not give {size} {what} of {kind}; export it again")
+        return list(found)
 
     def close(self) -> None:
         self._session = None
@@ -121,9 +146,3 @@ class OnnxEngine:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _reason(error: Exception) -> str:
-    """ONNX Runtime's own words on one line; names out of a damaged file may be anything."""
-    first = (str(error).splitlines() or [type(error).__name__])[0][:LONGEST]
-    return first if first.isprintable() else ascii(first)

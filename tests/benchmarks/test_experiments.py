@@ -1,13 +1,17 @@
 """The table of experiments says what the runs' own files say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.experiments import main, read_run, table
+from benchmarks.experiments import main, read_run, table, time_rows
+from runtime import card as cards
+from runtime.card import read_card, write_card
 from runtime.errors import ShrikeError
+from tests.runtime.made_model import made_model
 from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Optimiser, Run, Settings
 from train.scorefile import ScoreTable, write_scores
@@ -41,9 +45,24 @@ def test_seeds_of_equal_settings_are_one_row_with_mean_and_spread(tmp_path: Path
     f0 = [fake_run(tmp_path / f"f0-{seed}", seed, dev, "f0", 0.3) for seed, dev in enumerate((0.20, 0.22, 0.24))]
     wide = [fake_run(tmp_path / "wide", 0, 0.35, "wide")]
     lines = table([read_run(folder) for folder in (*f0, *wide)]).splitlines()
-    assert lines[0] == "| frontend | seeds | best epochs | dev EER % | eval EER % |"
-    assert lines[2] == "| f0 | 0, 1, 2 | 4, 5, 6 | 22.00 ± 2.00 (best 20.00) | 30.00 ± 0.00 (best 30.00) |"
-    assert lines[3] == "| wide | 0 | 4 | 35.00 | - |"
+    assert lines[0] == "| frontend | parameters | multiply-adds | seeds | best epochs | dev EER % | eval EER % |"
+    assert lines[2].startswith("| f0 | 77,836 | 101 M | ")
+    assert lines[2].endswith(" | 0, 1, 2 | 4, 5, 6 | 22.00 ± 2.00 (best 20.00) | 30.00 ± 0.00 (best 30.00) |")
+    assert lines[3].endswith(" | 0 | 4 | 35.00 | - |")
+
+
+def test_a_deployed_model_adds_what_its_card_says_and_its_time(tmp_path: Path) -> None:
+    plain, other = fake_run(tmp_path / "f0", 0, 0.2), fake_run(tmp_path / "wide", 0, 0.3, "wide")
+    path = made_model(plain / "deploy")
+    card = read_card(path)
+    accuracy = cards.Accuracy(True, "", "dev", 100, 0.21, 0.22, (-0.01, 0.03), None, None, 0.99, 0.1)
+    write_card(path, replace(card, accuracy=accuracy))
+    results = [read_run(plain), read_run(other)]
+    header, _, first, second = table(results, times=time_rows(results)).splitlines()
+    assert "| ms | seeds |" in header and "dev windows, float | dev windows, INT8 |" in header
+    assert "| 20.00 | 21.00 | 22.00 | - |" in first and "| 30.00 | - | - | - |" in second
+    milliseconds = float(first.split(" | ")[3])
+    assert milliseconds > 0
 
 
 def test_without_runs_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:

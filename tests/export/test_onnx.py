@@ -13,7 +13,7 @@ import pytest
 from export import graph, verify
 from export import onnx as command
 from export.onnx import Options
-from export.pipeline import Gate, Int8, Source
+from export.pipeline import Gate, Int8, Source, place
 from export.strip import strip
 from runtime.card import read_card
 from runtime.engines import open_engine
@@ -85,7 +85,7 @@ def test_shared_biases_become_each_layers_own() -> None:
 def options(model: Path, corpus: Path | None, out: Path, cache: Path, **gate: object) -> Options:
     int8 = Int8(corpus, only="open=1", calibration_trials=FEW, min_snr=0.0)
     limits = Gate(verification_trials=24, bootstrap=20, **gate)  # type: ignore[arg-type]
-    return Options(Source(model, out=out, cache=cache), "int8" if corpus else "fp32", "cpu", int8, limits)
+    return Options(Source(model, out=out and str(out), cache=cache), "int8" if corpus else "fp32", "cpu", int8, limits)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,9 @@ def test_int8_end_to_end(model_pt: Path, corpus_root: Path, tmp_path: Path, cach
         assert engine.precision == "int8"
         window = np.full((1, 1, 45, 600), -8.0, np.float32)
         assert np.array_equal(engine(window), graph.as_engine(onnx.load(path))(window))
-    twin = command.write(replace(wanted, target="tensorrt", source=replace(wanted.source, out=tmp_path / "s8.onnx")))
+    twin = command.write(
+        replace(wanted, target="tensorrt", source=replace(wanted.source, out=str(tmp_path / "s8.onnx")))
+    )
     assert twin == tmp_path / "s8.onnx" and read_card(twin).target == "tensorrt"
     assert {node.op_type for node in onnx.load(twin).graph.node} - OPERATIONS - {"Transpose"} == {
         "QuantizeLinear",
@@ -214,3 +216,20 @@ def test_the_card_is_json_a_person_can_read(model_pt: Path, tmp_path: Path) -> N
     path = command.write(options(model_pt, None, tmp_path, tmp_path))
     values = json.loads(path.with_suffix(".json").read_text("utf-8"))
     assert list(values)[:3] == ["version", "name", "created"] and values["name"] == "ecanet9-x0.25"
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        (None, "runs/a/model.onnx"),
+        ("deploy/", "deploy/model.onnx"),
+        ("deploy/shrike", "deploy/shrike.onnx"),
+        ("deploy/v1.2", "deploy/v1.2.onnx"),
+        ("deploy/shrike.engine", "deploy/shrike.onnx"),
+        ("there", "there/model.onnx"),
+    ],
+)
+def test_where_the_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | None, expected: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    assert place(Source(Path("runs/a/model.pt"), out=out), ".onnx") == Path(expected)

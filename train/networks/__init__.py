@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearest
 
 if TYPE_CHECKING:
     from train.networks.senet import StagedNetwork
@@ -35,7 +36,7 @@ def build(
         "ecamobile": ecamobile,
     }
     if name not in known:
-        raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}")
+        raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}{nearest(name, known)}")
     make = partial(known[name], width=width, dropout=dropout, head=LOSSES[loss].head)
     if gate_seconds is None:
         return make()

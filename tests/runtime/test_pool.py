@@ -1,0 +1,259 @@
+"""Many streams in one pool: each has the scores it would have alone, whoever else comes, goes or brings nonsense."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.card import read_card
+from runtime.engines import Engine, open_engine
+from runtime.errors import ShrikeError
+from runtime.features import RATE, FrontEnd
+from runtime.pool import PoolStream, StreamPool
+from runtime.scorer import Score, StreamScorer
+from tests.runtime.made_model import made_model
+from tests.runtime.made_steps import made_steps
+
+LENGTH = 3 * RATE
+SOUNDS = [(np.random.default_rng(seed).standard_normal(LENGTH) * 0.05).astype(np.float32) for seed in range(4)]
+
+Model = tuple[Engine, FrontEnd]
+
+
+@pytest.fixture(scope="module", params=["steps", "steps one by one", "windows"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    folder = tmp_path_factory.mktemp("model")
+    makers = {
+        "steps": lambda: made_steps(folder),
+        "steps one by one": lambda: made_steps(folder, batch=1),
+        "windows": lambda: made_model(folder, "wide"),
+    }
+    path = makers[request.param]()
+    engine = open_engine(path)
+    yield engine, read_card(path).frontend
+    engine.close()
+
+
+def alone(model: Model, sound: np.ndarray) -> list[Score]:
+    one = StreamScorer(*model)
+    return one.push(sound) + one.finish()
+
+
+class Fed:
+    """A stream with its sound, and what came of it."""
+
+    def __init__(self, stream: PoolStream, sound: np.ndarray) -> None:
+        self.stream, self.sound = stream, sound
+        self.at, self.scores = 0, []
+
+    def push(self, count: int) -> None:
+        self.stream.push(self.sound[self.at : self.at + count])
+        self.at += count
+
+    def end(self) -> None:
+        self.stream.finish()
+        self.scores += self.stream.scores()
+        self.stream.leave()
+
+
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("join"), st.integers(0, 3)),
+        st.tuples(st.just("push"), st.integers(0, 50), st.integers(0, 12_000)),
+        st.tuples(st.just("run")),
+        st.tuples(st.just("end"), st.integers(0, 50)),
+        st.tuples(st.just("drop"), st.integers(0, 50)),
+        st.tuples(st.just("nonsense"), st.integers(0, 50)),
+    ),
+    max_size=60,
+)
+
+
+@given(acts=ACTS, most=st.sampled_from([1, 2, 3, 16]))
+@settings(max_examples=40, deadline=None)
+def test_whoever_joins_leaves_or_fails_each_has_the_scores_it_has_alone(
+    model: Model, acts: list[Any], most: int
+) -> None:
+    """Any order of joining, pushing, running, ending, leaving midway, and of samples that are none."""
+    pool, there, ended = StreamPool(*model, most=most), [], []
+    for act, *values in acts:
+        if act == "join":
+            there.append(Fed(pool.join(), SOUNDS[values[0]]))
+        elif act == "run":
+            pool.run()
+        elif there:
+            one = there[values[0] % len(there)]
+            if act == "push":
+                one.push(values[1])
+            elif act == "nonsense":
+                with pytest.raises(ShrikeError, match="no numbers"):
+                    one.stream.push(np.full(500, np.nan, np.float32))
+            else:
+                there.remove(one)
+                one.end() if act == "end" else one.stream.leave()
+                ended += [one] if act == "end" else []
+    assert len(pool) == len(there)
+    for one in there:
+        one.push(LENGTH)
+        one.end()
+    assert len(pool) == 0
+    for one in ended + there:
+        assert one.scores == alone(model, one.sound[: one.at])
+
+
+@pytest.mark.parametrize("size", [320, 1_000, 2_080])
+def test_streams_out_of_step_share_calls(model: Model, size: int) -> None:
+    """Streams that began at different times, in real-time blocks."""
+    pool = StreamPool(*model)
+    fed = [Fed(pool.join(), SOUNDS[place % 4]) for place in range(9)]
+    for place, one in enumerate(fed):
+        one.push(137 * place)
+    news: set[PoolStream] = set()
+    for _ in range(0, LENGTH, size):
+        for one in fed:
+            one.push(size)
+        news |= set(pool.run())
+    for one in fed:
+        one.end()
+        assert one.scores == alone(model, one.sound)
+    assert len(news) == len(fed)
+
+
+def test_holes_are_each_streams_own(model: Model) -> None:
+    pool = StreamPool(*model)
+    whole, torn, spliced = (Fed(pool.join(), SOUNDS[0]) for _ in range(3))
+    lone = StreamScorer(*model)
+    expected = [score.value for score in lone.push(SOUNDS[0])]
+    for one in (whole, torn, spliced):
+        one.push(RATE + 777)
+    assert torn.stream.skip(RATE) and not spliced.stream.skip(100)
+    assert torn.stream.heard == 2 * RATE + 777
+    torn.stream.push(SOUNDS[0])
+    whole.push(LENGTH)
+    spliced.push(LENGTH)
+    pool.run()
+    assert [score.value for score in whole.stream.scores()] == expected
+    # the first score of before the hole, then those of a new stream
+    assert [score.value for score in torn.stream.scores()][-len(expected) :] == expected
+    other = StreamScorer(*model)
+    values = other.push(SOUNDS[0][: RATE + 777])
+    other.skip(100)
+    values += other.push(SOUNDS[0][RATE + 777 :])
+    assert spliced.stream.scores() == values
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros((3, 2), np.float32), np.zeros(3, np.int16), np.array([0, np.nan], np.float32)]
+)
+def test_bad_samples_are_refused_and_not_heard(model: Model, samples: np.ndarray) -> None:
+    pool = StreamPool(*model)
+    good, bad = (Fed(pool.join(), SOUNDS[1]) for _ in range(2))
+    bad.push(5_000)
+    with pytest.raises(ShrikeError, match="came"):
+        bad.stream.push(samples)
+    assert bad.stream.heard == 5_000
+    for one in (good, bad):
+        one.push(LENGTH)
+        pool.run()
+        one.end()
+        assert one.scores == alone(model, one.sound)
+
+
+class Poisoned:
+    """Gives no number for a stream whose lowest band is beyond all sound, as a network may that overflows."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def seats(self, count: int) -> Any:
+        seats = self.engine.seats(count)
+        run = seats.run
+
+        def poisoned(count: int) -> np.ndarray:
+            logits = run(count)
+            logits[seats.features[:count, 0, 0, 0] > 15] = np.nan
+            return logits
+
+        seats.run = poisoned
+        return seats
+
+
+def test_a_score_that_is_no_number_is_one_streams_fault_and_no_others(tmp_path: Path) -> None:
+    path = made_steps(tmp_path)
+    with open_engine(path) as engine:  # type: ignore[attr-defined]
+        model = (Poisoned(engine), read_card(path).frontend)
+        pool = StreamPool(*model)
+        good, bad, other = (Fed(pool.join(), SOUNDS[place]) for place in (0, 1, 2))
+        bad.sound = bad.sound.copy()
+        bad.sound[2 * RATE :] = 1e4  # so loud that the first band is above e^15
+        for one in (good, bad, other):
+            one.push(LENGTH)
+        assert set(pool.run()) == {good.stream, bad.stream, other.stream}
+        assert good.stream.fault is None and "not finite" in str(bad.stream.fault)
+        before = [score for score in alone((engine, model[1]), SOUNDS[1]) if score.time < 2.0]
+        assert before and bad.stream.scores()[: len(before)] == before
+        with pytest.raises(ShrikeError, match="not finite"):
+            bad.stream.push(SOUNDS[1])
+        bad.stream.reset()
+        bad.stream.push(SOUNDS[1])
+        pool.run()
+        values = [score.value for score in alone((engine, model[1]), SOUNDS[1])]
+        assert [score.value for score in bad.stream.scores()] == values
+        for one in (good, other):
+            assert one.stream.scores() == alone((engine, model[1]), one.sound)
+
+
+def test_a_place_is_used_again_and_the_next_stream_begins_clean(model: Model) -> None:
+    pool = StreamPool(*model)
+    for _ in range(30):
+        one, two = (Fed(pool.join(), SOUNDS[place]) for place in (2, 3))
+        for fed in (two, one):
+            fed.push(int(1.5 * RATE))
+        pool.run()
+        two.stream.leave()
+        two.stream.leave()
+        one.end()
+        assert one.scores == alone(model, one.sound[: one.at])
+    assert len(pool) == 0
+    with pytest.raises(ShrikeError, match="has left"):
+        one.stream.push(SOUNDS[0])
+
+
+def test_memory_of_a_stream_is_its_state_and_one_step_of_sound(tmp_path: Path) -> None:
+    """Counted by what 1,000 more streams take."""
+    import tracemalloc
+
+    path = made_steps(tmp_path)
+    with open_engine(path) as engine:  # type: ignore[attr-defined]
+        pool = StreamPool(engine, read_card(path).frontend)
+        chunk = SOUNDS[0][: 2 * RATE]
+
+        def fill(count: int) -> None:
+            for _ in range(count):
+                stream = pool.join()
+                for start in range(0, len(chunk), 320):
+                    stream.push(chunk[start : start + 320])
+                stream.scores()
+                pool.run()
+
+        fill(24)
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        fill(1_000)
+        used = (tracemalloc.get_traced_memory()[0] - before) / 1_000
+        tracemalloc.stop()
+    assert pool.state_bytes == 4 * 8 * 45 + 4 * 45 + 45
+    assert used < 2.1 * pool.state_bytes + 40_000  # rows are doubled when they run out
+
+
+@pytest.mark.parametrize("most", [0, -3])
+def test_a_call_for_nobody_cannot_be(model: Model, most: int) -> None:
+    with pytest.raises(ShrikeError, match="at least 1"):
+        StreamPool(*model, most=most)
