@@ -66,7 +66,8 @@ class Layer:
 def plan(model: onnx.ModelProto) -> list[Layer]:
     """The layers that compute in INT8, in the graph's order."""
     pooled: set[str] = set()  # what follows a mean, up to the gate's Mul or the logits: tiny, stays float
-    known, joined = weights_of(model), remembered(model)
+    joined = remembered(model)
+    known = {*weights_of(model), *(n.output[0] for n in model.graph.node if n.op_type == "Constant")}
     means = {node.input[0] for node in model.graph.node if node.op_type == "Reshape"}
     layers = []
     for node in model.graph.node:
@@ -77,7 +78,7 @@ def plan(model: onnx.ModelProto) -> list[Layer]:
         elif node.op_type == "Transpose" and node.output[0] in means and node.input[0] not in pooled:
             layers.append(Layer(node.name, "Mean", (node.input[0],)))  # of a step: its first node (export.gates)
             pooled.add(node.output[0])
-        elif pooled.issuperset(set(node.input) - known.keys()) if node.op_type == "Mul" else not pooled.isdisjoint(node.input):
+        elif pooled.issuperset(set(node.input) - known) if node.op_type == "Mul" else not pooled.isdisjoint(node.input):
             if node.op_type != "Sub":
                 pooled.update(node.output)
         elif node.op_type == "Conv":

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from export.pipeline import Prepared
 
 ADVICE = "Try --qat 3, a higher --min-snr, another --method, or allow more with --max-eer-rise"
-LEVEL_NOTE = "the graph subtracts each window's mean itself (frontend.level): give it raw log power"
+LEVEL_NOTES = {
+    "window-mean": "the graph subtracts each window's mean itself (frontend.level): give it raw log power",
+    "running-mean": "the graph subtracts the running mean itself (frontend.level): give it raw log power",
+}
 WHOLE = 4  # the exit that is the whole network
 
 Judged = tuple[card.Score, card.Accuracy]
@@ -30,7 +33,7 @@ def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judg
         return verify.unfitted(), verify.UNMEASURED
     limits = prepared.gate.limits
     comparison = verify.compare(before, scores, trials.labels, prepared.gate.asv, limits.bootstrap, trials.windows)
-    faults = comparison.faults(limits)
+    faults = comparison.faults(limits) + (prepared.drift.faults if prepared.drift else [])
     verify.show(comparison, faults, ("float", name))
     if faults:
         raise verify.Rejected(comparison, faults, ADVICE)
@@ -42,18 +45,20 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
     """Everything known about the model; `files` maps names to sha256."""
     settings, source, (score, accuracy) = prepared.checkpoint.settings, prepared.source, judged
     model, frontend = settings.model, settings.frontend
-    batch = 1 if source.batch == "1" else card.ANY_BATCH
+    batch = 1 if prepared.batch == "1" else card.ANY_BATCH
+    state = prepared.step.state if prepared.step else None
+    streaming = "" if state is None else "-streaming"
     shape = "" if model.width == 1 else f"-x{model.width:g}"
     ending = "" if source.exit == WHOLE else f"-exit{source.exit}"
     return card.ModelCard(
         version=card.VERSION,
-        name=f"{model.network}{shape}{ending}",
+        name=f"{model.network}{streaming}{shape}{ending}",
         created=card.created_now(),
         network=card.Network(model.network, model.width, source.exit),
         frontend=frontend,
-        input=card.Port("features", (batch, 1, frontend.bands, frontend.width)),
+        input=card.Port("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
         output=card.Port("logits", (batch, card.OUTPUTS)),
-        state=None,
+        state=state,
         precision=prepared.precision,
         target=target,
         score=score,
@@ -76,7 +81,10 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
 
 def _notes(prepared: "Prepared", score: card.Score) -> tuple[str, ...]:
     """What a reader of the card should not overlook."""
-    notes = [LEVEL_NOTE] if prepared.checkpoint.settings.frontend.level != "none" else []
+    level = prepared.checkpoint.settings.frontend.level
+    notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []
+    if prepared.drift:
+        notes.append(f"error of INT8 in a minute of a stream: {prepared.drift.first:.4f} at first, {prepared.drift.sentence}")
     if prepared.calibration and prepared.calibration.trials < FEW:
         notes.append(f"calibrated on {prepared.calibration.trials} trials; {FEW} or more are wanted")
     if prepared.trials is not None and score.fitted_on is None:

@@ -13,7 +13,7 @@ No loop stands in the graph: it has a fixed number of new frames and any number 
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -196,3 +196,9 @@ def as_runner(step: Step) -> Runner:
 def run(step: Step, features: Floats) -> Floats:
     """The same once."""
     return as_runner(step)(features)
+
+
+def last_logits(like: Step, graph: onnx.ModelProto, clips: Iterable[Floats]) -> Floats:
+    """Logits (clips, 2) at the ends of clips, of a graph with the states of `like`."""
+    runner = as_runner(like.with_graph(graph))
+    return np.stack([runner(clip)[-1] for clip in clips])

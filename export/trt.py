@@ -19,6 +19,7 @@ import tyro
 from export.pipeline import Gate, Int8, Source, place
 from runtime.command import parse, run
 from runtime.errors import ShrikeError
+from runtime.steps import STEP
 
 if TYPE_CHECKING:
     import onnx
@@ -64,9 +65,9 @@ class Options:
             raise ShrikeError(f"--workspace {self.workspace}: {WORKSPACE[0]} to {WORKSPACE[1]:,} MiB were expected")
         # What shapes the network is settled in an ONNX file: an option without effect would be a lie.
         model = self.source.model
-        if model.suffix == ".onnx" and (self.int8 != Int8() or self.source.exit != 4 or self.source.batch != "1"):
+        if model.suffix == ".onnx" and (self.int8 != Int8() or self.source.exit != 4 or self.source.batch or self.source.frames != STEP):
             raise ShrikeError(
-                f"{model} is an exported network already: --exit, --batch, --calibration and what belongs to them have "
+                f"{model} is an exported network already: --exit, --batch, --frames, --calibration and what belongs to them have "
                 "no effect on it; give the model.pt instead, or leave them out (--verification names trials)"
             )
 
