@@ -17,6 +17,7 @@ import tyro
 
 from runtime.errors import ShrikeError
 from runtime.suggestions import nearby, nearest
+from runtime.steps import STEP
 
 if TYPE_CHECKING:
     import numpy as np

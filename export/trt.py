@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.card import ModelCard, TensorRT
 
 NO_ENGINE = 4  # exit code: all but the engine is done
+MOST_STREAMS = 65_536
 WORKSPACE = (1, 65_536)  # MiB
 NOT_HELD = "the engine was not held against its ONNX file: no --verification corpus was given"
 
@@ -55,6 +56,8 @@ class Options:
     """File that keeps what was measured, so that the next build on this device takes seconds."""
     engine: Path | None = None
     """Build nothing, take this engine of trtexec from this device: it is held against the ONNX and gets its card."""
+    streams: int = 64
+    """How many streams an engine of a network that remembers takes at once, at most; others take one window."""
     device_check: bool = False
     """Say what this machine has for building, and stop."""
     int8: tyro.conf.OmitArgPrefixes[Int8] = field(default_factory=Int8)
@@ -63,6 +66,8 @@ class Options:
     def __post_init__(self) -> None:
         if not WORKSPACE[0] <= self.workspace <= WORKSPACE[1]:
             raise ShrikeError(f"--workspace {self.workspace}: {WORKSPACE[0]} to {WORKSPACE[1]:,} MiB were expected")
+        if not 1 <= self.streams <= MOST_STREAMS:
+            raise ShrikeError(f"--streams {self.streams}: 1 to {MOST_STREAMS:,} were expected")
         # What shapes the network is settled in an ONNX file: an option without effect would be a lie.
         model = self.source.model
         if model.suffix == ".onnx" and (self.int8 != Int8() or self.source.exit != 4 or self.source.batch or self.source.frames != STEP):
@@ -96,7 +101,7 @@ def main() -> int:
         try:
             device = find_device()
         except NoDeviceError as reason:
-            say(advice(reason, job.path, job.target, job.recipe, job.card.input))
+            say(advice(reason, job.path, job.target, job.recipe, job.card.input, job.card.state))
             return NO_ENGINE
         print(make(options, job, device))
     except verify.Rejected as error:
@@ -142,7 +147,7 @@ def read(options: Options, path: Path) -> Job:
             else f"{path} holds no Q/DQ: build it with --precision fp16 or fp32, or quantise it first: "
             "python -m export.onnx MODEL.pt --target tensorrt --calibration CORPUS"
         )
-    recipe = Recipe(options.precision, options.workspace, options.timing_cache)
+    recipe = Recipe(options.precision, options.workspace, options.timing_cache, options.streams if card.state else 1)
     return Job(path, graph, card, recipe, place(options.source, ".engine"))
 
 
@@ -157,6 +162,11 @@ def make(options: Options, job: Job, device: "Device") -> Path:
     from train.progress import say
 
     recipe = job.recipe
+    if job.card.state is not None:
+        raise ShrikeError(
+            f"{job.path} remembers, and Shrike runs engines of whole windows alone: {trtexec_of(job)} builds one for a "
+            "program of your own; on this device Shrike runs the step with ONNX Runtime, from a U8 file of export.onnx"
+        )
     check(job.graph, job.path.name, device.version)
     for line in [*device.lines(), *device.warnings(recipe.workspace)]:
         say(line)
@@ -181,6 +191,12 @@ def make(options: Options, job: Job, device: "Device") -> Path:
     )
     write(plan, record, job)
     return job.target
+
+
+def trtexec_of(job: Job) -> str:
+    from export.device import trtexec
+
+    return trtexec(job.path, job.target, job.recipe, job.card.input, job.card.state)
 
 
 def write(plan: bytes, record: "TensorRT", job: Job) -> None:
