@@ -53,6 +53,8 @@ def compose(
     """Everything that this run found; plots go into `folder`."""
     results = [Result(entry, found) for entry, found in zip(lineup.entries, times, strict=True)]
     tables = [steps_table(lineup, results, energy)]
+    if any(subject.frames for subject in lineup.subjects):
+        tables.append(sound_table(lineup, results))
     tables += [table for table in (batches_table(results), bare_table(results), gpu_table(gpu)) if table.rows]
     tables.append(times_table(results))
     plots, drawn = draw(tables[0], results, folder)
@@ -115,6 +117,34 @@ def steps_table(lineup: Lineup, results: Sequence[Result], energy: dict[tuple[st
         "machine's."
     )
     return Table.of("steps", "A step", about, columns, rows).without_empty()
+
+
+def sound_table(lineup: Lineup, results: Sequence[Result]) -> Table:
+    """Windows and steps side by side: what they cost for the sound that is new in each call."""
+    frames = {(subject.model, subject.form): subject.frames for subject in lineup.subjects}
+    rows: list[dict[str, Cell]] = []
+    for result in results:
+        entry = result.entry
+        if entry.part != "network" or (entry.model, entry.form) not in frames:
+            continue
+        new = frames[entry.model, entry.form] or STEP
+        work = lineup.work.get((entry.model, entry.form))
+        rows.append({
+            "model": entry.model, "form": entry.form, "threads": entry.threads, "batch": entry.batch,
+            "sees": "new frames" if frames[entry.model, entry.form] else "the window", "new": new,
+            "multiply-adds": None if work is None else work / 1e6,
+            "each": _ms(result.times.median) / entry.batch,
+            "a second": _ms(result.times.median) / entry.batch / (new * HOP / RATE),
+        })  # fmt: skip
+    columns = (
+        *MODEL, THREADS, BATCH, Column("sees"), Column("new", "frames"), Column("multiply-adds", "M", digits=1),
+        Column("each", "ms", "lower", digits=4), Column("a second", "ms", "lower", digits=2),
+    )  # fmt: skip
+    about = (
+        "The network's call for one stream: a network that is given windows sees 600 frames for every "
+        f"{STEP} new ones, one that remembers the new ones alone. a second: of the stream's sound, per stream."
+    )
+    return Table.of("sound", "For a second of sound", about, columns, rows)
 
 
 def batches_table(results: Sequence[Result]) -> Table:
