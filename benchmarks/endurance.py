@@ -65,13 +65,13 @@ class Endurance:
         return self.sent == self.heard and self.missing == 0
 
 
-def endure(model: str, samples: Samples, hours: float, step: int = 12) -> Endurance:
+def endure(model: str, samples: Samples, hours: float, step: int | None = None) -> Endurance:
     """`samples` again and again until it was so many hours."""
     total = round(hours * 3600 * RATE)
     words = [sys.executable, "-m", "runtime.stream", "--stdin", "--rate", str(RATE), "--json"]
     with tempfile.TemporaryFile("w+") as talk:
         process = subprocess.Popen(
-            [*words, "--model", model, "--step", str(step)],
+            [*words, "--model", model, *(["--step", str(step)] if step else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=talk,

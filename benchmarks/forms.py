@@ -271,7 +271,13 @@ class _Exporter:
         return self.ranges
 
     def _card(
-        self, form: Form, dynamic: bool, float_graph: "onnx.ModelProto", graph: "onnx.ModelProto", step: "Step | None", files: dict[str, str]
+        self,
+        form: Form,
+        dynamic: bool,
+        float_graph: "onnx.ModelProto",
+        graph: "onnx.ModelProto",
+        step: "Step | None",
+        files: dict[str, str],
     ) -> ModelCard:
         from export import verify
         from export.pipeline import Gate, Prepared, Source

@@ -71,7 +71,7 @@ def written_away() -> Iterator[Sink]:
         yield JsonLines(nowhere)
 
 
-def from_file(chosen: Chosen, samples: Samples, step: int = 12) -> tuple[float, Cost]:
+def from_file(chosen: Chosen, samples: Samples, step: int | None = None) -> tuple[float, Cost]:
     """Seconds of sound per second, decoding included, and what a step cost."""
     import soundfile
 
@@ -88,7 +88,9 @@ def from_file(chosen: Chosen, samples: Samples, step: int = 12) -> tuple[float, 
     return summary.seconds / wall, summary.cost
 
 
-def in_real_time(chosen: Chosen, samples: Samples, seconds: float, rate: int = 48_000, step: int = 12) -> RealTime:
+def in_real_time(
+    chosen: Chosen, samples: Samples, seconds: float, rate: int = 48_000, step: int | None = None
+) -> RealTime:
     """The real microphone on a made sound card of that rate."""
     import soxr
 

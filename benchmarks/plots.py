@@ -95,7 +95,10 @@ def draw_histogram(table: ScoreTable, path: Path, title: str, unit: str = "score
     save(pyplot, drawn, path)
 
 
-def draw_latencies(milliseconds: Mapping[str, Sequence[float]], path: Path) -> None:
+SPOKEN = "from the sample being spoken to its verdict, ms"
+
+
+def draw_latencies(milliseconds: Mapping[str, Sequence[float]], path: Path, label: str = SPOKEN) -> None:
     """Share of verdicts that came within so many milliseconds."""
     pyplot, drawn, axes = figure(6.4, 3.6)
     for name, values in milliseconds.items():
@@ -104,7 +107,7 @@ def draw_latencies(milliseconds: Mapping[str, Sequence[float]], path: Path) -> N
         ordered = np.sort(np.asarray(values))
         shares = np.arange(len(ordered) + 1) / len(ordered)
         axes.plot(np.concatenate((ordered[:1], ordered)), shares, drawstyle="steps-post", label=name)
-    axes.set(xlabel="from the sample being spoken to its verdict, ms", ylabel="share of verdicts", ylim=(0, 1.02))
+    axes.set(xlabel=label, ylabel="share of verdicts", ylim=(0, 1.02))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "23457" else "")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import tyro
 
@@ -55,8 +55,8 @@ class Options:
     """How often file mode and start-up are measured."""
     hours: float = 0.0
     """Of sound at full speed, with memory watched; 24 is the long form, 0 leaves it out."""
-    step: int = 12
-    """Frames of 8.125 ms between two verdicts."""
+    step: Optional[int] = None  # noqa: UP045 - runtime.command says why
+    """Frames of 8.125 ms between two verdicts; by default the model's own."""
     device_rate: int = 48_000
     """Hz of the made sound card: what it delivers is resampled as a microphone's sound is."""
     seed: int = 0
@@ -187,6 +187,7 @@ def make_report(options: Options, found: Found, machine: dict[str, Any], folder:
     from benchmarks.plots import draw_latencies, draw_memory
     from benchmarks.report import Plot, new_report
     from benchmarks.streamed import hours_table, live_table, notes, speed_table
+    from runtime.hearing import STEP
 
     live, hours, card = found.live, found.hours, found.chosen.card
     draw_latencies({name: one.spoken_ms for name, one in live.items()}, folder / "latency.png")
@@ -210,7 +211,7 @@ def make_report(options: Options, found: Found, machine: dict[str, Any], folder:
         "sound": "a made voice" if options.corpus is None else f"development clips of {options.corpus.resolve().name}",
         "sound card": f"{options.device_rate} Hz, 20 ms at a time",
         "real time": f"{options.seconds:g} s",
-        "frames between verdicts": options.step,
+        "frames between verdicts": options.step or (card.state.frames if card.state else STEP),
         "rounds": options.rounds,
         "seed": options.seed,
     }

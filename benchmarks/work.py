@@ -1,6 +1,6 @@
 """What a graph computes: multiply-adds of its convolutions and matrix products for one window, or one step.
 
-    multiply_adds(Path("model.onnx"))          # None where its sizes are open, as a peer's may be
+multiply_adds(Path("model.onnx"))          # None where its sizes are open, as a peer's may be
 """
 
 import math

@@ -32,7 +32,7 @@ SILENCE = 40.0  # dB under the loudest frame of its window: a frame below holds 
 NEPER = np.log(10) / 10  # log power per dB
 BINS = 2048  # of a magnitude histogram, as TensorRT's own calibrator has them
 SMALLEST_SHARE = 1e-12  # of a histogram's mass, in place of none: its logarithm is finite
-STEP = 8  # how many bins the search for the best range goes at a time: 0.4 % of the range
+PACE = 8  # how many bins the search for the best range goes at a time: 0.4 % of the range
 
 Method = Literal["min-max", "entropy", "percentile"]
 
@@ -200,7 +200,7 @@ class Histogram:
             return self.largest
         counts = self.counts.astype(np.float64)
         counts[0] = counts[1]
-        candidates = range(LEVELS + 1, BINS + 1, STEP)
+        candidates = range(LEVELS + 1, BINS + 1, PACE)
         best = min(candidates, key=lambda bins: _divergence(counts, bins))
         return min(self.largest, best * self.reach / BINS)
 

@@ -80,7 +80,8 @@ def trtexec(
     if recipe.precision == "fp32":
         options.append("--noTF32")
     if window.shape[0] == ANY_BATCH:
-        ports = [(window.name, window.shape[1:]), *((tensor.input, tensor.shape) for tensor in (state.tensors if state else ()))]
+        states = [(tensor.input, tensor.shape) for tensor in state.tensors] if state else []
+        ports = [(window.name, window.shape[1:]), *states]
         ends = {"": 1} if recipe.streams == 1 else {"min": 1, "opt": recipe.streams, "max": recipe.streams}
         for end, count in ends.items():
             sizes = ",".join(f"{name}:{'x'.join(map(str, (count, *shape)))}" for name, shape in ports)
@@ -90,7 +91,9 @@ def trtexec(
     return shlex.join([TRTEXEC, *options, "--profilingVerbosity=detailed"])
 
 
-def advice(reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, window: Port, state: State | None = None) -> str:
+def advice(
+    reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, window: Port, state: State | None = None
+) -> str:
     """One message: what is done, what is missing, how to get it, and how to build without us."""
     version = l4t()
     row = jetpack(version) if version else None

@@ -73,6 +73,7 @@ class Product(nn.Module):
     """Rows times a constant matrix, plus a bias where there is one."""
 
     matrix: Tensor
+    bias: Tensor | None
 
     def __init__(self, matrix: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()

@@ -94,7 +94,7 @@ def _before_first_layer(graph: Any) -> set[str]:
 
 
 def _averages(graph: Any) -> set[str]:
-    """What lies between a state and the next one, where no convolution reads it; and all behind the last, the logits'."""
+    """What lies between a state and the next, where no convolution reads it; and all behind the last, the logits'."""
     constants = {tensor.name for tensor in graph.initializer}
     found: set[str] = set()
     pairs = list(zip(graph.input, graph.output, strict=True))[1:]
@@ -109,7 +109,8 @@ def _averages(graph: Any) -> set[str]:
         last = past.name == pairs[-1][0].name
         inside = [node for node in graph.node if after.issuperset(node.output) and (last or node.output[0] in before)]
         between = {past.name, *(name for node in inside for name in node.output)}
-        if any(n.op_type in ("Conv", "QuantizeLinear") for n in graph.node if not between.isdisjoint(n.input)) and not last:
+        readers = [node.op_type for node in graph.node if not between.isdisjoint(node.input)]
+        if not last and not {"Conv", "QuantizeLinear"}.isdisjoint(readers):
             continue
         found |= between.union(*({name for name in node.input if name in constants} for node in inside))
     return found

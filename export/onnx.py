@@ -5,8 +5,8 @@ python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA
 python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA --target tensorrt --report --out jetson/
 
 Writes model.onnx and model.json; of a network that was trained with --streaming its step, which takes 16 new frames and
-what it remembers (export/steps.py). An INT8 model whose EER rose by more than --max-eer-rise on the development trials is
-not written: exit code 3, with a table of what was lost.
+what it remembers (export/steps.py). An INT8 model whose EER rose by more than --max-eer-rise on the development trials
+is not written: exit code 3, with a table of what was lost.
 """
 
 from dataclasses import dataclass, field

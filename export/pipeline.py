@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from runtime.errors import ShrikeError
-from runtime.suggestions import nearby, nearest
 from runtime.steps import STEP
+from runtime.suggestions import nearby
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,8 +177,15 @@ def place(source: Source, ending: str) -> Path:
     return out.with_suffix(ending) if out.suffix in (".onnx", ".engine", ".json") else Path(f"{out}{ending}")
 
 
-def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "int8"], kind: "Kind") -> Prepared:
-    """Checkpoint -> graph; everything up to the files."""
+def prepare(
+    source: Source,
+    int8: Int8,
+    gate: Gate,
+    precision: Literal["fp32", "int8"],
+    kind: "Kind",
+    exits: bool = False,
+) -> Prepared:
+    """Checkpoint -> graph; everything up to the files. With `exits` the graphs give the shallow exits' logits, too."""
     if precision == "int8" and int8.calibration is None:
         raise ShrikeError(
             "INT8 needs --calibration CORPUS: ranges come from real training trials; or export with --precision fp32"
@@ -190,21 +197,23 @@ def prepare(source: Source, int8: Int8, gate: Gate, precision: Literal["fp32", "
             + nearby(int8.calibration)
         )
     from export import graph, steps
-    from export.strip import DeployedStream, strip
+    from export.strip import DeployedExits, DeployedStream, strip, strip_exits
     from train.checkpoint import read_checkpoint
     from train.progress import say
 
     checkpoint = read_checkpoint(source.model)
     frontend = checkpoint.settings.frontend
-    network, step = strip(checkpoint, source.exit), None
+    network = strip_exits(checkpoint) if exits else strip(checkpoint, source.exit)
+    step = None
     if isinstance(network, DeployedStream):
         layout: steps.Layout = "channels last" if kind == "uint8" else "channels first"
         step = steps.trace(network, frontend, source.frames, source.batch != "1", layout)
         float_graph = step.graph
     elif source.frames != STEP:
-        raise ShrikeError(f"--frames {source.frames}: {source.model} looks at whole windows; only --streaming ones step")
+        raise ShrikeError(f"--frames {source.frames}: {source.model} looks at whole windows; it was no --streaming one")
     else:
-        float_graph = graph.trace(network, frontend, source.batch == "dynamic")
+        shallow = len(network.exits) if isinstance(network, DeployedExits) else 0
+        float_graph = graph.trace(network, frontend, source.batch == "dynamic", shallow)
     trials, float_scores = None, None
     if corpus := gate.verification or int8.calibration:
         trials = gate.read_trials(frontend, corpus, source.cache, source.frames if step else None)

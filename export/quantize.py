@@ -17,8 +17,8 @@ faster: 2.2 instead of 1.75 times ONNX Runtime's float on one core. Without it a
 there: ONNX Runtime computes a convolution in INT8 only where what leaves it is rounded too.
 
 What goes into a Concat takes the scale of what comes out of it, so that Res2Net's groups are put together as integers,
-and so a state is joined to new frames. In the U8 file such a state is uint8 and nothing of it is rounded again; in S8 it
-is float32, and holds what the same integers stand for:
+and so a state is joined to new frames. In the U8 file such a state is uint8 and nothing of it is rounded again; in S8
+it is float32, and holds what the same integers stand for:
 
     U8   state uint8 -----------------+             S8   state --Q/DQ--+
          x --Q--+----------------> Concat --DQ--> Conv     x --Q/DQ--> Concat --Q/DQ--> Conv
@@ -136,9 +136,10 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
         writer.nodes.append(node)
     used = {name for node in writer.nodes for name in node.input}
     kept = {name: value for name, value in writer.constants.items() if name in used}
-    ports = [[_copy(port) for port in ends] for ends in (model.graph.input, model.graph.output)]
-    _become_uint8(writer.nodes, [*ports[0], *ports[1]], {memories[joined][0] for joined in states}, set(states.values()))
-    quantised = assemble(writer.nodes, *ports, kept)
+    inputs, outputs = [*map(_copy, model.graph.input)], [*map(_copy, model.graph.output)]
+    pasts = {memories[joined][0] for joined in states}
+    _become_uint8(writer.nodes, [*inputs, *outputs], pasts, set(states.values()))
+    quantised = assemble(writer.nodes, inputs, outputs, kept)
     check(quantised)
     return quantised
 

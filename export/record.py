@@ -59,6 +59,7 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
         input=card.Port("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
         output=card.Port("logits", (batch, card.OUTPUTS)),
         state=state,
+        cascade=None,
         precision=prepared.precision,
         target=target,
         score=score,
@@ -84,7 +85,8 @@ def _notes(prepared: "Prepared", score: card.Score) -> tuple[str, ...]:
     level = prepared.checkpoint.settings.frontend.level
     notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []
     if prepared.drift:
-        notes.append(f"error of INT8 in a minute of a stream: {prepared.drift.first:.4f} at first, {prepared.drift.sentence}")
+        drift = prepared.drift
+        notes.append(f"error of INT8 in a minute of a stream: {drift.first:.4f} at first, {drift.sentence}")
     if prepared.calibration and prepared.calibration.trials < FEW:
         notes.append(f"calibrated on {prepared.calibration.trials} trials; {FEW} or more are wanted")
     if prepared.trials is not None and score.fitted_on is None:

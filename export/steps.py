@@ -106,7 +106,10 @@ def trace(
                 logits = self.network(features)
             return (logits, *(v.permute(*LAST) if n in turned else v for n, v in kept.items()))
 
-    ports = [StateTensor(f"{n}.{PAST}", f"{n}.{KEPT}", tuple(v.shape[1:]), "float32", _reset(v)) for n, v in state.items()]
+    ports = [
+        StateTensor(f"{name}.{PAST}", f"{name}.{KEPT}", tuple(value.shape[1:]), "float32", _reset(value))
+        for name, value in state.items()
+    ]
     inputs, outputs = [INPUT, *(port.input for port in ports)], [OUTPUT, *(port.output for port in ports)]
     rng = np.random.default_rng(0)
     clip = rng.normal(-8, 4, (1, 1, frontend.bands, PROBES * frames)).astype(np.float32)  # log power's range

@@ -1,11 +1,11 @@
-"""Networks that remember, calibrated and judged on streams: whole clips from the reset on, and one that goes on for an hour.
+"""Networks that remember, calibrated and judged on streams: clips from the reset on, and one that goes on for an hour.
 
     ranges = find_ranges(step, names, clips, "min-max")         # of states and values that occur in streams
     scores = trials.scores(as_runner(step), "INT8")             # StreamTrials, by the rule of runtime.steps
     drift = measure_drift(float_step, step, trials.cache, 60)   # errors in the first and in the last minute
 
 What a network remembers could drift: a rounding that leans to one side, an average that never forgets. So an hour of
-clips, one behind the other without a reset, goes through both models, and begins and ends with the same minute of sound:
+clips, one behind the other without a reset, goes through both models; it begins and ends with the same minute of sound:
 
     |= minute 1 =|... clips ...|= minute 1 again =|      errors of INT8 against float in both, on the same sound
 
@@ -28,7 +28,7 @@ from runtime.steps import STEP, first, scored
 from train.cache import FeatureCache
 from train.progress import Progress
 
-FORGOTTEN = 20.0  # s of both minutes that do not count: the beginning, and until the minute before is out of all averages
+FORGOTTEN = 20.0  # s of both minutes that do not count: until what was before is out of all averages
 NO_WORSE = 1.02  # of the first minute's error, that the last one may have: averages forget, but not to the last bit
 
 
@@ -63,7 +63,7 @@ class StreamTrials(Trials):
         others = np.linspace(begin, last, self.windows - 1) // self.step
         return np.concatenate([[end // self.step], others]).astype(np.int64) - 1
 
-    def scores(self, runner: Runner, title: str = "verification") -> Scores:  # type: ignore[override]
+    def scores(self, runner: Runner, title: str = "verification") -> Scores:
         """Bona fide minus spoof at every moment, (n,)."""
         found: list[Scores] = []
         least = first(self.cache.frontend, self.step)
@@ -115,9 +115,8 @@ def measure_drift(before: Step, after: Step, cache: FeatureCache, minutes: int) 
     with Progress(f"{minutes} minutes without a reset", between + 2 * a_minute, "steps") as bar:
         for turn in range(between + 2 * a_minute):
             inside = a_minute <= turn < a_minute + between
-            play(
-                np.concatenate([next(sound) for _ in range(frames)], axis=0) if inside else minute[turn % (a_minute + between)]
-            )
+            fresh = [next(sound) for _ in range(frames)] if inside else [minute[turn % (a_minute + between)]]
+            play(np.concatenate(fresh, axis=0))
             bar.advance()
     skipped = int(FORGOTTEN / 60 * a_minute)
     ends = np.array(errors[skipped:a_minute]), np.array(errors[skipped - a_minute :])

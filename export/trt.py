@@ -70,10 +70,12 @@ class Options:
             raise ShrikeError(f"--streams {self.streams}: 1 to {MOST_STREAMS:,} were expected")
         # What shapes the network is settled in an ONNX file: an option without effect would be a lie.
         model = self.source.model
-        if model.suffix == ".onnx" and (self.int8 != Int8() or self.source.exit != 4 or self.source.batch or self.source.frames != STEP):
+        source = self.source
+        shaped = self.int8 != Int8() or source.exit != 4 or source.batch or source.frames != STEP
+        if model.suffix == ".onnx" and shaped:
             raise ShrikeError(
-                f"{model} is an exported network already: --exit, --batch, --frames, --calibration and what belongs to them have "
-                "no effect on it; give the model.pt instead, or leave them out (--verification names trials)"
+                f"{model} is an exported network already: --exit, --batch, --frames, --calibration and what belongs to "
+                "them have no effect on it; give the model.pt instead, or leave them out (--verification names trials)"
             )
 
 
@@ -211,7 +213,8 @@ def write(plan: bytes, record: "TensorRT", job: Job) -> None:
     with whole_files(target.parent, [target.name, target.with_suffix(".json").name]) as folder:
         (folder / target.name).write_bytes(plan)
         files = {**(card.files if beside else {}), target.name: sha256_file(folder / target.name)}
-        finished = replace(card, target="tensorrt", files=files, tensorrt=record, notes=tuple(notes))
+        cascade = card.cascade if beside else None  # its segments lie beside the ONNX
+        finished = replace(card, target="tensorrt", cascade=cascade, files=files, tensorrt=record, notes=tuple(notes))
         write_card(folder / target.name, finished)
 
 

@@ -185,7 +185,7 @@ UNMEASURED = card.Accuracy(False, "no trials were given to verify with", None, 0
 class Rejected(ShrikeError):  # noqa: N818 - a verdict, not a mishap
     """The model lost too much: nothing was written."""
 
-    def __init__(self, comparison: Comparison, faults: list[str], advice: str) -> None:
+    def __init__(self, comparison: Comparison | None, faults: list[str], advice: str) -> None:
         super().__init__(f"{'; '.join(faults)}. Nothing was written. {advice}")
         self.comparison, self.faults = comparison, faults
 

@@ -1,3 +1,74 @@
-"""Shrike's ground floor: what runs on the device. It never imports torch."""
+"""Shrike's ground floor: what runs on the device. It never imports torch.
+
+    from runtime import load
+
+    with load("f0") as detector:
+        print(detector.score(samples, rate=16_000).line())
+
+The names below are stable; docs/python.md shows each. They load when they are first used, so that `import runtime`
+costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from runtime.card import ModelCard, read_card
+    from runtime.detector import Detector, Stream, load
+    from runtime.engines import open_engine
+    from runtime.errors import ShrikeError
+    from runtime.features import PRESETS, FeatureStream, FrontEnd
+    from runtime.hearing import Score
+    from runtime.pool import StreamPool
+    from runtime.scorer import StreamScorer
+    from runtime.summary import Summary
+    from runtime.verdict import Verdict
+
+PLACES = {  # of every stable name
+    "load": "detector",
+    "Detector": "detector",
+    "Stream": "detector",
+    "Verdict": "verdict",
+    "Summary": "summary",
+    "StreamPool": "pool",
+    "StreamScorer": "scorer",
+    "Score": "hearing",
+    "open_engine": "engines",
+    "ModelCard": "card",
+    "read_card": "card",
+    "FrontEnd": "features",
+    "FeatureStream": "features",
+    "PRESETS": "features",
+    "ShrikeError": "errors",
+}
+
+__all__ = [
+    "PRESETS",
+    "Detector",
+    "FeatureStream",
+    "FrontEnd",
+    "ModelCard",
+    "Score",
+    "ShrikeError",
+    "Stream",
+    "StreamPool",
+    "StreamScorer",
+    "Summary",
+    "Verdict",
+    "load",
+    "open_engine",
+    "read_card",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module 'runtime' has no {name!r}; stable are {', '.join(__all__)}")
+    from importlib import import_module
+
+    return getattr(import_module(f"runtime.{PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

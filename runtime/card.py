@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from runtime import records
+from runtime.cascade import Cascade
 from runtime.entries import (
     ANY_BATCH,
     Accuracy,
@@ -45,6 +46,7 @@ __all__ = [  # with what a card's writer needs
     "VERSION",
     "Accuracy",
     "Calibration",
+    "Cascade",
     "ModelCard",
     "Network",
     "Origin",
@@ -65,7 +67,7 @@ __all__ = [  # with what a card's writer needs
 ]
 
 VERSION = 2  # of the card's form; a newer one is a newer Shrike's
-ADDED = {1: ("state",)}  # entries that cards of an older version lack: they are null there
+ADDED = {1: ("state", "cascade")}  # entries that cards of an older version lack: they are null there
 LARGEST_CARD = 1 << 20  # bytes; ours have a few thousand
 MOST_FILES = 16  # of one export
 CREATED = "%Y-%m-%dT%H:%M:%SZ"  # UTC
@@ -86,6 +88,7 @@ class ModelCard:
     input: Port  # raw log power; the graph applies the front-end's level itself
     output: Port  # logits (spoof, bona fide)
     state: State | None  # of a network that remembers: its input is the newest frames instead of a window
+    cascade: Cascade | None  # the same network in segments, which runtime.stream --cascade runs as far as needed
     precision: Precision  # of the ONNX graph; an engine's own stands in its record
     target: Target
     score: Score
@@ -115,8 +118,20 @@ class ModelCard:
         for name, digest in self.files.items():
             check_name(name)
             check_hash(digest, name)
+        self._check_cascade()
         engines = [name for name in self.files if name.endswith(".engine")]
         demand(bool(engines) == (self.tensorrt is not None), "an engine and its TensorRT record go together")
+
+    def _check_cascade(self) -> None:
+        if self.cascade is None:
+            return
+        last, parts = self.cascade.segments[-1], self.cascade.segments
+        demand(self.state is None, "a cascade scores windows, a network that remembers has none")
+        demand(self.input.shape[0] == 1, "a cascade decides window by window: a batch of 1 was expected")
+        strange = sorted({part.file for part in parts} - self.files.keys())
+        demand(not strange, f"cascade: {', '.join(strange)} is not among the card's files")
+        same = (last.exit, last.scale, last.offset) == (self.network.exit, self.score.scale, self.score.offset)
+        demand(same, "cascade: its last segment's exit, scale and offset must be the network's own")
 
     def check_tensorrt(self, version: str, gpu: str, capability: str) -> list[str]:
         """A sentence for everything in which this machine differs from the one the engine was built on."""

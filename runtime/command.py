@@ -32,6 +32,13 @@ PATHS = tyro.constructors.PrimitiveConstructorSpec[tuple[Path, ...]](
     is_instance=lambda value: isinstance(value, tuple) and all(isinstance(path, Path) for path in value),
     str_from_instance=lambda paths: list(map(str, paths)),
 )
+WORDS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
+    nargs="*",
+    metavar="[TEXT [TEXT ...]]",
+    instance_from_str=tuple,
+    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(word, str) for word in value),
+    str_from_instance=list,
+)
 
 
 def parse(options: type[Options], module: str, documentation: str | None) -> Options:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from runtime.errors import ShrikeError
 from runtime.features import FeatureStream, Frames, FrontEnd, Samples
+from runtime.steps import first
 from runtime.window import SLACK, FeatureWindow
 
 STEP = 12  # frames between scores of windows: 12 x 130 samples = 97.5 ms
-EARLIEST = 1.0  # s of sound before the first score: less is mostly repetition
 SPLICED = 0.25  # s; over a shorter hole the window is kept, over a longer one it starts again
 LARGEST = 1e4  # full scale is 1: 80 dB above it lies no sound, and its power still fits into float32
 
@@ -58,8 +58,7 @@ class Hearing:
         self._remembers = frames is not None
         self._every = frames or step  # frames between calls of the network
         self._whole = frontend.width // (frames or 1) * (frames or 1)  # frames after which a score is the offline one
-        earliest = max(1, math.ceil((EARLIEST * frontend.rate - frontend.window) / frontend.hop) + 1)
-        self._earliest = math.ceil(earliest / (frames or 1)) * (frames or 1)
+        self._earliest = first(frontend, frames or 1)
         self._stream = FeatureStream(frontend)
         self._window = FeatureWindow(frontend.bands, frames or frontend.width, 0 if frames else SLACK)
         self.heard = 0  # samples since the stream began, those in holes included
@@ -152,6 +151,8 @@ class Hearing:
             elif (needed := self._needed()) <= self._held:
                 self._take(needed)
                 self._due = True
+            elif self._waiting and self._waiting[0].base is not None:
+                self._waiting[0] = self._waiting[0].copy()  # the rest of a long push shall not hold all of it
         return self._due
 
     @property

@@ -9,8 +9,9 @@ A pool with one stream, computed as it comes; runtime.hearing says when scores a
 
 from runtime.engines import Engine
 from runtime.features import FrontEnd, Samples
-from runtime.hearing import EARLIEST, LARGEST, SPLICED, STEP, Score, checked
+from runtime.hearing import LARGEST, SPLICED, STEP, Score, checked
 from runtime.pool import StreamPool
+from runtime.steps import EARLIEST
 
 __all__ = ["EARLIEST", "LARGEST", "PIECE", "SPLICED", "STEP", "Score", "StreamScorer"]
 

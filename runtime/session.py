@@ -1,24 +1,28 @@
-"""One source, from its first block to its summary: source -> scorer -> judge -> sinks.
+"""One source, from its first block to its summary: source -> pool -> judge -> sinks.
 
-    session = Session(engine, card, sinks, Settings())
+    session = Session(engine, card, sinks, Settings(), "ONNX Runtime")
     with Stop() as stop:
         summary = session.run(source, stop)
 
 Blocks are cut where scores fall due, so that level, flags and verdicts are the same for every block size, as the
-scores are.
+scores are. Several sessions may share a pool (runtime.together): then `begin`, `take` and `end` are called in the place
+of `run`, and whoever calls them runs the pool.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.card import ModelCard
+from runtime.cascade import Depth, depth
 from runtime.engines import Engine
+from runtime.engines.cascade import CascadeEngine
 from runtime.features import FrontEnd
+from runtime.hearing import Score
+from runtime.pool import StreamPool
 from runtime.quality import QualityMonitor
-from runtime.scorer import STEP, Score, StreamScorer
 from runtime.sinks import Opening, Sink
-from runtime.sources import Block, Source
+from runtime.sources import Block, Named, Source
 from runtime.stopping import Stop
 from runtime.summary import Summary, Tally
 from runtime.verdict import SMOOTHING, SURE, Judge
@@ -28,7 +32,7 @@ from runtime.verdict import SMOOTHING, SURE, Judge
 class Settings:
     """What verdicts are made with; runtime.stream says what each is for."""
 
-    step: int = STEP
+    step: int | None = None
     prior: float = 0.5
     smoothing: float = SMOOTHING
     sure: float = SURE
@@ -37,18 +41,29 @@ class Settings:
 class Session:
     """Runs any number of sources, one after the other, each from a clean state."""
 
-    def __init__(self, engine: Engine, card: ModelCard, sinks: Sequence[Sink], settings: Settings, kind: str) -> None:
-        """`kind` of engine, in words."""
+    def __init__(
+        self,
+        engine: Engine,
+        card: ModelCard,
+        sinks: Sequence[Sink],
+        settings: Settings,
+        kind: str,
+        pool: StreamPool | None = None,
+    ) -> None:
+        """`kind` of engine, in words. `pool`: one that is shared, of the same engine and step."""
         self._engine, self._card, self._sinks, self._settings, self._kind = engine, card, sinks, settings, kind
-        self._new_state()  # what the settings cannot be is said here, before a source is opened
+        self._pool = StreamPool(engine, card.frontend, settings.step) if pool is None else pool
+        self._cascade = (
+            engine if isinstance(engine, CascadeEngine) and pool is None else None
+        )  # shared: not ours to count
+        self._new_judge()  # what the settings cannot be is said here, before a source is opened
 
-    def _new_state(self) -> None:
+    def _new_judge(self) -> None:
         settings = self._settings
-        self._scorer = StreamScorer(self._engine, self._card.frontend, settings.step)
         self._quality = QualityMonitor(self._card.frontend)
-        self._judge = Judge(self._card.score, self._scorer.interval, settings.prior, settings.smoothing, settings.sure)
+        self._judge = Judge(self._card.score, self._pool.interval, settings.prior, settings.smoothing, settings.sure)
 
-    def opening(self, source: Source) -> Opening:
+    def opening(self, source: Named) -> Opening:
         frontend = self._card.frontend
         return Opening(
             source=source.name,
@@ -57,7 +72,7 @@ class Session:
             engine=self._kind,
             precision=self._engine.precision,
             calibrated=self._card.score.fitted_on is not None,
-            interval=self._scorer.interval,
+            interval=self._pool.interval,
             prior=self._settings.prior,
             band=band(frontend),
             rate=frontend.rate,
@@ -66,25 +81,36 @@ class Session:
 
     def run(self, source: Source, stop: Stop) -> Summary:
         """To the source's end or the request to stop; then every sink has had its summary."""
-        self._new_state()
-        opening = self.opening(source)
+        self.begin(source)
+        try:
+            for block in source:
+                self.hear(block)
+                if stop.requested:
+                    break
+            return self.end(not stop.requested)
+        finally:
+            self.abandon()
+
+    def begin(self, source: Named) -> None:
+        """From a clean state; sinks learn what is going to come."""
+        self._new_judge()
+        self._stream = self._pool.join()
+        opening, self._live = self.opening(source), source.live
         self._tally = Tally(opening, self._judge, self._settings.sure)
         self._lost = 0  # samples
-        self._spent = 0.0  # s of work since the last score
+        if self._cascade:
+            self._cascade.decided.clear()
+        self._spent = 0.0  # s of work since the last score, besides the stream's own
         for sink in self._sinks:
             sink.begin(opening)
-        for block in source:
-            self._take(block, source.live)
-            if stop.requested:
-                break
-        if not stop.requested:
-            self._report(self._scorer.finish(), None)
-        summary = self._tally.summary((self._scorer.heard - self._lost) / self._card.frontend.rate)
-        for sink in self._sinks:
-            sink.end(summary)
-        return summary
 
-    def _take(self, block: Block, live: bool) -> None:
+    def hear(self, block: Block) -> None:
+        """A block, and whatever it makes due."""
+        for _ in self.take(block):
+            self._pool.run()
+
+    def take(self, block: Block) -> Iterator[None]:
+        """A block, piece by piece; yields where the pool is to run before it goes on."""
         if block.lost > 0:
             self._skip(block.lost)
         if block.note:
@@ -96,32 +122,58 @@ class Session:
         samples = block.samples
         while len(samples):
             began = time.perf_counter()
-            until_due = self._scorer.until_due
+            until_due = self._stream.until_due
             piece, samples = samples[:until_due], samples[until_due:]
             self._quality.push(piece)
-            scores = self._scorer.push(piece)
+            self._stream.push(piece)
             self._spent += time.perf_counter() - began
-            self._report(scores, block.arrived if live else None)
+            if len(piece) == until_due:
+                yield
+                self._report(block.arrived if self._live else None)
+
+    def end(self, complete: bool = True) -> Summary:
+        """The sound is over, or was stopped before: every sink gets the summary."""
+        if complete:
+            self._stream.finish()
+            self._report(None)
+        seconds = (self._stream.heard - self._lost) / self._card.frontend.rate
+        summary = self._tally.summary(seconds, self._depth())
+        for sink in self._sinks:
+            sink.end(summary)
+        return summary
+
+    def _depth(self) -> Depth | None:
+        """Of a cascade, how far this source's windows went."""
+        return depth(self._cascade.cascade, self._cascade.decided) if self._cascade else None
+
+    def abandon(self) -> None:
+        """Give back the stream's place; after `end`, or where something went wrong."""
+        self._stream.leave()
 
     def _skip(self, lost: float) -> None:
         samples = round(lost * self._card.frontend.rate)
         self._lost += samples
-        restarted = self._scorer.skip(samples)
+        restarted = self._stream.skip(samples)
         if restarted:
             self._judge.reset()
             self._quality.reset()
         self._tally.skip(lost)
         for sink in self._sinks:
-            sink.gap(self._scorer.heard / self._card.frontend.rate, lost, restarted)
+            sink.gap(self._stream.heard / self._card.frontend.rate, lost, restarted)
 
-    def _report(self, scores: list[Score], arrived: float | None) -> None:
-        for score in scores:
-            verdict = self._judge.update(score, self._quality.report())
-            latency = None if arrived is None else max(0.0, time.monotonic() - arrived)
-            self._tally.count(verdict, score.warming, self._spent, latency)
-            self._spent = 0.0
-            for sink in self._sinks:
-                sink.verdict(verdict, latency)
+    def _report(self, arrived: float | None) -> None:
+        if self._stream.fault:
+            raise self._stream.fault
+        for score in self._stream.scores():
+            self._say(score, arrived)
+
+    def _say(self, score: Score, arrived: float | None) -> None:
+        verdict = self._judge.update(score, self._quality.report())
+        latency = None if arrived is None else max(0.0, time.monotonic() - arrived)
+        self._tally.count(verdict, score.warming, self._spent + self._stream.spent, latency)
+        self._spent = self._stream.spent = 0.0
+        for sink in self._sinks:
+            sink.verdict(verdict, latency)
 
 
 def band(frontend: FrontEnd) -> tuple[float, float]:

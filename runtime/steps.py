@@ -13,7 +13,7 @@ import math
 from runtime.features import FrontEnd
 
 STEP = 16  # frames, 130 ms: what all our networks' strides in time (8 and 16) divide
-EARLIEST = 1.0  # s of sound before the first score, as in runtime.scorer
+EARLIEST = 1.0  # s of sound before the first score: for windows less would be mostly repetition
 
 
 def first(frontend: FrontEnd, step: int = STEP) -> int:

@@ -3,6 +3,8 @@
     python -m runtime.stream --demo
     python -m runtime.stream --mic
     python -m runtime.stream --file call.flac
+    python -m runtime.stream --file calls/*.flac --together
+    python -m runtime.stream --mic --device "USB 1" "USB 2"
     python -m runtime.stream --mic --json > verdicts.jsonl
     python -m runtime.stream --stdin --rate 48000 < sound.raw
     python -m runtime.stream --list-devices
@@ -19,12 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 from runtime.choice import DEFAULT, Kind
-from runtime.command import PATHS, parse, run
+from runtime.command import PATHS, WORDS, parse, run
 from runtime.errors import ShrikeError
 from runtime.sources.pcm import Coding
 
 if TYPE_CHECKING:
+    from runtime.choice import Chosen
     from runtime.features import FrontEnd
+    from runtime.session import Settings
     from runtime.sinks import Sink
     from runtime.sources import Source
     from runtime.stopping import Stop
@@ -36,12 +40,15 @@ class Options:
 
     mic: bool = False
     """Listen to a microphone."""
-    device: Optional[str] = None  # noqa: UP045 - runtime.command says why
-    """Which one: its number, or a part of its name, by which it is found again after it was unplugged."""
+    device: Annotated[tuple, WORDS] = ()
+    """Which one: its number, or a part of its name, by which it is found again after it was unplugged. Several: at
+    once."""
     list_devices: bool = False
     """Show the microphones there are, and end."""
     file: Annotated[tuple, PATHS] = ()
     """Sound files, one after the other."""
+    together: bool = False
+    """Files all at once, as many streams: each line of the output says which one it is about."""
     realtime: bool = False
     """Files, or the demo, at the pace at which one would hear them."""
     stdin: bool = False
@@ -60,10 +67,13 @@ class Options:
     """auto: TensorRT where an engine lies beside the model and runs here, else ONNX Runtime."""
     provider: str = "cpu"
     """What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, as far as installed."""
+    cascade: bool = False
+    """Run the network only as far as each window needs, where the model was exported for it (docs/cascade.md)."""
     threads: int = 1
     """CPU threads of ONNX Runtime; 0 is its own choice."""
-    step: int = 12
-    """Frames of 8.125 ms between two verdicts."""
+    step: Optional[int] = None  # noqa: UP045 - runtime.command says why
+    """Frames of 8.125 ms between two verdicts: 12, or those that a network which remembers takes at a time (16), of
+    which a multiple may be given."""
     prior: float = 0.5
     """How often speech is fake where you listen: P(spoof) follows from it and from the likelihood ratio."""
     smoothing: float = 1.0
@@ -94,8 +104,12 @@ def check(options: Options) -> None:
         raise ShrikeError("--record keeps one stream: give one --file, --mic, --stdin or --demo")
     if options.record and options.record.suffix.lower() != ".flac":
         raise ShrikeError(f"--record {options.record}: a name that ends in .flac was expected")
-    if options.device is not None and not options.mic:
+    if options.device and not options.mic:
         raise ShrikeError("--device belongs to --mic")
+    if options.together and not options.file:
+        raise ShrikeError("--together belongs to --file; several microphones: --mic --device NAME NAME")
+    if options.record and len(options.device) > 1:
+        raise ShrikeError("--record keeps one stream: give one --device")
     if options.realtime and not (options.file or options.demo):
         raise ShrikeError("--realtime belongs to --file and --demo: --mic and --stdin come at their own pace")
 
@@ -119,11 +133,13 @@ def main() -> int:
     settings = Settings(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        chosen = choose(find_model(options.model), options.engine, options.threads, options.provider)
+        chosen = choose(find_model(options.model), options.engine, options.threads, options.provider, options.cascade)
         stack.callback(chosen.engine.close)
         say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
         if chosen.card.score.fitted_on is None:
             say("this model's scores were never fitted to probabilities: take P(spoof) as a rank, not as a chance")
+        if options.together or len(options.device) > 1:
+            return run_together(options, chosen, settings, stack, stop)
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks(options, chosen.card.frontend)]
         session = Session(chosen.engine, chosen.card, sinks, settings, chosen.kind)
         failed = 0
@@ -143,6 +159,30 @@ def main() -> int:
     return 2 if failed else 0
 
 
+def run_together(options: Options, chosen: "Chosen", settings: "Settings", stack: ExitStack, stop: "Stop") -> int:
+    """All sources at once; one that cannot be opened or fails leaves the others alone."""
+    from runtime.pool import StreamPool
+    from runtime.session import Session
+    from runtime.together import Together, name_apart
+
+    pool = StreamPool(chosen.engine, chosen.card.frontend, settings.step)
+    make_sinks = together_sinks(options)
+    sources, failed = [], 0
+    for open_source in openers(options, chosen.card.frontend.rate, stop):
+        try:
+            sources.append(stack.enter_context(closing(open_source())))
+        except ShrikeError as error:
+            failed += 1
+            say(f"error: {error}")
+    name_apart(sources)
+    together = Together(pool, stop, say)
+    for source in sources:
+        sinks = [stack.enter_context(closing(sink)) for sink in make_sinks()]
+        together.add(source, Session(chosen.engine, chosen.card, sinks, settings, chosen.kind, pool))
+    failed += together.run()
+    return 2 if failed else 0
+
+
 def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], "Source"]]:
     """What opens each source, in order."""
     if options.stdin:
@@ -152,7 +192,8 @@ def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], 
     elif options.mic:
         from runtime.sources.microphone import Microphone
 
-        yield lambda: Microphone(options.device, rate, stop)
+        for device in options.device or (None,):
+            yield lambda device=device: Microphone(device, rate, stop)  # type: ignore[misc]
     elif options.demo:
         from runtime.sources.demo import DemoSource
 
@@ -189,6 +230,23 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
 
         sinks.append(Timeline(options.plot, frontend))
     return sinks
+
+
+def together_sinks(options: Options) -> Callable[[], list["Sink"]]:
+    """What makes the sinks of each of several streams."""
+    from runtime.sinks.lines import Lines
+
+    if options.json:
+        from runtime.sinks.jsonl import JsonLines
+
+        return lambda: [JsonLines(sys.stdout, named=True), Lines(sys.stderr, sys.stderr, verdicts=False, named=True)]
+    live = options.mic or options.realtime
+    if live and not options.plain and sys.stdout.isatty():
+        from runtime.sinks.board import Board
+
+        board = Board()
+        return lambda: [board.line()]
+    return lambda: [Lines(sys.stdout, sys.stderr, verdicts=live, named=True)]
 
 
 def say(sentence: str) -> None:

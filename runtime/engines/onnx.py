@@ -19,7 +19,7 @@ from runtime.card import ANY_BATCH, ModelCard, read_card
 from runtime.engines import Array, Seats, SteppedSeats, check_step
 from runtime.engines.bound import BoundSeats, reason
 from runtime.engines.ports import check_ports, expected_ports
-from runtime.engines.providers import CPU, RECORD, find_provider, short, verify_provider
+from runtime.engines.providers import CPU, RECORD, Placed, find_provider, short, verify_provider
 from runtime.engines.selfcontained import check_selfcontained
 from runtime.errors import ShrikeError
 from runtime.suggestions import nearby
@@ -39,37 +39,11 @@ class OnnxEngine:
     """One session of ONNX Runtime, by one of its execution providers. Not thread-safe."""
 
     def __init__(self, model: bytes, card: ModelCard, threads: int = 1, provider: str = "cpu") -> None:
-        import onnxruntime
-
-        check_selfcontained(model, card.name)
-        if threads < 0:
-            raise ShrikeError(f"{threads} threads: a number above 0 was expected, or 0 for ONNX Runtime's own choice")
         self.name: str = card.name
         self.precision: str = card.precision
         self.card, self.state, self.batch = card, card.state, card.input.shape[0]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # One block for all intermediate values, planned for the run's shapes: 2 MB (f0) and 9 MB (wide) more than the
-        # arena needs without the plan, and no faster. No arena at all would be 11 MB more, weights that are not packed
-        # beforehand 5 MB more and half as slow again.
-        options.enable_mem_pattern = False
-        options.log_severity_level = SILENT
-        chosen = find_provider(onnxruntime, provider)
-        self.provider = short(chosen)
-        if chosen != CPU:
-            onnxruntime.set_default_logger_severity(SILENT)  # a provider that cannot be loaded is logged there
-            options.add_session_config_entry(RECORD, "1")
-        try:
-            # Without enable_fallback=0 a provider that fails is exchanged for the CPU, and that is printed to stdout.
-            session = onnxruntime.InferenceSession(model, options, providers=[chosen], enable_fallback=0)
-        except Exception as error:  # its exceptions have no common base but this
-            on = "" if chosen == CPU else f" with --provider {self.provider}"
-            raise ShrikeError(
-                f"{card.name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason(error)})"
-            ) from error
-        self.placed = None if chosen == CPU else verify_provider(session, chosen)
-        self._session: Any = session
+        self._session, self.provider, self.placed = open_session(model, card.name, threads, provider)
+        session = self._session
         check_ports(card, session.get_inputs(), session.get_outputs())
         if self.batch not in (1, ANY_BATCH):
             raise ShrikeError(
@@ -124,12 +98,7 @@ class OnnxEngine:
         """A damaged graph may load, and only fail or give something else when it computes."""
         wanted = expected_ports(self.card)[1]
         count = len(values[self.card.input.name])
-        try:
-            found = self._session.run(list(wanted), values)
-        except Exception as error:  # its exceptions have no common base but this
-            raise ShrikeError(
-                f"{self.name}: ONNX Runtime cannot compute it ({reason(error)}); export it again"
-            ) from error
+        found = compute(self._session, self.name, list(wanted), values)
         for value, (name, (shape, kind)) in zip(found, wanted.items(), strict=True):
             size, what = (count, *shape[1:]), "logits" if name == self.card.output.name else f"{name!a}"
             if not isinstance(value, np.ndarray) or value.shape != size or value.dtype != kind:
@@ -146,3 +115,40 @@ class OnnxEngine:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_session(model: bytes, name: str, threads: int, provider: str) -> tuple[Any, str, Placed | None]:
+    """A session on one graph, its provider's short name, and what a provider other than the CPU took of it."""
+    import onnxruntime
+
+    check_selfcontained(model, name)
+    if threads < 0:
+        raise ShrikeError(f"{threads} threads: a number above 0 was expected, or 0 for ONNX Runtime's own choice")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # One block for all intermediate values, planned for the run's shapes: 2 MB (f0) and 9 MB (wide) more than the
+    # arena needs without the plan, and no faster. No arena at all would be 11 MB more, weights that are not packed
+    # beforehand 5 MB more and half as slow again.
+    options.enable_mem_pattern = False
+    options.log_severity_level = SILENT
+    chosen = find_provider(onnxruntime, provider)
+    if chosen != CPU:
+        onnxruntime.set_default_logger_severity(SILENT)  # a provider that cannot be loaded is logged there
+        options.add_session_config_entry(RECORD, "1")
+    try:
+        # Without enable_fallback=0 a provider that fails is exchanged for the CPU, and that is printed to stdout.
+        session = onnxruntime.InferenceSession(model, options, providers=[chosen], enable_fallback=0)
+    except Exception as error:  # its exceptions have no common base but this
+        on = "" if chosen == CPU else f" with --provider {short(chosen)}"
+        raise ShrikeError(f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason(error)})") from error
+    return session, short(chosen), None if chosen == CPU else verify_provider(session, chosen)
+
+
+def compute(session: Any, name: str, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
+    """A damaged graph may load, and only fail or give something else when it computes."""
+    try:
+        values: list[Array] = session.run(outputs, feeds)
+    except Exception as error:  # its exceptions have no common base but this
+        raise ShrikeError(f"{name}: ONNX Runtime cannot compute it ({reason(error)}); export it again") from error
+    return values

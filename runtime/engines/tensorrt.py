@@ -8,6 +8,9 @@ says which, and is asked before TensorRT is. Only the I/O tensor API is used, wh
 
     window -> pinned memory -> device -> engine -> device -> pinned memory -> logits
               '------------ one stream, captured once as one CUDA graph ------------'
+
+What a network that remembers keeps of a stream goes the same way, in beside the features and out beside the logits: a
+step copies its states both ways, some 70 KB, so that any stream can take the next one.
 """
 
 import os
@@ -22,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card import ModelCard, read_card
+from runtime.engines import Array, Seats, SteppedSeats, check_step, reset_states
 from runtime.engines.cuda import Cuda, open_cuda
 from runtime.errors import ShrikeError
 from runtime.jetpack import load_tensorrt
@@ -81,11 +85,14 @@ class DeviceTimes:
 
 
 class TensorRTEngine:
-    """One engine, one execution context, one window at a time. Not thread-safe: one thread calls it, and closes it."""
+    """One engine, one execution context, one window or stream at a time. Not thread-safe: one thread calls it, and
+    closes it."""
+
+    batch = 1
 
     def __init__(self, plan: bytes, card: ModelCard, trt: Any, cuda: Cuda) -> None:
         """`plan` is what TensorRT serialised; the CUDA context is this object's from now on, and closed with it."""
-        self.name, self.card = card.name, card
+        self.name, self.card, self.state = card.name, card, card.state
         self.precision: str = card.tensorrt.precision if card.tensorrt else card.precision
         self._cuda = cuda
         self._runtime: Any = None
@@ -114,13 +121,23 @@ class TensorRTEngine:
 
     def _connect(self, card: ModelCard) -> None:
         """Memory on both sides of the copies, the engine's addresses, and the graph of one run."""
-        window, logits = (1, *card.input.shape[1:]), (1, *card.output.shape[1:])
-        self._window, self._logits = self._cuda.pinned(window), self._cuda.pinned(logits)
-        self._window[:] = 0.0
-        self._device = (self._cuda.allocate(self._window.nbytes), self._cuda.allocate(self._logits.nbytes))
-        if not self._context.set_input_shape(card.input.name, window):
-            raise ShrikeError(f"this engine does not take the shape {window}; build it with python -m export.trt")
-        for name, pointer in zip((card.input.name, card.output.name), self._device, strict=True):
+        states = card.state.tensors if card.state else ()
+        inputs = {card.input.name: card.input.shape[1:], **{tensor.input: tensor.shape for tensor in states}}
+        outputs = {card.output.name: card.output.shape[1:], **{tensor.output: tensor.shape for tensor in states}}
+        self._inputs, self._outputs = (
+            [self._cuda.pinned((1, *shape)) for shape in part.values()] for part in (inputs, outputs)
+        )
+        for array in self._inputs:
+            array[:] = 0.0
+        self._to, self._from = (
+            [self._cuda.allocate(array.nbytes) for array in part] for part in (self._inputs, self._outputs)
+        )
+        for name, array in zip(inputs, self._inputs, strict=True):
+            if not self._context.set_input_shape(name, array.shape):
+                raise ShrikeError(
+                    f"this engine does not take the shape {array.shape} as {name}; build it with python -m export.trt"
+                )
+        for name, pointer in zip((*inputs, *outputs), (*self._to, *self._from), strict=True):
             self._context.set_tensor_address(name, pointer)
         self.queue()  # TensorRT allocates in its first run, which a capture may not see
         self._cuda.synchronise()
@@ -132,8 +149,12 @@ class TensorRTEngine:
 
     def _check_tensors(self, card: ModelCard, trt: Any) -> None:
         """Names, directions and types are the card's; shapes are held by set_input_shape."""
-        engine = self._engine
-        modes = {card.input.name: trt.TensorIOMode.INPUT, card.output.name: trt.TensorIOMode.OUTPUT}
+        engine, states = self._engine, card.state.tensors if card.state else ()
+        if odd := [tensor.input for tensor in states if tensor.type != "float32"]:
+            raise ShrikeError(f"the state {odd[0]} is no float32, as TensorRT's are: export it with --target tensorrt")
+        modes = dict.fromkeys((card.input.name, *(tensor.input for tensor in states)), trt.TensorIOMode.INPUT)
+        outputs = {card.output.name: card.output.shape[1:], **{tensor.output: tensor.shape for tensor in states}}
+        modes |= dict.fromkeys(outputs, trt.TensorIOMode.OUTPUT)
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != modes:
@@ -142,9 +163,10 @@ class TensorRTEngine:
             if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
                 kind = engine.get_tensor_dtype(name).name
                 raise ShrikeError(f"the engine's {name} is {kind}; FLOAT was expected: build it with export.trt")
-        shape = tuple(engine.get_tensor_shape(card.output.name))
-        if shape[1:] != card.output.shape[1:]:
-            raise ShrikeError(f"the engine's {card.output.name} is {shape}; the card says {card.output.shape}")
+        for name, wanted in outputs.items():
+            shape = tuple(engine.get_tensor_shape(name))
+            if shape[1:] != wanted:
+                raise ShrikeError(f"the engine's {name} is {shape}; the card says {(shape[0], *wanted)}")
 
     def queue(self) -> None:
         """Copy in, run, copy out: onto the stream, without waiting."""
@@ -158,34 +180,56 @@ class TensorRTEngine:
             if not self._context.execute_async_v3(self._cuda.stream):
                 raise ShrikeError(f"TensorRT could not run the engine ({self._logger.one_line()})")
 
-        return (
-            lambda: self._cuda.to_device(self._device[0], self._window),
-            compute,
-            lambda: self._cuda.to_host(self._logits, self._device[1]),
-        )
+        def copy_in() -> None:
+            for pointer, array in zip(self._to, self._inputs, strict=True):
+                self._cuda.to_device(pointer, array)
+
+        def copy_out() -> None:
+            for pointer, array in zip(self._from, self._outputs, strict=True):
+                self._cuda.to_host(array, pointer)
+
+        return copy_in, compute, copy_out
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw log power (n, 1, bands, frames) -> logits (n, 2), window after window."""
+        if self.state is not None:
+            raise ShrikeError(f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows")
+        return self._run(features, [])[0]
+
+    def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
+        """New frames (n, 1, bands, frames), states (n, *shape) -> logits (n, 2) and the states after them, stream
+        after stream."""
+        check_step(self.card, features, states)
+        logits, *after = self._run(features, states)
+        return logits, after
+
+    def seats(self, count: int) -> Seats:
+        """One stream after the other: nothing is gained by sitting together but the Python of a call."""
+        return SteppedSeats(self.step, self.card, count)
+
+    def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
         if self._context is None:
             raise ShrikeError(f"the engine {self.name} was closed")
-        if features.ndim != 4 or features.shape[1:] != self._window.shape[1:] or features.dtype != np.float32:
-            wanted = ("n", *self._window.shape[1:])
+        shape = self._inputs[0].shape[1:]
+        if features.ndim != 4 or features.shape[1:] != shape or features.dtype != np.float32:
             raise ShrikeError(
-                f"features {features.shape} of {features.dtype} came; {wanted} of float32 was expected: "
+                f"features {features.shape} of {features.dtype} came; {('n', *shape)} of float32 was expected: "
                 "is this the card's front-end?"
             )
         self._cuda.enter()
-        logits = np.empty((len(features), self._logits.shape[1]), np.float32)
-        for number, window in enumerate(features):
-            self._window[0] = window
+        found: list[Array] = [np.empty((len(features), *array.shape[1:]), np.float32) for array in self._outputs]
+        for row in range(len(features)):
+            for array, value in zip(self._inputs, (features, *states), strict=True):
+                array[0] = value[row]
             self._launch()
             self._cuda.synchronise()
-            logits[number] = self._logits[0]
-        return logits
+            for kept, array in zip(found, self._outputs, strict=True):
+                kept[row] = array[0]
+        return found
 
     def device_times(self, features: NDArray[np.float32], runs: int) -> DeviceTimes:
         """The GPU's own clock around one window: launched as in a stream, and part by part without the graph."""
-        self(features[:1])  # checks it, and leaves it in pinned memory
+        self._run(features[:1], reset_states(self.state, 1) if self.state else [])  # leaves it in pinned memory
         events = [self._cuda.event() for _ in range(4)]
         found: dict[str, list[float]] = {"launch": [], "to device": [], "compute": [], "to host": []}
         plans = ((("launch",), (self._launch,)), (("to device", "compute", "to host"), self._parts()))

@@ -21,10 +21,13 @@ SCHEMA = 1  # raised when an entry changes its meaning or goes; new entries may 
 class JsonLines(Sink):
     """Writes to `out`; a reader that has gone is a BrokenPipeError, which ends the stream."""
 
-    def __init__(self, out: IO[str]) -> None:
-        self._out = out
+    def __init__(self, out: IO[str], named: bool = False) -> None:
+        """`named`: every line says which source it is about, for several at once."""
+        self._out, self._named = out, named
+        self._source: dict[str, str] = {}
 
     def begin(self, opening: Opening) -> None:
+        self._source = {"source": opening.source} if self._named else {}
         self._write("start", asdict(opening))
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
@@ -52,7 +55,8 @@ class JsonLines(Sink):
 
     def _write(self, kind: str, entries: dict[str, Any]) -> None:
         at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}Z"
-        line = json.dumps(finite({"v": SCHEMA, "type": kind, "at": at, **entries}), ensure_ascii=False, allow_nan=False)
+        whole = finite({"v": SCHEMA, "type": kind, "at": at, **self._source, **entries})
+        line = json.dumps(whole, ensure_ascii=False, allow_nan=False)
         self._out.write(line + "\n")
         self._out.flush()
 

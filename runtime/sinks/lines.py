@@ -2,6 +2,8 @@
 
   4.98 s  spoof       P(spoof) 0.83  LLR  -1.60   -23 dBFS
 call.wav: spoof, P(spoof) 0.81, LLR -1.44 over 9.2 s (83 verdicts, first window -0.812, threshold +1.860)
+
+With several sources at once every line begins as the last one does.
 """
 
 import time
@@ -20,14 +22,17 @@ STILL = 5.0  # s without sound after which that is said, once
 class Lines(Sink):
     """Results on `out`, talk on `err`."""
 
-    def __init__(self, out: IO[str], err: IO[str], verdicts: bool = True) -> None:
-        """`verdicts` false: summaries alone, for files at full speed; with JSON on stdout, `out` is stderr."""
-        self._out, self._err, self._verdicts = out, err, verdicts
+    def __init__(self, out: IO[str], err: IO[str], verdicts: bool = True, named: bool = False) -> None:
+        """`verdicts` false: summaries alone, for files at full speed; with JSON on stdout, `out` is stderr.
+        `named`: every line begins with its source, for several at once."""
+        self._out, self._err, self._verdicts, self._named = out, err, verdicts, named
+        self._prefix = ""
         self._shown: tuple[str, tuple[str, ...]] | None = None
         self._spoke = 0.0
 
     def begin(self, opening: Opening) -> None:
         self._shown, self._spoke = None, 0.0
+        self._prefix = f"{opening.source}: " if self._named else ""
         self._heard, self._complained = time.monotonic(), False
 
     def sound(self, samples: Samples) -> None:
@@ -59,10 +64,10 @@ class Lines(Sink):
         self._say(self._err, text)
 
     def end(self, summary: Summary) -> None:
-        self._say(self._out, summary.line())
+        self._say(self._out, summary.line().removeprefix(self._prefix))  # begins with its source anyway
         if summary.verdicts:
             self._say(self._err, summary.costs())
 
     def _say(self, stream: IO[str], line: str) -> None:
-        stream.write(line + "\n")
+        stream.write(f"{self._prefix}{line}\n")
         stream.flush()

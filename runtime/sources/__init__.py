@@ -26,11 +26,15 @@ class Block:
     note: str = ""  # a sentence for whoever watches: unplugged, opened again, overflowed
 
 
-class Source(Protocol):
-    """Iterate it once, from one thread; close() ends what it holds."""
+class Named(Protocol):
+    """What verdicts say of where their sound came from."""
 
     name: str
     live: bool  # true: comes at its own pace, and there is a latency to speak of
+
+
+class Source(Named, Protocol):
+    """Iterate it once, from one thread; close() ends what it holds."""
 
     def __iter__(self) -> Iterator[Block]: ...
 

@@ -21,7 +21,7 @@ from runtime.sources.file import paced
 from runtime.stopping import Stop
 
 NAME = "demo"
-HONEST = "the voice is synthesised by code: spoof is the right answer, and a demonstration model need not find it"
+HONEST = "a voice made by code: spoof is right, though this model may miss it"
 FRAME = 0.005  # s between values of pitch, formants and loudness
 GLIDE = 0.045  # s over which one sound turns into the next
 SLOPE = -12.0 + 6.0  # dB per octave: what the glottis loses, and what the lips give back

@@ -10,6 +10,8 @@
 
 A device is dead when it says so, or says nothing for STALLED seconds. Then it is closed, PortAudio is started anew (it
 sees new devices in no other way), and the device is looked for by name: after 0.5 s, 1 s, 2 s ... up to MOST_PATIENT.
+While other microphones of this process are heard PortAudio is left as it is: only a device that comes back as the same
+is found then.
 """
 
 import importlib
@@ -47,6 +49,17 @@ Raw = NDArray[np.float32]  # (n, channels)
 def clock() -> float:
     """Seconds that also pass while the machine is suspended, where the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Opened:
+    """How many microphones of this process are open: PortAudio may only be started anew while none is."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # PortAudio itself takes one caller at a time
+        self.count = 0
+
+
+OPENED = Opened()
 
 
 class Newest:
@@ -139,6 +152,11 @@ class Microphone:
 
     def _open(self) -> None:
         """Find the device, a rate and a number of channels that it takes, and start it."""
+        with OPENED.lock:
+            self._find_and_start()
+            OPENED.count += 1
+
+    def _find_and_start(self) -> None:
         devices = self._devices
         try:
             info = devices.query_devices(self._device, "input")
@@ -232,20 +250,24 @@ class Microphone:
                 return
             self._patience = min(2 * self._patience, MOST_PATIENT)
             try:
-                if closed:  # underneath a stream that hangs, PortAudio must not be ended
-                    with silenced():
-                        self._devices._terminate()
-                        self._devices._initialize()
-                self._open()
+                with OPENED.lock:
+                    # Underneath a stream that hangs, or another microphone that is heard, PortAudio must not be ended.
+                    if closed and not OPENED.count:
+                        with silenced():
+                            self._devices._terminate()
+                            self._devices._initialize()
+                    self._open()
                 return
             except (ShrikeError, self._devices.PortAudioError):
                 yield _sign_of_life()
 
     def _close(self) -> bool:
         """False if the dead device does not let itself be closed: that call is left behind."""
-        stream, self._stream = self._stream, None
-        if stream is None:
-            return True
+        with OPENED.lock:
+            stream, self._stream = self._stream, None
+            if stream is None:
+                return True
+            OPENED.count -= 1
 
         def end() -> None:
             with suppress(Exception):

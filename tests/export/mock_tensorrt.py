@@ -73,7 +73,11 @@ class Held:
 class MockTensorRT:
     """The module. `broken` names what shall fail, `calls` keeps what was set and built."""
 
-    def __init__(self, version: str, broken: str = "", batch: int = -1) -> None:
+    def __init__(
+        self, version: str, broken: str = "", batch: int = -1, states: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    ) -> None:
+        """`states` of an engine that remembers: input, output, shape; it takes 16 frames, and adds to each state."""
+        self.states, self.window = states, (1, 45, 16 if states else 600)
         self.names = {name for name, there in read_table().items() if there[version]}
         self.__version__, self.broken, self.batch = f"{version}.9", broken, batch
         self.calls: dict[str, Any] = {"flags": set(), "cleared": set(), "profiles": [], "cache": b"", "runs": 0}
@@ -154,7 +158,8 @@ class MockTensorRT:
         error = self.held("ParserError", node=lambda: 7, desc=lambda: "MOCK unsupported\n data type", code=lambda: 6)
         return self.held("OnnxParser", parse=parse, num_errors=1, get_error=lambda number: error)
 
-    # ---- running: logits are (0, sum of the window), so that a test can follow its numbers
+    # ---- running: logits are (0, sum of the window and all states), so that a test can follow its numbers; every state
+    # comes out larger by the number of its place, from 1
 
     def Runtime(self, logger: Any) -> Held:  # noqa: N802
         if self.broken == "gpu":
@@ -173,13 +178,19 @@ class MockTensorRT:
         modes = {"features": self.TensorIOMode.INPUT, "logits": self.TensorIOMode.OUTPUT}
         kind = self.DataType.HALF if self.broken == "type" else self.DataType.FLOAT
         names = ["features", "scores"] if self.broken == "names" else ["features", "logits"]
-        shapes = {"features": (self.batch, 1, 45, 600), "logits": (self.batch, 2)}
+        shapes = {"features": (self.batch, *self.window), "logits": (self.batch, 2)}
+        for source, target, shape in self.states:
+            names += [source, target]
+            modes |= {source: self.TensorIOMode.INPUT, target: self.TensorIOMode.OUTPUT}
+            shapes |= {source: (self.batch, *shape), target: (self.batch, *shape)}
+        if self.broken == "state":
+            shapes[names[-1]] = (self.batch, 7)
         inspector = self.held(
             "EngineInspector", execution_context=None, get_engine_information=lambda form: '{"Layers": []}'
         )
         return self.held(
             "ICudaEngine",
-            num_io_tensors=2,
+            num_io_tensors=len(names),
             get_tensor_name=lambda number: names[number],
             get_tensor_mode=lambda name: modes.get(name, self.TensorIOMode.NONE),
             get_tensor_dtype=lambda name: kind,
@@ -190,6 +201,10 @@ class MockTensorRT:
 
     def _context(self, logger: Any) -> Held:
         addresses: dict[str, int] = {}
+        inputs = {"features": self.window} | {source: shape for source, _, shape in self.states}
+
+        def at(name: str, shape: tuple[int, ...]) -> Any:
+            return np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(addresses[name]))
 
         def execute(stream: int) -> bool:
             if self.broken == "run":
@@ -198,16 +213,17 @@ class MockTensorRT:
 
             def kernel() -> None:
                 self.calls["runs"] += 1
-                window = np.ctypeslib.as_array((ctypes.c_float * (45 * 600)).from_address(addresses["features"]))
-                logits = np.ctypeslib.as_array((ctypes.c_float * 2).from_address(addresses["logits"]))
-                logits[:] = 0.0, window.sum(dtype=np.float64)
+                total = sum(at(name, shape).sum(dtype=np.float64) for name, shape in inputs.items())
+                at("logits", (2,))[:] = 0.0, total
+                for place, (source, target, shape) in enumerate(self.states, 1):
+                    at(target, shape)[:] = at(source, shape) + place
 
             MockDriver.current.queue(kernel)
             return True
 
         return self.held(
             "IExecutionContext",
-            set_input_shape=lambda name, shape: shape == (1, 1, 45, 600),
+            set_input_shape=lambda name, shape: shape == (1, *inputs[name]),
             set_tensor_address=lambda name, pointer: bool(addresses.update({name: pointer}) or True),
             execute_async_v3=execute,
         )

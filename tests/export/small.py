@@ -73,6 +73,7 @@ def exported(folder: Path, model: onnx.ModelProto, name: str = "model", level: s
         input=cards.Port("features", (batch, *SHAPE[1:])),
         output=cards.Port("logits", (batch, 2)),
         state=None,
+        cascade=None,
         precision="int8" if quantised else "fp32",
         target="tensorrt" if quantised else "any",
         score=cards.Score(1.0, 0.0, 0.0, None),

@@ -356,7 +356,8 @@ def test_averages_stay_in_float32_where_types_stand_in_the_graph(name: str) -> N
     """And the rest becomes half, and gives the same logits within half's precision."""
     step = step_of(name)[0]
     narrow = half(step.graph)
-    kinds = {info.name: info.type.tensor_type.elem_type for info in onnx.shape_inference.infer_shapes(narrow).graph.value_info}
+    infos = onnx.shape_inference.infer_shapes(narrow).graph.value_info
+    kinds = {info.name: info.type.tensor_type.elem_type for info in infos}
     made_by = {output: node for node in narrow.graph.node for output in node.output}
     cast = {tensor.input for tensor in step.state.tensors if made_by[tensor.output].op_type == "Cast"}
     convolutions = {tensor.input for tensor in step.state.tensors if tensor.input.split(".")[-2].isdigit()}

@@ -104,7 +104,7 @@ def test_states_of_a_u8_file_are_integers_that_begin_with_zero(case: Case) -> No
     ports = {port.name: port.type.tensor_type.elem_type for port in case.u8.graph.graph.input}
     kinds = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
     unsigned = [tensor for tensor in case.u8.state.tensors if tensor.type == "uint8"]
-    convolutions = [name for name, value in before.items() if "gate" not in name and name.split(".")[0] in ("stem", "stages")]
+    convolutions = [name for name in before if "gate" not in name and name.split(".")[0] in ("stem", "stages")]
     assert [tensor.input for tensor in unsigned] == convolutions
     for tensor in case.u8.state.tensors:
         assert ports[tensor.input] == kinds[tensor.type] and tensor.shape == before[tensor.input].shape
@@ -160,7 +160,7 @@ def test_trials_are_scored_where_streams_score_them(case: Case, cache: FeatureCa
 @pytest.mark.parametrize("case", [CASES[0]], indirect=True, ids=["senet9"])
 def test_an_hour_does_not_drift_and_what_drifts_is_seen(case: Case, cache: FeatureCache) -> None:
     drift = measure_drift(case.step, case.u8, cache, 3)
-    assert 0 < drift.last and drift.faults == [] and drift.minutes == 3
+    assert drift.last > 0 and drift.faults == [] and drift.minutes == 3
     leaning = onnx.ModelProto()
     leaning.CopyFrom(case.u8.graph)
     ring = next(node for node in leaning.graph.node if node.output[0] == "newest.kept")

@@ -42,6 +42,7 @@ def made_model(folder: Path, preset: str = "f0", name: str = "model", score: car
         input=cards.Port("features", (1, 1, frontend.bands, frontend.width)),
         output=cards.Port("logits", (1, 2)),
         state=None,
+        cascade=None,
         precision="fp32",
         target="any",
         score=score or cards.Score(2.0, 0.5, -0.25, "trials by chance"),

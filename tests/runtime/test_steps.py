@@ -16,8 +16,10 @@ from runtime.card import read_card
 from runtime.engines import Engine, open_engine, reset_states
 from runtime.engines.onnx import OnnxEngine, open_onnx
 from runtime.errors import ShrikeError
-from runtime.features import RATE
+from runtime.features import PRESETS, RATE
+from runtime.hearing import Hearing
 from runtime.scorer import Score, StreamScorer
+from runtime.steps import first, scored
 from tests.runtime.made_steps import FRAMES, change, made_steps, step_graph
 
 SOUND = (np.random.default_rng(0).standard_normal(7 * RATE) * 0.05).astype(np.float32)
@@ -98,6 +100,23 @@ def test_a_clip_shorter_than_the_first_score_repeats_its_frames(engine: OnnxEngi
     assert score.warming and score.frames == len(frames) < 112
     assert score.time == ((len(frames) - 1) * 130 + 1728) / RATE
     assert scores_of(engine, sound, step=592) == [score]
+
+
+@pytest.mark.parametrize("preset", ["f0", "wide"])
+def test_scores_fall_where_the_clip_rule_says(preset: str) -> None:
+    """runtime.steps is what training and export score clips by."""
+    frontend, whole = PRESETS[preset], False
+    hearing = Hearing(frontend, frames=FRAMES)
+    hearing.listen(SOUND)
+    while hearing.due():
+        score = hearing.answer(0.0, 1.0)
+        assert (score is not None) == (hearing.count >= first(frontend))
+        if score is not None and score.warming:
+            assert scored(score.frames + FRAMES - 1, frontend) == score.frames
+        elif score is not None and not whole:
+            assert hearing.count == scored(600, frontend) == scored(5_000, frontend) == 592
+            whole = True
+    assert whole
 
 
 def test_less_than_a_frame_is_no_clip(engine: OnnxEngine) -> None:

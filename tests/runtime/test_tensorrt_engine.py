@@ -6,7 +6,7 @@ through pinned memory and back, and that everything taken is given back, can.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,13 +14,15 @@ import pytest
 from runtime import card as cards
 from runtime.card import ModelCard, sha256_file, write_card
 from runtime.engines import cuda as cuda_module
-from runtime.engines import open_engine
+from runtime.engines import open_engine, reset_states
 from runtime.engines import tensorrt as engines
 from runtime.engines.cuda import SIGNATURES, CudaError, open_cuda
 from runtime.engines.tensorrt import TensorRTEngine
 from runtime.errors import ShrikeError
-from runtime.features import PRESETS
+from runtime.features import PRESETS, RATE
 from runtime.jetpack import JETPACKS, how_to_get_tensorrt, jetpack, l4t, load_tensorrt, memory_available
+from runtime.pool import StreamPool
+from runtime.scorer import StreamScorer
 from tests.export.mock_tensorrt import CAPABILITY, GPU, VERSIONS, MockDriver, MockTensorRT
 
 WINDOW = (1, 45, 600)
@@ -37,6 +39,7 @@ def make_card(version: str = "10.3.0.9", gpu: str = GPU) -> ModelCard:
         input=cards.Port("features", (-1, *WINDOW)),
         output=cards.Port("logits", (-1, 2)),
         state=None,
+        cascade=None,
         precision="fp32",
         target="tensorrt",
         score=cards.Score(1.0, 0.0, 0.0, None),
@@ -121,6 +124,72 @@ def test_events_stand_around_each_part(version: str, capturable: bool) -> None:
         windows = features(2)
         np.testing.assert_allclose(engine(windows)[:, 1], windows.sum(axis=(1, 2, 3), dtype=np.float64), rtol=1e-6)
     assert not MockDriver.current.events and not MockDriver.current.memory
+
+
+# ---- networks that remember
+
+
+STATES = (("ring", "ring_after", (3, 5)), ("average", "average_after", (4,)))
+
+
+def remembering(
+    broken: str = "", kind: Literal["float32", "uint8"] = "float32", capturable: bool = True
+) -> TensorRTEngine:
+    tensors = tuple(cards.StateTensor(*names, shape, kind, (2.0,)) for *names, shape in STATES)
+    card = replace(make_card(), input=cards.Port("features", (-1, 1, 45, 16)), state=cards.State(16, tensors))
+    driver = MockDriver(capturable=capturable)
+    return TensorRTEngine(b"MOCK plan", card, MockTensorRT("10.3.0", broken, states=STATES), open_cuda(driver))
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+def test_states_go_in_and_come_out_renewed(capturable: bool) -> None:
+    new = np.random.default_rng(0).normal(-8, 4, (4, 3, 1, 45, 16)).astype(np.float32)
+    with remembering(capturable=capturable) as engine:
+        assert engine.state is not None
+        states = reset_states(engine.state, 3)
+        states[0][1] = 9.0  # of the second stream
+        for step, features in enumerate(new):
+            before = [state.copy() for state in states]
+            logits, states = engine.step(features, states)
+            sums = features.sum(axis=(1, 2, 3), dtype=np.float64) + sum(state.reshape(3, -1).sum(1) for state in before)
+            np.testing.assert_allclose(logits[:, 1], sums, rtol=1e-5)
+            assert (states[0][0] == 3.0 + step).all() and (states[1] == 2.0 + 2 * (step + 1)).all()
+            assert (states[0][1] == 10.0 + step).all()
+        assert set(engine.device_times(new[0], 3).milliseconds) == {"launch", "to device", "compute", "to host"}
+        with pytest.raises(ShrikeError, match="16 new frames a step, not windows"):
+            engine(features)
+        with pytest.raises(ShrikeError, match="1 states came; 2 were expected"):
+            engine.step(new[0], states[:1])
+    assert not MockDriver.current.memory
+
+
+def test_a_pool_runs_on_it() -> None:
+    """Streams one after the other through one engine, each with its own states: the mock's score tells their steps."""
+    sound = np.random.default_rng(1).normal(0, 0.05, 3 * RATE).astype(np.float32)
+    with remembering() as engine:
+        alone = StreamScorer(engine, PRESETS["f0"]).push(sound)
+        pool = StreamPool(engine, PRESETS["f0"])
+        one, two = pool.join(), pool.join()
+        one.push(sound[:RATE])
+        pool.run()
+        for stream, rest in ((one, sound[RATE:]), (two, sound)):
+            stream.push(rest)
+        pool.run()
+        assert one.scores() == two.scores() == alone and len(alone) > 10
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind", "sentence"),
+    [
+        ("state", "float32", "the engine's average_after is (-1, 7); the card says (-1, 4)"),
+        ("names", "float32", "the engine's tensors are features, scores, ring"),
+        ("", "uint8", "the state ring is no float32"),
+    ],
+)
+def test_states_that_do_not_fit(broken: str, kind: Literal["float32", "uint8"], sentence: str) -> None:
+    with pytest.raises(ShrikeError) as caught:
+        remembering(broken, kind)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value) and not MockDriver.current.memory
 
 
 # ---- everything taken is given back

@@ -1,0 +1,145 @@
+"""A live view of several streams on a terminal, a line each, and the newest sentences about them below.
+
+    SPOOF        0.86  LLR  -1.83  -23 dBFS  ------------O---  0:02:13  call-1.wav
+    bonafide     0.12  LLR  +2.10  -31 dBFS  --O-------------  0:02:13  call-2.wav  ! clipping
+    3 streams, f0 with ONNX Runtime, Ctrl-C ends
+
+    board = Board()
+    session = Session(engine, card, [board.line()], settings, kind, pool)
+
+Redrawn REDRAWN times a second. Streams beyond the terminal's height are counted, those that say spoof are shown first.
+"""
+
+import time
+from collections import deque
+from typing import Any
+
+from runtime.features import Samples
+from runtime.quality import FLAGS
+from runtime.sinks import Opening, Sink
+from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, pointer
+from runtime.summary import Summary
+from runtime.verdict import Verdict
+
+BAR = 16  # columns of the bar between real and fake
+ORDER = {"spoof": 0, "unsure": 1, "bonafide": 2, "warming-up": 3, "silence": 4}
+
+
+class Board:
+    """The view; each stream's line is a sink."""
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = console or Console(highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, screen=False)
+        self._lines: list[BoardLine] = []
+        self._notes: deque[str] = deque(maxlen=NOTES)
+        self._drawn = 0.0
+
+    def line(self) -> "BoardLine":
+        """A sink for one stream."""
+        line = BoardLine(self)
+        self._lines.append(line)
+        return line
+
+    def note(self, text: str) -> None:
+        self._notes.append(f"{time.strftime('%H:%M:%S')} {text}")
+        self.draw()
+
+    def begin(self) -> None:
+        self._live.start()
+
+    def leave(self, line: "BoardLine", sentence: str) -> None:
+        """A stream has ended: its line goes, and what it amounted to stays above the view."""
+        self._lines.remove(line)
+        self._console.print(sentence, markup=False)
+        if not self._lines:
+            self._live.stop()
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def draw(self, at_least: float = 0.0) -> None:
+        """Unless it was drawn less than so many seconds ago."""
+        if time.monotonic() - self._drawn >= at_least:
+            self._drawn = time.monotonic()
+            self._live.update(self.view(min(self._console.width, WIDEST), self._console.height), refresh=True)
+
+    def view(self, width: int, height: int) -> Any:
+        """The whole view as rich text, no wider and no higher."""
+        from rich.text import Text
+
+        text = Text(no_wrap=True, overflow="crop")
+        room = max(1, height - len(self._notes) - 2)
+        lines = [line for line in self._lines if line.opening]
+        if len(lines) > room:
+            lines.sort(key=lambda line: ORDER[line.newest.state] if line.newest else len(ORDER))
+        for line in lines[:room]:
+            words, style = line.words()
+            text.append(f"{words[:width]}\n", style)
+        for note in self._notes:
+            text.append(f"{note[:width]}\n", "dim")
+        hidden = f" ({len(lines) - room} not shown)" if len(lines) > room else ""
+        opening = lines[0].opening if lines else None
+        model = f", {opening.model} with {opening.engine}" if opening else ""
+        text.append(f"{len(lines)} streams{hidden}{model}, Ctrl-C ends", "dim")
+        return text
+
+
+class BoardLine(Sink):
+    """What is shown of one stream."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.opening: Opening | None = None
+        self.newest: Verdict | None = None
+        self._heard = 0.0
+
+    def begin(self, opening: Opening) -> None:
+        self.opening, self._began = opening, time.monotonic()
+        self._heard = self._began
+        self._board.begin()
+
+    def sound(self, samples: Samples) -> None:
+        if len(samples):
+            self._heard = time.monotonic()
+        self._board.draw(1 / REDRAWN)
+
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        self.newest = verdict
+
+    def gap(self, time: float, lost: float, restarted: bool) -> None:
+        self.note(f"{lost:.2f} s of sound lost{'; the window begins again' if restarted else ''}")
+
+    def note(self, text: str) -> None:
+        assert self.opening is not None
+        self._board.note(f"{self.opening.source}: {text}")
+
+    def end(self, summary: Summary) -> None:
+        self._board.leave(self, summary.line())
+
+    def close(self) -> None:
+        self._board.close()
+
+    def words(self) -> tuple[str, str]:
+        """The line, and how it looks; a state that alarms is also written large."""
+        assert self.opening is not None
+        elapsed = int(time.monotonic() - self._began)
+        clock = f"{elapsed // 3600}:{elapsed // 60 % 60:02d}:{elapsed % 60:02d}"
+        newest = self.newest
+        if newest is None:
+            said, state, flags = "listening" + " " * (26 + BAR), "", []
+        else:
+            state = newest.state
+            word = state.upper() if state == "spoof" else state
+            said = (
+                f"{word:<11}  {newest.p_spoof:.2f}  LLR {newest.smoothed:+6.2f}  "
+                f"{newest.quality.level:4.0f} dBFS  {pointer(newest.p_spoof, BAR)}"
+            )
+            flags = [flag for flag in newest.quality.flags if flag in FLAGS]
+        still = time.monotonic() - self._heard
+        signs = [*flags, *([f"no sound for {still:.0f} s"] if still > STILL else [])]
+        marks = f"  ! {', '.join(signs)}" if signs else ""
+        return f"{said}  {clock}  {self.opening.source}{marks}", STYLES.get(state, "")
