@@ -13,7 +13,6 @@ from runtime import __version__, card
 if TYPE_CHECKING:
     from export.pipeline import Prepared
 
-ADVICE = "Try --qat 3, a higher --min-snr, another --method, or allow more with --max-eer-rise"
 LEVEL_NOTES = {
     "window-mean": "the graph subtracts each window's mean itself (frontend.level): give it raw log power",
     "running-mean": "the graph subtracts the running mean itself (frontend.level): give it raw log power",
@@ -33,12 +32,20 @@ def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judg
         return verify.unfitted(), verify.UNMEASURED
     limits = prepared.gate.limits
     comparison = verify.compare(before, scores, trials.labels, prepared.gate.asv, limits.bootstrap, trials.windows)
-    faults = comparison.faults(limits) + (prepared.drift.faults if prepared.drift else [])
-    verify.show(comparison, faults, ("float", name))
-    if faults:
-        raise verify.Rejected(comparison, faults, ADVICE)
+    lost, drifts = comparison.faults(limits), prepared.drift.faults if prepared.drift else []
+    verify.show(comparison, lost + drifts, ("float", name))
+    if lost or drifts:
+        raise verify.Rejected(comparison, lost + drifts, advice(prepared, bool(lost)))
     fitted = verify.unfitted() if trials.labels is None else verify.fit_score(scores, trials.labels, trials.name)
     return fitted, comparison.accuracy(trials.name)
+
+
+def advice(prepared: "Prepared", lost: bool) -> str:
+    """What to try for a network that was rejected; `lost`: for its EER, and not for its drift alone."""
+    tunable = prepared.step is None and len(prepared.float_graph.graph.output) == 1  # what --qat can do
+    ways = ["--qat 3"] * tunable + ["a higher --min-snr", "another --method"]
+    ways += ["to allow more with --max-eer-rise"] * lost
+    return f"Try {', '.join(ways[:-1])} or {ways[-1]}"
 
 
 def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], target: card.Target) -> card.ModelCard:

@@ -2,6 +2,7 @@
 
     ranges = find_ranges(step, names, clips, "min-max")         # of states and values that occur in streams
     scores = trials.scores(as_runner(step), "INT8")             # StreamTrials, by the rule of runtime.steps
+    scores = trials.scores(by_steps(engine), "engine")          # of a file that runs
     drift = measure_drift(float_step, step, trials.cache, 60)   # errors in the first and in the last minute
 
 What a network remembers could drift: a rounding that leans to one side, an average that never forgets. So an hour of
@@ -23,6 +24,7 @@ from export.graph import INPUT, Floats, score
 from export.scales import Ranges
 from export.steps import Runner, Step, Stream, steps
 from export.verify import Scores, Trials
+from runtime.engines import SteppingEngine, reset_states
 from runtime.errors import ShrikeError
 from runtime.steps import STEP, first, scored
 from train.cache import FeatureCache
@@ -46,6 +48,19 @@ def find_ranges(step: Step, names: Sequence[str], clips: Clips, method: Method, 
                 yield {INPUT: piece, **dict(zip(inner, stream(piece)[1], strict=True))}
 
     return read_ranges(names, seen(), total, method, percentile)
+
+
+def by_steps(engine: SteppingEngine) -> Runner:
+    """An engine as a function of a whole clip, as export.steps.as_runner makes one of a graph."""
+
+    def run(features: Floats) -> Floats:
+        states, found = reset_states(engine.state, 1), []
+        for piece in steps(features, engine.state.frames):
+            logits, states = engine.step(piece, states)
+            found.append(logits)
+        return np.concatenate(found)
+
+    return run
 
 
 @dataclass(frozen=True)

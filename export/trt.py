@@ -56,8 +56,9 @@ class Options:
     """File that keeps what was measured, so that the next build on this device takes seconds."""
     engine: Path | None = None
     """Build nothing, take this engine of trtexec from this device: it is held against the ONNX and gets its card."""
-    streams: int = 64
-    """How many streams an engine of a network that remembers takes at once, at most; others take one window."""
+    streams: int = 1
+    """How many streams an engine of a network that remembers takes at once, at most: Shrike's runtime gives it one
+    after the other; more are for a program of your own."""
     device_check: bool = False
     """Say what this machine has for building, and stop."""
     int8: tyro.conf.OmitArgPrefixes[Int8] = field(default_factory=Int8)
@@ -164,11 +165,6 @@ def make(options: Options, job: Job, device: "Device") -> Path:
     from train.progress import say
 
     recipe = job.recipe
-    if job.card.state is not None:
-        raise ShrikeError(
-            f"{job.path} remembers, and Shrike runs engines of whole windows alone: {trtexec_of(job)} builds one for a "
-            "program of your own; on this device Shrike runs the step with ONNX Runtime, from a U8 file of export.onnx"
-        )
     check(job.graph, job.path.name, device.version)
     for line in [*device.lines(), *device.warnings(recipe.workspace)]:
         say(line)
@@ -193,12 +189,6 @@ def make(options: Options, job: Job, device: "Device") -> Path:
     )
     write(plan, record, job)
     return job.target
-
-
-def trtexec_of(job: Job) -> str:
-    from export.device import trtexec
-
-    return trtexec(job.path, job.target, job.recipe, job.card.input, job.card.state)
 
 
 def write(plan: bytes, record: "TensorRT", job: Job) -> None:
@@ -236,10 +226,11 @@ def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, flo
     if corpus is None:
         say(f"warning: {NOT_HELD}")
         return 0, None
-    trials = gate.read_trials(job.card.frontend, corpus, options.source.cache)
+    state = job.card.state
+    trials = gate.read_trials(job.card.frontend, corpus, options.source.cache, state.frames if state else None)
     with open_onnx(job.path) as reference:
-        before = trials.scores(reference, "ONNX")
-    after = trials.scores(engine, "engine")
+        before = trials.scores(_scored(reference), "ONNX")
+    after = trials.scores(_scored(engine), "engine")
     comparison = verify.compare(before, after, trials.labels, gate.asv, gate.bootstrap, trials.windows)
     faults = comparison.faults(gate.limits)
     verify.show(comparison, faults, ("ONNX", "engine"))
@@ -248,6 +239,15 @@ def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, flo
             comparison, faults, f"{job.path} is untouched; a float one can be built with --precision fp16"
         )
     return comparison.trials, comparison.largest_change
+
+
+def _scored(engine: "Engine") -> "Engine":
+    """What trials are given to: the engine itself, or whole clips step by step where it remembers."""
+    from export.streams import by_steps
+    from runtime.engines import stepping
+
+    remembers = stepping(engine)  # type: ignore[arg-type]
+    return by_steps(remembers) if remembers else engine
 
 
 if __name__ == "__main__":

@@ -9,15 +9,23 @@ import pytest
 import torch
 
 from export import graph, quantize, steps
+from export import onnx as onnx_command
 from export.calibration import Clips
+from export.pipeline import Source
 from export.steps import Step, Stream
 from export.streams import StreamTrials, find_ranges, measure_drift
 from export.strip import DeployedStream, strip
+from runtime.audio import load
+from runtime.card import read_card
+from runtime.engines import open_engine
 from runtime.errors import ShrikeError
-from runtime.features import PRESETS
+from runtime.features import PRESETS, fill
+from runtime.features import level as flattened
+from runtime.scorer import StreamScorer
 from runtime.steps import STEP, first, scored
 from tests.export.conftest import Window, make_checkpoint
 from train.cache import FeatureCache, build_cache
+from train.checkpoint import write_checkpoint
 from train.corpus import open_corpus
 
 FRONTEND = PRESETS["f0"]
@@ -67,9 +75,7 @@ def test_steps_from_the_reset_give_what_the_network_gives_for_the_whole_clip(
     logits = steps.run(step, speech[0])
     network = case.checkpoint.network()
     level = case.checkpoint.settings.frontend.level
-    from runtime.features import level as without
-
-    flat = without(speech[0][0, 0].T, level).T[None, None]
+    flat = flattened(speech[0][0, 0].T, level).T[None, None]
     for count in (1, 7, 37):
         with torch.inference_mode():
             wanted = network(torch.from_numpy(np.ascontiguousarray(flat[..., : count * STEP]))).numpy()
@@ -138,6 +144,32 @@ def test_a_convolution_that_stays_float_remembers_floats(case: Case, speech: lis
     kinds = {tensor.input: tensor.type for tensor in partly.state.tensors}
     assert kinds[f"{kept.name.removesuffix('.Conv')}.past"] == "float32" and "uint8" in kinds.values()
     assert np.isfinite(steps.run(partly, speech[0])).all()
+
+
+@pytest.mark.parametrize("level", ["none", "running-mean"])
+def test_the_runtime_gives_a_clip_the_score_that_training_gives(level: str, corpus_root: Path, tmp_path: Path) -> None:
+    """From samples to one number: a clip longer than a window, a shorter one, one that ends before the first score."""
+    checkpoint = make_checkpoint(level=level, streaming=True)
+    write_checkpoint(tmp_path / "model.pt", checkpoint)
+    path = onnx_command.write(onnx_command.Options(Source(tmp_path / "model.pt"), "fp32"))
+    card, engine = read_card(path), open_engine(path)
+    frontend, classroom = card.frontend, checkpoint.classroom().eval()
+    trial = open_corpus(corpus_root, "dev").trials[0]
+    assert trial.path is not None
+    speech = np.tile(load(trial.path).samples, 2)
+    for seconds in (7.0, 3.3, 0.7):
+        samples = speech[: int(seconds * frontend.rate)]
+        scorer = StreamScorer(engine, frontend)
+        scores = [*scorer.push(samples), *scorer.finish()]
+        frames = frontend.frames(samples)
+        behind = scored(len(frames), frontend)
+        features = torch.from_numpy(np.ascontiguousarray(fill(frames, frontend.width).T)[None, None])
+        flat = torch.from_numpy(flattened(features[0, 0].numpy().T, frontend.level).T.copy())[None, None]
+        with torch.inference_mode():
+            wanted = float(classroom.scores(flat, torch.tensor([behind]))[0, -1])
+        end = ((behind - 1) * frontend.hop + frontend.window) / frontend.rate
+        found = scores[-1] if len(frames) < frontend.width else next(s for s in scores if abs(s.time - end) < 1e-6)
+        assert found.value == pytest.approx(wanted, abs=1e-4)
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------
