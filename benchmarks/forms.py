@@ -113,9 +113,11 @@ def resolve(
         checkpoint = fresh(name, frontend)
         return _exported(checkpoint, name, None, forms, folder, batches, (note,))
     there = sorted(file.stem for file in MODELS.glob("*.onnx"))
+    remember = [f"{network}{STEPPING}" for network in STREAMING]
     raise ShrikeError(
         f"{name}: no such model; a path to model.pt, model.onnx or model.engine, an embedded model "
-        f"({', '.join(there)}) or a network ({', '.join(NAMES)}) was expected{nearest(name, [*there, *NAMES])}"
+        f"({', '.join(there)}) or a network ({', '.join(NAMES)}; of those that remember, {', '.join(remember)}) was "
+        "expected" + nearest(name, [*there, *NAMES, *remember])
     )
 
 
@@ -183,6 +185,8 @@ def _exported(
     frontend = checkpoint.settings.frontend
     found = []
     frames = exported.frames
+    if frames is not None and set(forms) == {"torch"}:
+        raise ShrikeError(f"{label} in torch: it runs whole clips there, not steps; give --forms float, s8 or u8")
     for form in forms:
         if frames is not None and form == "torch":
             notes = (*notes, "torch has no step here: it runs whole clips; only exported graphs were measured")

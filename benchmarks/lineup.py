@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from benchmarks.footprint import footprint, peer_footprint
 from benchmarks.forms import Subject, resolve, unique
 from benchmarks.peers import open_bare, open_peer, parse_shape
@@ -105,7 +107,8 @@ class Lineup:
         found = []
         for subject, engine in self.engines:
             if hasattr(engine, "device_times"):
-                found.append((subject, engine.device_times(windows(subject.frontend, 1), GPU_RUNS)))
+                features = windows(subject.frontend, 1)[..., : subject.frames]
+                found.append((subject, engine.device_times(np.ascontiguousarray(features), GPU_RUNS)))
         return found
 
 

@@ -70,7 +70,10 @@ class StepGate(nn.Module):
 
 
 class Product(nn.Module):
-    """Rows times a constant matrix, plus a bias where there is one."""
+    """Rows (batch, n, channels) times a constant matrix, plus a bias where there is one.
+
+    The bias has three dimensions: of one with a single, ONNX Runtime makes a Gemm and two Reshapes around it.
+    """
 
     matrix: Tensor
     bias: Tensor | None
@@ -78,7 +81,7 @@ class Product(nn.Module):
     def __init__(self, matrix: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("matrix", matrix.detach().clone().contiguous())
-        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone()[None, None])
 
     def forward(self, rows: Tensor) -> Tensor:
         product = rows @ self.matrix
