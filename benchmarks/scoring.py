@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.card import ModelCard, read_card
+from runtime.card import ModelCard, State, read_card
 from runtime.choice import MODELS, find_model
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
 from runtime.hashes import sha256_file
+from runtime.steps import scored
 from runtime.suggestions import nearby, nearest
 from train.cache import FeatureCache
 from train.corpus import Partition
@@ -49,6 +50,7 @@ class Artefact:
     form: str  # in words, with what runs it
     open: OpenEngine  # also in another process
     parallel: bool  # whether several processes may each open it
+    step: int | None = None  # new frames in a step of a network that remembers; its engine takes whole windows by steps
 
     @property
     def sha256(self) -> str:
@@ -84,32 +86,41 @@ def find_artefact(name: str, exit: int = 4) -> Artefact:
             f"ONNX {card.precision}, ONNX Runtime {onnxruntime.__version__}",
             partial(_open_file, path),
             True,
+            card.state.frames if card.state else None,
         )
     record = card.tensorrt
     assert record is not None, "a card that speaks for an engine has its record"
     form = f"engine {record.precision}, TensorRT {record.version} on {record.gpu}"
-    return Artefact(path, card.frontend, card, form, partial(_open_file, path), False)
+    frames = card.state.frames if card.state else None
+    return Artefact(path, card.frontend, card, form, partial(_open_file, path), False, frames)
 
 
 def _checkpoint(path: Path, exit: int) -> Artefact:
     """One exit of a checkpoint, traced here once: the processes need no torch."""
     import onnxruntime
 
-    from export import graph
-    from export.strip import strip
+    from export import graph, steps
+    from export.strip import DeployedStream, strip
     from train.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(path)
-    frontend = checkpoint.settings.frontend
-    model = graph.trace(strip(checkpoint, exit), frontend).SerializeToString()
+    frontend, network = checkpoint.settings.frontend, strip(checkpoint, exit)
     form = f"checkpoint, exit {exit}, float by ONNX Runtime {onnxruntime.__version__}"
+    if isinstance(network, DeployedStream):
+        step = steps.trace(network, frontend)
+        opened = partial(_open_step, step.graph.SerializeToString(), step.state)
+        return Artefact(path, frontend, None, form, opened, True, step.state.frames)
+    model = graph.trace(network, frontend).SerializeToString()
     return Artefact(path, frontend, None, form, partial(_open_graph, model), True)
 
 
 def _open_file(path: Path) -> "Engine":
-    from runtime.engines import open_engine
+    from export.streams import by_steps
+    from runtime.engines import open_engine, stepping
 
-    return open_engine(path)  # one thread
+    engine = open_engine(path)  # one thread
+    remembers = stepping(engine)
+    return by_steps(remembers) if remembers else engine
 
 
 def _open_graph(model: bytes) -> "Engine":
@@ -118,6 +129,14 @@ def _open_graph(model: bytes) -> "Engine":
     from export.graph import as_engine
 
     return as_engine(onnx.load_from_string(model))
+
+
+def _open_step(model: bytes, state: State) -> "Engine":
+    import onnx
+
+    from export.steps import Step, as_runner
+
+    return as_runner(Step(onnx.load_from_string(model), state))
 
 
 def binding(artefact: Artefact, partition: Partition, cache: FeatureCache, mean: bool) -> dict[str, str]:
@@ -194,22 +213,26 @@ def _compute(
     if jobs == 1:
         engine = artefact.open()
         for chunk in chunks:
-            yield chunk, _score_clips(engine, cache, chunk, mean)
+            yield chunk, _score_clips(engine, cache, chunk, mean, artefact.step)
         return
     light = copy.copy(cache)
     light.trials = []  # names and paths of 600,000 trials need not travel to every process
-    given = (artefact.open, light, mean)
+    given = (artefact.open, light, mean, artefact.step)
     yield from in_processes(_Worker.score, chunks, jobs, "scored", _Worker.begin, given)
 
 
-def _score_clips(engine: "Engine", cache: FeatureCache, clips: Sequence[int], mean: bool) -> list[float]:
-    """Bona fide minus spoof of each clip's first window, or the mean over windows that overlap by half."""
+def _score_clips(
+    engine: "Engine", cache: FeatureCache, clips: Sequence[int], mean: bool, step: int | None
+) -> list[float]:
+    """Bona fide minus spoof of each clip's first window, or the mean over windows that overlap by half; of a network
+    that remembers behind the step that runtime.steps names, from a clean state in every window."""
     from export.calibration import as_input
     from export.graph import score
 
     def of_clip(clip: int) -> float:
         windows = (as_input(cache.window(clip, int(start))) for start in cache.starts(clip, mean))
-        return float(np.mean([score(engine(window))[0] for window in windows]))
+        place = scored(int(cache.lengths[clip]), cache.frontend, step) // step - 1 if step else 0
+        return float(np.mean([score(engine(window))[place] for window in windows]))
 
     return [of_clip(clip) for clip in clips]
 
@@ -217,17 +240,17 @@ def _score_clips(engine: "Engine", cache: FeatureCache, clips: Sequence[int], me
 class _Worker:
     """What one process holds."""
 
-    state: "tuple[Engine, FeatureCache, bool]"
+    state: "tuple[Engine, FeatureCache, bool, int | None]"
 
     @classmethod
-    def begin(cls, open_engine: OpenEngine, cache: FeatureCache, mean: bool) -> None:
+    def begin(cls, open_engine: OpenEngine, cache: FeatureCache, mean: bool, step: int | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that gave us the work
-        cls.state = open_engine(), cache, mean
+        cls.state = open_engine(), cache, mean, step
 
     @classmethod
     def score(cls, clips: Sequence[int]) -> list[float]:
-        engine, cache, mean = cls.state
-        return _score_clips(engine, cache, clips, mean)
+        engine, cache, mean, step = cls.state
+        return _score_clips(engine, cache, clips, mean, step)
 
 
 def labels(names: Sequence[str]) -> list[str]:

@@ -82,6 +82,11 @@ class Cache:
 class FeatureCache(Cache):
     """Frames of every clip, ready for a network."""
 
+    def frames(self, clip: int) -> NDArray[np.float16]:
+        """All frames of a clip, (frames, bands)."""
+        shard, first, frames = self._places[clip]
+        return _map(self._paths[shard], np.float16, self.frontend.bands)[first : first + frames]
+
     def window(self, clip: int, start: int = 0) -> NDArray[np.float16]:
         """600 frames of a clip from `start`; a shorter clip repeats its frames: (width, bands)."""
         shard, first, frames = self._places[clip]
