@@ -9,11 +9,11 @@ from runtime.features import FrontEnd
 from runtime.hashes import sha256_file
 
 
-def made_card(path: Path, frontend: FrontEnd, **entries: Any) -> ModelCard:
-    """Written beside the model at `path`, for one window of the front-end at a time; `entries` in place of these."""
+def plain_card(frontend: FrontEnd, **entries: Any) -> ModelCard:
+    """For one window of the front-end at a time; `entries` in place of these, `files` among them."""
     plain = {
         "version": cards.VERSION,
-        "name": path.stem,
+        "name": "made",
         "created": cards.created_now(),
         "network": cards.Network("made", 1.0, 4),
         "frontend": frontend,
@@ -28,11 +28,13 @@ def made_card(path: Path, frontend: FrontEnd, **entries: Any) -> ModelCard:
         "calibration": None,
         "quantisation": None,
         "training": None,
-        "files": {path.name: sha256_file(path)},
         "origin": cards.Origin("0.1.0", {}),
         "tensorrt": None,
         "notes": (),
     }
-    card = ModelCard(**plain | entries)
-    write_card(path, card)
-    return card
+    return ModelCard(**plain | entries)
+
+
+def made_card(path: Path, frontend: FrontEnd, **entries: Any) -> None:
+    """The same beside the model at `path`, for which it speaks."""
+    write_card(path, plain_card(frontend, files={path.name: sha256_file(path)}, **entries))
