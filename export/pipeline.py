@@ -38,11 +38,11 @@ class Source:
     exit: int = 4
     """4: the whole network. 1 to 3: a shallow one that self-distillation taught, with its own classifier."""
     batch: Literal["1", "dynamic"] = "1"
-    """1: one window at a time, as streams need it. dynamic: any number at once."""
+    """Windows at once: 1, as a stream needs it, or dynamic, any number."""
     out: str | None = None
     """Folder (that is there, or ends in /), or path of the new files without ending; by default beside the model."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept, as for python -m train."""
+    """Where features are kept between runs; safe to delete."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Int8:
     """How INT8 comes about."""
 
     calibration: Path | None = None
-    """Corpus whose training trials set the INT8 ranges, as for python -m train --corpus; INT8 needs it."""
+    """Folder of the corpus whose training trials set the INT8 ranges; INT8 needs it."""
     only: str | None = None
-    """Calibrate on trials whose row in metadata.csv says so, as in open=1; by default the choice of the training."""
+    """Only trials whose row in the corpus's metadata.csv says so calibrate; by default the choice of the training."""
     calibration_trials: int = 500
-    """How many, half of each class, spread over the attacks."""
+    """How many trials calibrate, half of each class, spread over the attacks."""
     method: Literal["min-max", "entropy", "percentile"] = "min-max"
     """min-max clips nothing that calibration saw; entropy and percentile clip rare peaks for finer steps."""
     percentile: float = 99.999
@@ -70,7 +70,7 @@ class Int8:
     qat_lr: float = 1e-4
     """Learning rate of that fine-tuning; it falls to zero as a cosine."""
     seed: int = 0
-    """Which trials and crops calibrate, and the order of fine-tuning."""
+    """Everything random follows from it: which trials and crops calibrate, the order of fine-tuning."""
 
     def __post_init__(self) -> None:
         demands = [
@@ -89,19 +89,19 @@ class Gate:
     """Which trials decide, and what may be lost."""
 
     verification: Path | None = None
-    """Corpus whose development trials go through both models; by default the one that calibrates."""
+    """Folder of the corpus whose development trials go through both models; by default the one that calibrates."""
     verification_protocol: Path | None = None
-    """Protocol of these trials, where the corpus's own is not wanted; without labels only agreement is measured."""
+    """A protocol file instead of the corpus's own for these trials; without labels only agreement is measured."""
     verification_trials: int = 0
-    """How many of them, by chance; 0 takes all."""
+    """How many trials decide, drawn by chance; 0 takes all."""
     verification_windows: int = 0
-    """Windows of each of them; 0: as many as make the EER step a quarter of --max-eer-rise, 1 on a long list."""
+    """Windows of each such trial; 0: as many as make the EER step a quarter of --max-eer-rise, 1 on a long list."""
     asv: Path | None = None
     """The organisers' speaker-verification scores, for min t-DCF."""
     max_eer_rise: float = 0.2
     """Percent (absolute) by which the EER may rise; beyond it nothing is written and the exit code is 3."""
     bootstrap: int = 1000
-    """Resamples behind the interval of the EER's change."""
+    """Resamples behind every 95 % interval."""
 
     @property
     def limits(self) -> "Limits":

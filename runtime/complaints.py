@@ -46,8 +46,8 @@ def complaint(options: Any, words: Sequence[str], told: str) -> str:
         if re.match(r"--?[A-Za-z]", given) and name not in (*known, "help", "h"):
             return f"{given}: no such option{_meant(name, known)}"
     text = _first_paragraph(told)
-    missing = re.findall(r"(?m)^│ {5}(\S.*?) *│?$", told) if text.startswith("Missing from") else []
-    if missing:
+    if text.startswith("Missing from"):
+        missing = re.findall(r"(?m)^│ {5}(\S.*?) *│?$", told.partition("│ ──")[0])
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     if match := re.match(r"Unrecognized options: (.*)", text):
         by_name = f"; did you mean --file {match[1]}?" if "file" in known else ""
@@ -57,8 +57,8 @@ def complaint(options: Any, words: Sequence[str], told: str) -> str:
         return f"{match[2]} {match[1]}: {', '.join(choices)} were expected{nearest(match[1], choices)}"
     if match := re.match(r"Missing value for argument '(?:\w+\.)?(.*?)'", text):
         return f"{match[1].upper() if match[1] in positional else match[1]}: a value was expected"
-    if match := re.match(r"Error parsing (\S+): .*(int|float).*: '(.*)'", text):
-        return f"{match[1]} {match[3]}: a {'whole ' * (match[2] == 'int')}number was expected"
+    if match := re.match(r"(?i)Error parsing (\S+): .*\b(int|float)\b.*'(.*)'", text):
+        return f"{match[1]} {match[3]}: a {'whole ' * (match[2].lower() == 'int')}number was expected"
     return text.rstrip(".")
 
 

@@ -36,18 +36,17 @@ class Data:
     """What is learned from."""
 
     corpus: Path
-    """Folder of an ASVspoof copy (2019, 2021, 5), or of any corpus with protocols/train.txt, dev.txt and audio."""
+    """Folder of the corpus: ASVspoof (2019, 2021, 5), or any that has protocols/train.txt, dev.txt and audio."""
     train_protocol: Path | None = None
-    """Protocol of the training trials, where the corpus's own is not wanted."""
+    """A protocol file instead of the corpus's own for the training trials."""
     dev_protocol: Path | None = None
-    """Protocol of the development trials, which select the best epoch."""
+    """A protocol file instead of the corpus's own for the development trials, which select the best epoch."""
     only: str = ""
-    """Train on trials whose row in the corpus's metadata.csv says so, as in open=1 or open=1,mp3=0."""
+    """Only trials whose row in the corpus's metadata.csv says so train, as in open=1 or open=1,mp3=0."""
     frontend: Literal["f0", "wide"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
     level: Literal["none", "window-mean", "running-mean"] = "none"
-    """Mean log power that is subtracted, so that a microphone's gain cannot move the score: each window's, or, for
-    --streaming, the running one of what came so far (2.4 s)."""
+    """Mean log power that is subtracted against a microphone's gain; --streaming takes the running one (2.4 s)."""
     sampling: Literal["natural", "balanced"] = "natural"
     """balanced draws bona fide and spoof equally often; natural takes every trial once an epoch."""
     cache: Path = Path("~/.cache/shrike")
@@ -85,13 +84,13 @@ class Distillation:
     temperature: float = 3.0
     """Softens both predictions before they are compared; the loss is scaled by its square."""
     loss: Literal["asoftmax", "amsoftmax", "ocsoftmax", "crossentropy"] = later("asoftmax", before="asoftmax")
-    """Of the deepest classifier against the label; docs/training.md says what each of them asks for."""
+    """Loss of the deepest classifier against the label; docs/training.md says what each of them asks for."""
     margin: Switch = "on"
     """off takes the loss's margin away: asoftmax is then a softmax on normalised weights, the next two on cosines."""
     teacher: Literal["deepest", "next", "average"] = later("deepest", before="deepest")
     """Who teaches: the deepest stage, as published; the next deeper one; or the moving average of the whole network."""
     decay: float = later(0.99, before=0.99)
-    """Of that average: how much of it a step leaves; 0.99 looks back a hundred steps, give long runs 0.999."""
+    """Of the moving average: how much of it a step leaves; 0.99 looks back a hundred steps, give long runs 0.999."""
     ship: Literal["trained", "average"] = later("trained", before="trained")
     """Which network is judged on dev, saved in model.pt and exported: the trained one, or its average as a teacher."""
     feature: Literal["linear", "attention", "similarity", "relational"] = later("linear", before="linear")
@@ -159,7 +158,7 @@ class Optimiser:
     epochs: int = 32
     """Times through the training trials."""
     batch: int = 32
-    """Trials in one step, over all processes together."""
+    """Trials at once, in one step, over all processes together."""
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -189,9 +188,9 @@ class Run:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU that has it, else fp32."""
+    """What the network computes in; auto: bf16 on a GPU that has it, else fp32."""
     threads: int = 0
-    """CPU threads for the network; 0 leaves PyTorch's choice."""
+    """CPU threads of the network; 0 leaves PyTorch's choice."""
     compile: bool = False
     """torch.compile the network: a minute or more at the start, faster steps afterwards."""
 
