@@ -55,7 +55,7 @@ class Options:
     asv: Path | None = None
     """The organisers' speaker-verification scores, for min t-DCF; among --scores this file counts as no system."""
     by: tuple[str, ...] | None = None
-    """Columns of the corpus's metadata.csv (or speaker, condition, subset) to take apart by; unasked: family, if there is one."""
+    """Columns of metadata.csv, or speaker, condition, subset, to take apart by; unasked: family, if there is one."""
     bootstrap: int = 1000
     """Resamples behind every 95 % interval; 0 leaves them out."""
     seed: int = 0

@@ -103,6 +103,10 @@ class Gate:
     bootstrap: int = 1000
     """Resamples behind every 95 % interval."""
 
+    def __post_init__(self) -> None:
+        if self.asv is not None and not self.asv.is_file():  # it is read when all trials went through both models
+            raise ShrikeError(f"--asv {self.asv}: the organisers' file of scores was expected{nearby(self.asv)}")
+
     @property
     def limits(self) -> "Limits":
         from export.verify import Limits

@@ -17,6 +17,7 @@ import tyro
 from export.pipeline import Gate, Int8, Source, place
 from runtime.command import parse, run
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 
 if TYPE_CHECKING:
     import onnx
@@ -201,7 +202,7 @@ def read_plan(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ShrikeError(f"--built {path} cannot be read: {error.strerror}") from error
+        raise ShrikeError(f"--built {path} cannot be read: {error.strerror}{nearby(path)}") from error
 
 
 def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, float | None]:

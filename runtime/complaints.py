@@ -45,9 +45,10 @@ def complaint(options: Any, words: Sequence[str], told: str) -> str:
         name = given.lstrip("-").replace("_", "-")
         if re.match(r"--?[A-Za-z]", given) and name not in (*known, "help", "h"):
             return f"{given}: no such option{_meant(name, known)}"
-    text = _first_paragraph(told)
+    lines = _first_paragraph(told)
+    text = " ".join(line.strip() for line in lines) or "this command line was not understood"
     if text.startswith("Missing from"):
-        missing = re.findall(r"(?m)^│ {5}(\S.*?) *│?$", told.partition("│ ──")[0])
+        missing = [line.strip() for line in lines if re.match(r" {6}\S", line)]
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     if match := re.match(r"Unrecognized options: (.*)", text):
         by_name = f"; did you mean --file {match[1]}?" if "file" in known else ""
@@ -57,6 +58,8 @@ def complaint(options: Any, words: Sequence[str], told: str) -> str:
         return f"{match[2]} {match[1]}: {', '.join(choices)} were expected{nearest(match[1], choices)}"
     if match := re.match(r"Missing value for argument '(?:\w+\.)?(.*?)'", text):
         return f"{match[1].upper() if match[1] in positional else match[1]}: a value was expected"
+    if match := re.match(r"Error parsing (\S+): .* from \[(.*?)\].* argument count (\d+)", text):
+        return f"{match[1]} {match[2]}: {match[3]} values were expected"
     if match := re.match(r"(?i)Error parsing (\S+): .*\b(int|float)\b.*'(.*)'", text):
         return f"{match[1]} {match[3]}: a {'whole ' * (match[2].lower() == 'int')}number was expected"
     return text.rstrip(".")
@@ -84,14 +87,14 @@ def _meant(name: str, known: Sequence[str]) -> str:
     return nearest(name, known).replace("did you mean ", "did you mean --")
 
 
-def _first_paragraph(box: str) -> str:
-    """Of a box that tyro drew: what stands above its first rule, in one line."""
-    lines = [line.strip().strip("│").strip() for line in box.splitlines()]
+def _first_paragraph(box: str) -> list[str]:
+    """Of a box that tyro drew, in Unicode or in ASCII: the lines between its title and the first rule below them."""
     kept = list[str]()
-    for line in lines:
-        if set(line) <= set("─╭╮╰╯ ") or line.startswith(("╭", "╰")):
+    for line in box.splitlines()[1:]:
+        inner = line.replace("│", " ").rstrip()
+        if not inner.strip(" -─╰╯"):
             if kept:
                 break
             continue
-        kept.append(line)
-    return " ".join(kept) or "this command line was not understood"
+        kept.append(inner)
+    return kept

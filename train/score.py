@@ -79,6 +79,7 @@ def main() -> None:
     partition = select(partition, options.only)
     if partition.unlabelled and not options.out:
         raise ShrikeError("these trials have no labels, so nothing can be summarised; give --out FILE for their scores")
+    asv = read_asv_scores(options.asv) if options.asv and not partition.unlabelled else None
     say(partition.describe())
 
     place = find_place(settings)
@@ -96,7 +97,6 @@ def main() -> None:
     if options.out:
         say(f"{len(cache):,} scores in {options.out}")
     if not partition.unlabelled:
-        asv = read_asv_scores(options.asv) if options.asv else None
         show(summarise(ScoreTable.of(cache.trials, scores), asv, options.bootstrap, options.seed), options.json)
 
 
