@@ -92,9 +92,9 @@ def _first_paragraph(box: str) -> list[str]:
     kept = list[str]()
     for line in box.splitlines()[1:]:
         inner = line.replace("│", " ").rstrip()
-        if not inner.strip(" -─╰╯"):
+        if inner.strip() and not inner.strip(" -─╰╯"):
             if kept:
                 break
-            continue
-        kept.append(inner)
+        elif inner:
+            kept.append(inner)
     return kept
