@@ -220,4 +220,4 @@ def _find(place: str, path: Path) -> Path:
     for above in path.resolve().parents:
         if (above / place).is_dir():
             return above / place
-    raise ShrikeError(f"no folder {place} beside this file or above it")
+    raise ShrikeError(f"no folder {place} beside this file or above it: write the report's path from there")

@@ -82,7 +82,7 @@ def check_place(folder: Path, overwrite: bool = False) -> None:
     if not (folder / NAME).is_file():
         raise ShrikeError(f"--out {folder} exists and is no report; give the name of a new folder")
     if not overwrite:
-        raise ShrikeError(f"--out {folder} holds a report already; --overwrite replaces it")
+        raise ShrikeError(f"--out {folder} holds a report already; give another name, or replace it with --overwrite")
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def start_up(options: Options, samples: "Samples") -> float:
             process.stdout.read()
             said = process.stderr.read()
     if first is None:
-        raise ShrikeError(f"runtime.stream gave no verdict: {said.strip()}")
+        raise ShrikeError(f"python -m runtime.stream gave no verdict: {said.strip()}")
     return first - began
 
 

@@ -66,7 +66,7 @@ def check(model: "onnx.ModelProto", name: str, version: str | None = None) -> No
     faults = [*_opset_faults(model, version), *_quantisation_faults(model, version)]
     if faults:
         more = f", and {len(faults) - SHOWN} more of the kind" if len(faults) > SHOWN else ""
-        raise ShrikeError(f"{name} is not for TensorRT: {'; '.join(faults[:SHOWN])}{more}. {REQUANTISE}")
+        raise ShrikeError(f"{name} is not for TensorRT: {'; '.join(faults[:SHOWN])}{more}; {REQUANTISE}")
 
 
 def _opset_faults(model: "onnx.ModelProto", version: str | None) -> Iterator[str]:

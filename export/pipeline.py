@@ -76,7 +76,7 @@ class Int8:
         demands = [
             (0 < self.percentile <= 100, f"--percentile {self.percentile}: above 0 and at most 100 was expected"),
             (self.qat >= 0, f"--qat {self.qat}: a number of epochs, 0 or more, was expected"),
-            (self.qat_lr > 0, f"--qat-lr {self.qat_lr}: must be above 0"),
+            (self.qat_lr > 0, f"--qat-lr {self.qat_lr}: a number above 0 was expected"),
             (self.seed >= 0, f"--seed {self.seed}: 0 or more was expected"),
         ]
         for holds, sentence in demands:

@@ -51,7 +51,7 @@ def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
     try:
         for name in names:
             if (folder / name).is_dir():
-                raise ShrikeError(f"{folder / name} is a folder; a file is to be written there")
+                raise ShrikeError(f"{folder / name} is a folder; a file was expected there, give another name")
         temporary.mkdir(parents=True)
         yield temporary
         for name in names:

@@ -218,45 +218,63 @@ class Settings:
                 not model.streaming or model.network in STREAMING,
                 f"--streaming: {model.network} looks into the future; networks that can: {', '.join(STREAMING)}",
             ),
-            (model.gate_seconds > 0, f"--gate-seconds {model.gate_seconds}: must be above 0"),
+            (model.gate_seconds > 0, f"--gate-seconds {model.gate_seconds}: a number above 0 was expected"),
             (
                 not model.streaming or self.data.level != "window-mean",
                 "--streaming: a window's mean needs the future; give --level running-mean or none",
             ),
-            (model.streaming or self.data.level != "running-mean", "--level running-mean: is for --streaming alone"),
+            (
+                model.streaming or self.data.level != "running-mean",
+                "--level running-mean belongs to --streaming; give --level window-mean or none",
+            ),
             (
                 distillation.teacher_model is None or distillation.distill == "on",
-                "--teacher-model: needs --distill on; --alpha says how much its word counts against the label",
+                "--teacher-model needs --distill on; --alpha says how much its word counts against the label",
             ),
             (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
             (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
             (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
             (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
-            (distillation.loss != "crossentropy" or distillation.margin == "on", "--margin off: crossentropy has none"),
-            (distillation.temperature > 0, f"--temperature {distillation.temperature}: must be above 0"),
+            (
+                distillation.loss != "crossentropy" or distillation.margin == "on",
+                "--margin off belongs to losses with a margin; crossentropy has none",
+            ),
+            (distillation.temperature > 0, f"--temperature {distillation.temperature}: a number above 0 was expected"),
             (0 <= distillation.decay < 1, f"--decay {distillation.decay}: a share from 0 to below 1 was expected"),
-            (distillation.ship == "trained" or distillation.averages, "--ship average: needs --teacher average"),
-            (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more"),
-            (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),
-            (0 <= augmentation.mask_bands < self.frontend.bands, "--mask-bands: fewer than the front-end has"),
-            (0 <= augmentation.mask_frames < self.frontend.width, "--mask-frames: fewer than a window has"),
-            (0 <= augmentation.specmix <= 1, f"--specmix {augmentation.specmix}: a share from 0 to 1"),
-            (0 <= augmentation.sound_share <= 1, f"--sound-share {augmentation.sound_share}: from 0 to 1"),
-            (0 <= augmentation.speed <= 50, f"--speed {augmentation.speed}: percent, 0 to 50"),
-            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: the lower ratio comes first"),
-            (augmentation.sound_gain >= 0, f"--sound-gain {augmentation.sound_gain}: a range in dB, 0 or more"),
-            (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more"),
+            (distillation.ship == "trained" or distillation.averages, "--ship average needs --teacher average"),
+            (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more was expected"),
+            (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level was expected first"),
+            (
+                0 <= augmentation.mask_bands < self.frontend.bands,
+                "--mask-bands: fewer than the front-end has were expected",
+            ),
+            (
+                0 <= augmentation.mask_frames < self.frontend.width,
+                "--mask-frames: fewer than a window has were expected",
+            ),
+            (0 <= augmentation.specmix <= 1, f"--specmix {augmentation.specmix}: a share from 0 to 1 was expected"),
+            (
+                0 <= augmentation.sound_share <= 1,
+                f"--sound-share {augmentation.sound_share}: a share from 0 to 1 was expected",
+            ),
+            (0 <= augmentation.speed <= 50, f"--speed {augmentation.speed}: percent, 0 to 50, were expected"),
+            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: the lower ratio was expected first"),
+            (
+                augmentation.sound_gain >= 0,
+                f"--sound-gain {augmentation.sound_gain}: a range in dB, 0 or more was expected",
+            ),
+            (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more, were expected"),
             _known("--rawboost", augmentation.rawboost, RAWBOOST),
             _known("--codecs", augmentation.codecs, CODECS),
-            (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1"),
+            (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1 was expected"),
             (optimiser.batch > 1, f"--batch {optimiser.batch}: at least 2, or batch norm has nothing to compare"),
-            (optimiser.lr > 0, f"--lr {optimiser.lr}: must be above 0"),
-            (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more"),
-            (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more"),
-            (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more"),
-            (optimiser.rho >= 0, f"--rho {optimiser.rho}: a radius, 0 or more"),
-            (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1"),
-            (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more"),
+            (optimiser.lr > 0, f"--lr {optimiser.lr}: a number above 0 was expected"),
+            (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more was expected"),
+            (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more was expected"),
+            (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more was expected"),
+            (optimiser.rho >= 0, f"--rho {optimiser.rho}: a radius, 0 or more was expected"),
+            (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1 was expected"),
+            (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more was expected"),
         ]
         for holds, sentence in demands:
             if not holds:
@@ -333,5 +351,5 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     else:
         fits = type(value) is kind
     if not fits:
-        raise ShrikeError(f"{where} is {value!r}, which does not fit; another version wrote this")
+        raise ShrikeError(f"{where} is {value!r}, which does not fit; use the Shrike that wrote it")
     return value

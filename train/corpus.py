@@ -92,9 +92,7 @@ def open_corpus(
             f"there is no partition {partition!r}; available: {', '.join(PROTOCOLS)}{nearest(partition, PROTOCOLS)}"
         )
     if not os.path.isdir(root):
-        raise ShrikeError(
-            f"{root} is no directory; a corpus is one, with its protocols and its audio below it{nearby(root)}"
-        )
+        raise ShrikeError(f"{root} is no directory; one was expected, with protocols and audio below it{nearby(root)}")
     tree = _Tree(os.path.abspath(root), PROTOCOLS[partition])
     if protocol is None:
         path, listed = _choose(tree, partition)
@@ -139,7 +137,7 @@ def select(partition: Partition, expression: str) -> Partition:
         if not (column and equals and value):
             raise ShrikeError(f"cannot select by {part!r}; write column=value, several separated by commas")
         if wanted.setdefault(column, value) != value:
-            raise ShrikeError(f"cannot select by {expression!r}: {column} cannot have two values")
+            raise ShrikeError(f"cannot select by {expression!r}: {column} cannot have two values, one was expected")
     if not wanted:
         return partition
     path, columns, rows = read_metadata(partition)
@@ -253,7 +251,7 @@ def _no_audio(tree: _Tree, protocol: Path, trials: list[Trial]) -> ShrikeError:
     closed = f"; may not look into {_some(tree.closed)}" if tree.closed else ""
     return ShrikeError(
         f"none of the {len(trials):,} utterances of {protocol} has audio below {tree.root}: "
-        f"looked for {trials[0].utterance}.{', .'.join(EXTENSIONS)} among {len(tree.audio):,} audio files{closed}"
+        f"{trials[0].utterance}.{', .'.join(EXTENSIONS)} was expected among {len(tree.audio):,} audio files{closed}"
     )
 
 

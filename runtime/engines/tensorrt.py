@@ -193,7 +193,9 @@ class TensorRTEngine:
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw log power (n, 1, bands, frames) -> logits (n, 2), window after window."""
         if self.state is not None:
-            raise ShrikeError(f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows")
+            raise ShrikeError(
+                f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows: use step()"
+            )
         return self._run(features, [])[0]
 
     def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
@@ -209,7 +211,7 @@ class TensorRTEngine:
 
     def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
         if self._context is None:
-            raise ShrikeError(f"the engine {self.name} was closed")
+            raise ShrikeError(f"the engine {self.name} was closed; give an open one")
         shape = self._inputs[0].shape[1:]
         if features.ndim != 4 or features.shape[1:] != shape or features.dtype != np.float32:
             raise ShrikeError(

@@ -82,5 +82,7 @@ def load_rooms(folder: Path, rate: int) -> tuple[tuple[NDArray[np.float32], ...]
             responses.append(prepared(soxr.resample(channel, recorded, rate, "HQ"), rate))
     if not responses:
         why = f": {refused[0]}" if refused else ""
-        raise ShrikeError(f"--rir {folder}: no impulse response could be read there{why}")
+        raise ShrikeError(
+            f"--rir {folder}: no impulse response could be read there, WAV or FLAC files were expected{why}"
+        )
     return tuple(responses[:MOST]), refused
