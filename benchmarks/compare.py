@@ -136,7 +136,7 @@ def _pairs(table: Table, b: Report) -> Iterator[_Pair]:
             after = match[places[column.name]]
             if other.columns[places[column.name]].unit != column.unit:
                 raise ShrikeError(
-                    f"table {table.name}: {column.name} is in different units on both sides: measure both with one Shrike"
+                    f"table {table.name}: {column.name} has another unit on each side: measure both with one Shrike"
                 )
             if before is not None and after is not None:
                 yield _Pair(table.name, table.key(row), names, column, before, after)

@@ -49,11 +49,11 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     except OSError as error:
         raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ShrikeError(f"{path} is no valid ONNX file ({_first_line(error)})") from error
+        raise ShrikeError(f"{path} is no valid ONNX file; export it again ({_first_line(error)})") from error
     except Exception as error:  # protobuf's DecodeError, which moved between its versions
         if type(error).__name__ != "DecodeError":
             raise
-        raise ShrikeError(f"{path} is no ONNX file ({_first_line(error)})") from error
+        raise ShrikeError(f"{path} is no ONNX file; export it again ({_first_line(error)})") from error
     return model
 
 

@@ -68,7 +68,8 @@ class FrontEnd:
         most = self.bins if self.shape == "bins" else self.bins - 2  # every triangle needs a bin on both of its sides
         if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
             raise ShrikeError(
-                f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; fewer bands or a smaller hop were expected"
+                f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
+                "fewer bands or a smaller hop were expected"
             )
 
     @classmethod

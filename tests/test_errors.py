@@ -53,7 +53,8 @@ def sentences(path: Path) -> Iterator[tuple[int, str, bool]]:
             elif node.func.id == "demand" and (words := text(node.args[1])):
                 yield node.lineno, words, True  # of an entry of a card: runtime.records says which
         elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.elts[0], ast.Compare | ast.BoolOp):
-            if (words := text(node.elts[1])) and " " in words:
+            words = text(node.elts[1]) or ""
+            if " " in words:
                 yield node.lineno, words, False
 
 

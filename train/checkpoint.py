@@ -99,7 +99,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise ShrikeError(f"{path} is not a Shrike checkpoint; python -m train writes them")
     if state.get("version") != VERSION:
         raise ShrikeError(
-            f"{path} has format version {state.get('version')!r}; use the Shrike that wrote it: this one reads version {VERSION}"
+            f"{path} has version {state.get('version')!r}, this Shrike reads {VERSION}; use the one that wrote it"
         )
     if set(state) != wanted:
         odd = [f"{name} is missing" for name in sorted(wanted - set(state))]

@@ -151,7 +151,7 @@ def select(partition: Partition, expression: str) -> Partition:
     trials = tuple(trial for trial in partition.trials if holds(trial.utterance))
     if not trials:
         values = (f"{column}: {_some(sorted({row[column] for row in rows.values()}))}" for column in wanted)
-        raise ShrikeError(f"no trial of {partition.name} has {expression}; {path} has {'; '.join(values)}")
+        raise ShrikeError(f"no trial of {partition.name} has {expression}; in {path} there are {'; '.join(values)}")
     missing = tuple(utterance for utterance in partition.missing if holds(utterance))
     selection = ",".join(filter(None, (partition.selection, expression.replace(" ", ""))))
     return replace(partition, trials=trials, missing=missing, selection=selection)

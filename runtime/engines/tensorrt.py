@@ -158,7 +158,9 @@ class TensorRTEngine:
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != modes:
-            raise ShrikeError(f"the engine's tensors are {', '.join(names)}; the card says {', '.join(modes)}")
+            raise ShrikeError(
+                f"the engine's tensors are {', '.join(names)}; the card says {', '.join(modes)}; {BUILD_HERE}"
+            )
         for name in names:
             if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
                 kind = engine.get_tensor_dtype(name).name
@@ -166,7 +168,7 @@ class TensorRTEngine:
         for name, wanted in outputs.items():
             shape = tuple(engine.get_tensor_shape(name))
             if shape[1:] != wanted:
-                raise ShrikeError(f"the engine's {name} is {shape}; the card says {(shape[0], *wanted)}")
+                raise ShrikeError(f"the engine's {name} is {shape}; the card says {(shape[0], *wanted)}; {BUILD_HERE}")
 
     def queue(self) -> None:
         """Copy in, run, copy out: onto the stream, without waiting."""

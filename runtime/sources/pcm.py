@@ -47,7 +47,7 @@ class PcmSource:
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         if os.isatty(self._descriptor):
             raise ShrikeError(
-                "--stdin: a terminal is no sound; pipe raw samples in, as in: arecord -t raw | python -m runtime.stream --stdin"
+                "--stdin: a terminal is no sound; pipe samples in: arecord -t raw | python -m runtime.stream --stdin"
             )
         self.name, self.notes = "stdin", ()
         self._type, self._channels, self._stop = np.dtype(TYPES[coding]), channels, stop
