@@ -99,6 +99,9 @@ def _unnamed(options: Any, words: list[str]) -> list[str]:
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call `main` and leave the process with its exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, mode))
     try:
         code = main() or 0
         sys.stdout.flush()

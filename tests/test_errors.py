@@ -16,7 +16,7 @@ HELP = re.compile(
     r"|cannot be (read|written|opened)\b.*\{\}"  # and the system's reason
     r"|(available|it has|its columns|networks that can|embedded are|any of|both are)\b"  # and what there is instead
     r"|at least|at most|\bone of\b|there are|known are|are allowed|only like|no model of ours"
-    r"|\b(give|gives|try|use|say|name|put|leave|lower|raise|choose|copy|export|build|rename|run|mend|pipe|measure|look|check"
+    r"|\b(give|gives|try|use|say|name|put|leave|lower|raise|choose|copy|export|build|rename|run|mend|pipe|measure|look|check|point"
     r"|remove|free|wait|update|train|ask|write|set)\b"
 )
 

@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import re
-import shutil
 import sys
 import textwrap
 from dataclasses import is_dataclass
@@ -217,26 +216,6 @@ def test_several_models_may_come_with_their_name(monkeypatch: pytest.MonkeyPatch
     assert taken == ["a", "b", "--scores", "s", "--seed", "1"]
     kept = ["--demo", "--model", "a"]
     assert runtime.command._unnamed(options("runtime.stream"), kept) == kept
-
-
-@pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory, made_corpus: Path) -> Path:
-    """A folder with one of everything that a command reads."""
-    folder = tmp_path_factory.mktemp("there")
-    shutil.copytree(made_corpus, folder / "corpus")
-    shutil.copytree(ROOT / "docs" / "reports" / "latency", folder / "report")
-    shutil.copy(ROOT / "train" / "models" / "f0.pt", folder / "model.pt")
-    for ending in ("onnx", "json"):
-        shutil.copy(ROOT / "runtime" / "models" / f"f0.{ending}", folder / f"small.{ending}")
-    shutil.copy(next((made_corpus / "flac").iterdir()), folder / "call.flac")
-    (folder / "run").mkdir()
-    shutil.copy(folder / "model.pt", folder / "run")
-    (folder / "page.md").write_text("no block\n")
-    (folder / "rooms").mkdir()
-    pair = "u1 - bonafide 1.5\nu2 A01 spoof -1.5\n"
-    (folder / "scores.txt").write_text(pair)
-    (folder / "asv.txt").write_text("- target 2\n- nontarget 0\nA01 spoof 1\n")
-    return folder
 
 
 PATHS = [  # words with one wrong path, which begins with a !, and what is there
