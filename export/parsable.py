@@ -39,9 +39,8 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     onnx = load_onnx_package()
     try:
         if not path.is_file():
-            raise ShrikeError(
-                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; python -m export.onnx writes such files{nearby(path)}"
-            )
+            state = "is a folder" if path.is_dir() else "does not exist"
+            raise ShrikeError(f"{path} {state}; python -m export.onnx writes such files{nearby(path)}")
         if path.stat().st_size > LARGEST_ONNX:
             raise ShrikeError(f"{path} is larger than {LARGEST_ONNX >> 20:,} MiB: no model of ours")
         model = onnx.load_model_from_string(path.read_bytes())

@@ -101,7 +101,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """Call `main` and leave the process with its exit code."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started us
-            setattr(sys, name, open(os.devnull, mode))
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process lasts
     try:
         code = main() or 0
         sys.stdout.flush()
@@ -111,6 +111,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         _silence()
         code = 0
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        code = 0  # rich has seen that the reader went, and says 1
     except OSError as error:
         if error.errno not in REFUSED:
             raise
