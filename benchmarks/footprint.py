@@ -73,9 +73,13 @@ def child() -> None:
             torch.set_num_threads(1)
             TorchEngine.load(path)(window)
         else:
-            from runtime.engines import open_engine
+            from runtime.engines import open_engine, stepping
 
-            open_engine(path)(window)
+            engine = open_engine(path)
+            if (remembers := stepping(engine)) is not None:
+                remembers.seats(1).run(1)
+            else:
+                engine(window)
     from runtime.measure import resident
 
     print(json.dumps(resident()))

@@ -22,19 +22,22 @@ from runtime.choice import MODELS
 from runtime.engines import Engine, open_engine
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
+from runtime.steps import STEP
 from runtime.suggestions import nearby, nearest
-from train.networks import NAMES
+from train.networks import NAMES, STREAMING
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from export.steps import Step
     from train.checkpoint import Checkpoint
 
 Form = Literal["torch", "float", "s8", "u8"]
 FORMS: tuple[Form, ...] = get_args(Form)
 RANGE_WINDOWS = 8  # by chance, that set INT8 ranges for timing
 SEED = 0
+STEPPING = "-streaming"  # behind a network's name: the one that looks back only
 INT8_NOTE = "INT8 made for timing alone: ranges from windows by chance, every layer that can be INT8 is"
 
 
@@ -49,6 +52,7 @@ class Subject:
     batch: int  # 1, or ANY_BATCH
     notes: tuple[str, ...] = ()  # what a reader must not overlook
     open_batch: Path | None = None  # the same with an open batch, where that is another file
+    frames: int | None = None  # new ones in a step of a network that remembers; None: it is given windows
 
     def open(self, threads: int = 1, batch: int = 1) -> Engine:
         path = self.open_batch if batch > 1 and self.open_batch else self.path
@@ -104,14 +108,16 @@ def resolve(
         from train.checkpoint import read_checkpoint
 
         return _exported(read_checkpoint(path), _label(path), path, forms, folder, batches, ())
-    if name in NAMES:
+    if name in NAMES or name.removesuffix(STEPPING) in STREAMING:
         note = f"fresh weights by chance on the front-end {frontend}: times mean something, scores do not"
         checkpoint = fresh(name, frontend)
         return _exported(checkpoint, name, None, forms, folder, batches, (note,))
     there = sorted(file.stem for file in MODELS.glob("*.onnx"))
+    remember = [f"{network}{STEPPING}" for network in STREAMING]
     raise ShrikeError(
         f"{name}: no such model; a path to model.pt, model.onnx or model.engine, an embedded model "
-        f"({', '.join(there)}) or a network ({', '.join(NAMES)}) was expected{nearest(name, [*there, *NAMES])}"
+        f"({', '.join(there)}) or a network ({', '.join(NAMES)}; of those that remember, {', '.join(remember)}) was "
+        "expected" + nearest(name, [*there, *NAMES, *remember])
     )
 
 
@@ -127,7 +133,8 @@ def of_file(path: Path, label: str) -> Subject:
     if card.tensorrt is not None:
         return Subject(label, f"TensorRT {card.tensorrt.precision}", path, card.frontend, 1)
     form = "float" if card.quantisation is None else {"uint8": "u8", "int8": "s8"}[card.quantisation.activations]
-    return Subject(label, form, path, card.frontend, card.input.shape[0])
+    frames = card.state.frames if card.state else None
+    return Subject(label, form, path, card.frontend, card.input.shape[0], frames=frames)
 
 
 def unique(subjects: Sequence[Subject]) -> list[Subject]:
@@ -150,13 +157,13 @@ def fresh(name: str, frontend: str) -> "Checkpoint":
     """A network as it is before training."""
     import torch
 
-    from train.checkpoint import Checkpoint, Progress, versions
+    from train.checkpoint import Checkpoint, Progress, build_network, versions
     from train.config import Data, Distillation, Model, Settings
-    from train.networks import build
 
     torch.manual_seed(SEED)
-    settings = Settings(Data(Path("none"), frontend=frontend), Model(name), Distillation("off"))  # type: ignore[arg-type]
-    return Checkpoint(settings, build(name).state_dict(), {}, {}, Progress(), [], {}, versions())
+    model = Model(name.removesuffix(STEPPING), streaming=name.endswith(STEPPING))
+    settings = Settings(Data(Path("none"), frontend=frontend), model, Distillation("off"))  # type: ignore[arg-type]
+    return Checkpoint(settings, build_network(settings).state_dict(), {}, {}, Progress(), [], {}, versions())
 
 
 def _exported(
@@ -177,8 +184,13 @@ def _exported(
     exported = _Exporter(checkpoint, label, folder)
     frontend = checkpoint.settings.frontend
     found = []
+    frames = exported.frames
+    if frames is not None and set(forms) == {"torch"}:
+        raise ShrikeError(f"{label} in torch: it runs whole clips there, not steps; give --forms float, s8 or u8")
     for form in forms:
-        if form == "torch":
+        if frames is not None and form == "torch":
+            notes = (*notes, "torch has no step here: it runs whole clips; only exported graphs were measured")
+        elif form == "torch":
             if path is None:
                 path = folder / f"{label}.pt"
                 write_checkpoint(path, checkpoint)
@@ -187,7 +199,7 @@ def _exported(
             more = exported.write(form, dynamic=True) if max(batches) > 1 else None
             one = exported.write(form, dynamic=False)
             said = notes if form == "float" else (*notes, INT8_NOTE)
-            found.append(Subject(label, form, one, frontend, 1, said, more))
+            found.append(Subject(label, form, one, frontend, 1, said, more, frames))
     return found
 
 
@@ -195,11 +207,13 @@ class _Exporter:
     """Graphs of one network, each traced and calibrated once."""
 
     def __init__(self, checkpoint: "Checkpoint", label: str, folder: Path) -> None:
-        from export.strip import strip
+        from export.strip import DeployedStream, strip
 
         self.checkpoint, self.label, self.folder = checkpoint, label, folder
         self.network = strip(checkpoint)
+        self.frames = STEP if isinstance(self.network, DeployedStream) else None
         self.graphs: dict[bool, onnx.ModelProto] = {}
+        self.steps: dict[tuple[bool, str], Step] = {}
         self.ranges: dict[str, float] = {}
 
     def write(self, form: Form, dynamic: bool) -> Path:
@@ -208,13 +222,15 @@ class _Exporter:
         from runtime.card import write_card
         from runtime.hashes import sha256_file
 
-        float_graph = graph = self._traced(dynamic)
+        step = self._step(dynamic, form) if self.frames else None
+        float_graph = graph = step.graph if step else self._traced(dynamic)
         if form != "float":
             layers = quantize.plan(float_graph)
             graph = quantize.quantise(float_graph, layers, self._ranges(layers), "int8" if form == "s8" else "uint8")
+            step = step.with_graph(graph) if step else None
         path = self.folder / f"{self.label}-{form}{'-batch' if dynamic else ''}.onnx"
         path.write_bytes(graph.SerializeToString(deterministic=True))
-        write_card(path, self._card(form, dynamic, float_graph, graph, {path.name: sha256_file(path)}))
+        write_card(path, self._card(form, dynamic, float_graph, graph, step, {path.name: sha256_file(path)}))
         return path
 
     def _traced(self, dynamic: bool) -> "onnx.ModelProto":
@@ -224,17 +240,48 @@ class _Exporter:
             self.graphs[dynamic] = graph.trace(self.network, self.checkpoint.settings.frontend, dynamic)
         return self.graphs[dynamic]
 
+    def _step(self, dynamic: bool, form: Form) -> "Step":
+        from export import steps
+        from export.strip import DeployedStream
+
+        layout: steps.Layout = "channels first" if form == "s8" else "channels last"
+        if (dynamic, layout) not in self.steps:
+            assert isinstance(self.network, DeployedStream)
+            frontend = self.checkpoint.settings.frontend
+            self.steps[dynamic, layout] = steps.trace(self.network, frontend, STEP, dynamic, layout)
+        return self.steps[dynamic, layout]
+
+    def _step_ranges(self, names: list[str]) -> dict[str, float]:
+        from export import calibration, steps
+        from export.graph import INPUT
+
+        step, frontend = self._step(False, "float"), self.checkpoint.settings.frontend
+        inner = tuple(name for name in names if name != INPUT)
+        stream = steps.Stream(step, extra=inner)
+        pieces = (piece for clip in chance_windows(frontend, 1) for piece in steps.steps(clip, STEP))
+        seen = ({INPUT: piece, **dict(zip(inner, stream(piece)[1], strict=True))} for piece in pieces)
+        return calibration.read_ranges(names, seen, 0, "min-max")
+
     def _ranges(self, layers: Any) -> dict[str, float]:
         from export import calibration, quantize
 
         if not self.ranges:
-            windows = chance_windows(self.checkpoint.settings.frontend, RANGE_WINDOWS)
             names = quantize.tensors(layers)
+            if self.frames:
+                self.ranges = self._step_ranges(names)
+                return self.ranges
+            windows = chance_windows(self.checkpoint.settings.frontend, RANGE_WINDOWS)
             self.ranges = calibration.find_ranges(self._traced(False), names, list(windows), "min-max")
         return self.ranges
 
     def _card(
-        self, form: Form, dynamic: bool, float_graph: "onnx.ModelProto", graph: "onnx.ModelProto", files: dict[str, str]
+        self,
+        form: Form,
+        dynamic: bool,
+        float_graph: "onnx.ModelProto",
+        graph: "onnx.ModelProto",
+        step: "Step | None",
+        files: dict[str, str],
     ) -> ModelCard:
         from export import verify
         from export.pipeline import Gate, Prepared, Source
@@ -249,7 +296,7 @@ class _Exporter:
         source = Source(Path(f"{self.label}.pt"), batch="dynamic" if dynamic else "1")
         precision: Literal["fp32", "int8"] = "fp32" if quantisation is None else "int8"
         prepared = Prepared(
-            source, Gate(), self.checkpoint, float_graph, graph, precision, None, None, None, quantisation
+            source, Gate(), self.checkpoint, float_graph, graph, precision, None, None, None, quantisation, step
         )
         target = {"float": "any", "s8": "tensorrt", "u8": "cpu"}[form]
         return make_card(prepared, (verify.unfitted(), verify.UNMEASURED), files, target)  # type: ignore[arg-type]

@@ -4,11 +4,12 @@
     python -m benchmarks.latency runs/model/model.pt --forms torch float u8   # a checkpoint, exported on the way
     python -m benchmarks.latency model.onnx model.engine --threads 1 2 --batch 1 8
     python -m benchmarks.latency ecanet9 senet50 --check-bare                 # networks with weights by chance
+    python -m benchmarks.latency senet9-streaming senet9 --forms u8 --batch 16   # steps beside windows
     python -m benchmarks.latency f0 --peer other.onnx --peer-shape audio=1x64600
 
-A step is 12 frames, 97.5 ms of sound: what takes longer cannot keep up. All take turns (benchmarks/timing.py), so that
-a noisy machine disturbs them alike. The table goes to stdout, the report with everything else into a folder;
-docs/reports.md says how two of them are compared.
+A step is 12 frames, 97.5 ms of sound, and 16 frames, 130 ms, of a network that remembers: what takes longer cannot keep
+up. All take turns (benchmarks/timing.py), so that a noisy machine disturbs them alike. The table goes to stdout, the
+report with everything else into a folder; docs/reports.md says how two of them are compared.
 """
 
 import os
@@ -37,7 +38,8 @@ class Options:
     """Measure the latency of models."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = EMBEDDED
-    """model.pt, model.onnx with its card, model.engine, an embedded model, or a network's name."""
+    """model.pt, model.onnx with its card, model.engine, an embedded model, or a network's name (ecanet9-streaming: the
+    one that remembers)."""
     forms: tuple[Form, ...] = ("torch", "float", "u8")
     """In which forms a checkpoint or a network's name runs; s8 is placed for TensorRT and slow on a CPU."""
     peer: tuple[Path, ...] = ()
@@ -47,7 +49,7 @@ class Options:
     frontend: Literal["f0", "wide"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz. For a network's name."""
     batch: tuple[int, ...] = (1,)
-    """Windows at once, in one call of the network, besides 1; a stream has one."""
+    """Windows at once, or streams of a network that remembers, in one call of the network, besides 1."""
     threads: tuple[int, ...] = (1,)
     """CPU threads of the network; several numbers are measured one after the other. A stream takes 1."""
     seconds: float = SECONDS

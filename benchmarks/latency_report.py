@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.forms import STEPPING
 from benchmarks.lineup import PEER, Entry, Lineup, frontend_name
 from benchmarks.markdown import table_text
 from benchmarks.noise import paired_ratio
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.latency import Options
     from runtime.engines.tensorrt import DeviceTimes
 
-BUDGET = 1000 * STEP * HOP / RATE  # ms between two scores: what a step may take
+BUDGET = 1000 * STEP * HOP / RATE  # ms between two scores of windows: what a step may take
 UNSTEADY = 0.10  # spread of rounds from which a note speaks of it
 MODEL = (Column("model", key=True), Column("form", key=True))
 THREADS, BATCH = Column("threads", key=True), Column("batch", key=True)
@@ -53,6 +54,8 @@ def compose(
     """Everything that this run found; plots go into `folder`."""
     results = [Result(entry, found) for entry, found in zip(lineup.entries, times, strict=True)]
     tables = [steps_table(lineup, results, energy)]
+    if any(subject.frames for subject in lineup.subjects):
+        tables.append(sound_table(lineup, results))
     tables += [table for table in (batches_table(results), bare_table(results), gpu_table(gpu)) if table.rows]
     tables.append(times_table(results))
     plots, drawn = draw(tables[0], results, folder)
@@ -75,6 +78,7 @@ def steps_table(lineup: Lineup, results: Sequence[Result], energy: dict[tuple[st
     """One row for a model in one form with so many threads."""
     found = {(r.entry.model, r.entry.form, r.entry.part, r.entry.threads, r.entry.batch): r for r in results}
     frontends = {(subject.model, subject.form): frontend_name(subject.frontend) for subject in lineup.subjects}
+    new = {(subject.model, subject.form): subject.frames or STEP for subject in lineup.subjects}
     rows: list[dict[str, Cell]] = []
     for model, form, threads in dict.fromkeys((r.entry.model, r.entry.form, r.entry.threads) for r in results):
         network, step = (found.get((model, form, part, threads, 1)) for part in ("network", "step"))
@@ -91,7 +95,7 @@ def steps_table(lineup: Lineup, results: Sequence[Result], energy: dict[tuple[st
             "network": network.median,
             "step": step.median if step else None,
             "step p99": _ms(step.times.percentile(99)) if step else None,
-            "of budget": 100 * step.median.value / BUDGET if step else None,
+            "of budget": 100 * step.median.value / (BUDGET * new[model, form] / STEP) if step else None,
             "file": Measured(size, size, size),  # known exactly
             "memory": lineup.memory[model, form],
             "energy": None if spent is None else 1000 * spent,
@@ -109,12 +113,61 @@ def steps_table(lineup: Lineup, results: Sequence[Result], energy: dict[tuple[st
         Column("energy", "mJ", "lower"),
     )
     about = (
-        f"Medians of one step: {STEP} frames of sound in, one score out, {BUDGET:.1f} ms of sound. features: samples "
-        "to window, once for each front-end. network: the engine's call. step: StreamScorer, both and what joins them. "
+        f"Medians of one step: {STEP} frames of sound in, one score out, {BUDGET:.1f} ms of sound; a network that "
+        "remembers takes 16, 130 ms. features: samples to window, once for each front-end. network: the engine's call. "
+        "step: StreamScorer, both and what joins them. of budget: of the sound that is new in it. "
         "memory: what a process with nothing else holds after its first score. energy: of a step, beyond an idle "
         "machine's."
     )
     return Table.of("steps", "A step", about, columns, rows).without_empty()
+
+
+def sound_table(lineup: Lineup, results: Sequence[Result]) -> Table:
+    """Windows and steps side by side: what they cost for the sound that is new in each call."""
+    frames = {(subject.model, subject.form): subject.frames for subject in lineup.subjects}
+    calls = [result for result in results if result.entry.part == "network"]
+    windows = [one for one in calls if frames.get((one.entry.model, one.entry.form)) is None and one.entry.batch == 1]
+    rows: list[dict[str, Cell]] = []
+    for result in calls:
+        entry = result.entry
+        remembers = frames.get((entry.model, entry.form))
+        whole = _of_windows(result, windows) if remembers else None
+        new, work = remembers or STEP, lineup.work.get((entry.model, entry.form))
+        rows.append({
+            "model": entry.model, "form": entry.form, "threads": entry.threads, "batch": entry.batch,
+            "sees": "its own input" if entry.form == PEER else "new frames" if remembers else "the window",
+            "new": new, "multiply-adds": None if work is None else work / 1e6,
+            "each": _ms(result.times.median) / entry.batch,
+            "a second": _ms(result.times.median) / entry.batch / (new * HOP / RATE),
+            "a window costs": None if whole is None else _times_less(result, whole),
+        })  # fmt: skip
+    columns = (
+        *MODEL, THREADS, BATCH, Column("sees"), Column("new", "frames"), Column("multiply-adds", "M", digits=1),
+        Column("each", "ms", "lower", digits=4), Column("a second", "ms", "lower", digits=2),
+        Column("a window costs", "times", digits=1),
+    )  # fmt: skip
+    about = (
+        "The network's call for one stream: a network that is given windows sees 600 frames for every "
+        f"{STEP} new ones, as a peer its whole input, one that remembers the new ones alone. a second: of the stream's "
+        "sound, per stream. a window costs: how many times a step the call of the same network (or of the only one) "
+        "that is given windows takes in the same form, the median over rounds with its 95 % interval."
+    )
+    return Table.of("sound", "For a second of sound", about, columns, rows).without_empty()
+
+
+def _of_windows(step: Result, windows: Sequence[Result]) -> Result | None:
+    """The network of whole windows that a step is compared with: by its name, or because there is one alone."""
+    mine = step.entry
+    there = [one for one in windows if (one.entry.form, one.entry.threads) == (mine.form, mine.threads)]
+    named = [one for one in there if one.entry.model == mine.model.removesuffix(STEPPING)]
+    return (named or there)[0] if named or len(there) == 1 else None
+
+
+def _times_less(step: Result, window: Result) -> Cell:
+    rounds = min(len(step.times.medians), len(window.times.medians))  # that both took part in
+    low, middle, high = paired_ratio(step.times.medians[:rounds], window.times.medians[:rounds])
+    batch = step.entry.batch
+    return Measured(middle * batch, low * batch, high * batch) if high < float("inf") else middle * batch
 
 
 def batches_table(results: Sequence[Result]) -> Table:

@@ -14,11 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from benchmarks.footprint import footprint, peer_footprint
 from benchmarks.forms import Subject, resolve, unique
 from benchmarks.peers import open_bare, open_peer, parse_shape
 from benchmarks.steps import features_part, network_part, step_part, windows
 from benchmarks.timing import Case, repeat
+from benchmarks.work import multiply_adds
 from runtime.engines import Engine
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
@@ -58,6 +61,7 @@ class Lineup:
     remarks: dict[str, list[str]] = field(default_factory=dict)  # sentence -> whom it is about
     fed: dict[str, str] = field(default_factory=dict)  # what a peer's inputs were, in words
     engines: list[tuple[Subject, Engine]] = field(default_factory=list)
+    work: dict[tuple[str, str], int | None] = field(default_factory=dict)  # multiply-adds of a call, where a graph says
 
     def add(self, model: str, form: str, part: Part, batch: int, threads: int, case: Case) -> None:
         self.entries.append(Entry(model, form, part, batch, threads, case))
@@ -103,7 +107,8 @@ class Lineup:
         found = []
         for subject, engine in self.engines:
             if hasattr(engine, "device_times"):
-                found.append((subject, engine.device_times(windows(subject.frontend, 1), GPU_RUNS)))
+                features = windows(subject.frontend, 1)[..., : subject.frames]
+                found.append((subject, engine.device_times(np.ascontiguousarray(features), GPU_RUNS)))
         return found
 
 
@@ -125,6 +130,8 @@ def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
     for subject in lineup.subjects:
         lineup.memory[subject.model, subject.form] = footprint(subject)
         lineup.sizes[subject.model, subject.form] = subject.megabytes
+        if subject.path.suffix == ".onnx":
+            lineup.work[subject.model, subject.form] = multiply_adds(subject.path)
     for label, path in lineup.peers:
         lineup.memory[label, PEER] = peer_footprint(path, shapes)
         lineup.sizes[label, PEER] = path.stat().st_size / 1e6
@@ -176,7 +183,7 @@ def _add_subject(lineup: Lineup, subject: Subject, threads: int, batches: Sequen
         lineup.add(name, form, "network", batch, threads, Case(f"network {said}, batch {batch}", part, prepare))
     step = step_part(engine, subject.frontend)
     lineup.add(name, form, "step", 1, threads, Case(f"step {said}", step, prepare))
-    if bare and subject.path.suffix == ".onnx":
+    if bare and subject.path.suffix == ".onnx" and subject.frames is None:
         session = open_bare(subject.path, threads)
         feeds = {session.get_inputs()[0].name: windows(subject.frontend, 1)}
         lineup.add(name, form, "bare", 1, threads, Case(f"bare {said}", partial(session.run, None, feeds)))

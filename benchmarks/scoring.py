@@ -10,29 +10,26 @@ hang on which process computed it, so that an interrupted run ends with the very
 
 import copy
 import json
-import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.card import ModelCard, read_card
+from runtime.card import ModelCard, State, read_card
 from runtime.choice import MODELS, find_model
 from runtime.errors import ShrikeError
 from runtime.features import FrontEnd
 from runtime.hashes import sha256_file
+from runtime.steps import scored
 from runtime.suggestions import nearby, nearest
 from train.cache import FeatureCache
 from train.corpus import Partition
+from train.processes import in_processes
 from train.progress import Progress, say
 
 if TYPE_CHECKING:
@@ -53,6 +50,7 @@ class Artefact:
     form: str  # in words, with what runs it
     open: OpenEngine  # also in another process
     parallel: bool  # whether several processes may each open it
+    step: int | None = None  # new frames in a step of a network that remembers; its engine takes whole windows by steps
 
     @property
     def sha256(self) -> str:
@@ -88,32 +86,41 @@ def find_artefact(name: str, exit: int = 4) -> Artefact:
             f"ONNX {card.precision}, ONNX Runtime {onnxruntime.__version__}",
             partial(_open_file, path),
             True,
+            card.state.frames if card.state else None,
         )
     record = card.tensorrt
     assert record is not None, "a card that speaks for an engine has its record"
     form = f"engine {record.precision}, TensorRT {record.version} on {record.gpu}"
-    return Artefact(path, card.frontend, card, form, partial(_open_file, path), False)
+    frames = card.state.frames if card.state else None
+    return Artefact(path, card.frontend, card, form, partial(_open_file, path), False, frames)
 
 
 def _checkpoint(path: Path, exit: int) -> Artefact:
     """One exit of a checkpoint, traced here once: the processes need no torch."""
     import onnxruntime
 
-    from export import graph
-    from export.strip import strip
+    from export import graph, steps
+    from export.strip import DeployedStream, strip
     from train.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(path)
-    frontend = checkpoint.settings.frontend
-    model = graph.trace(strip(checkpoint, exit), frontend).SerializeToString()
+    frontend, network = checkpoint.settings.frontend, strip(checkpoint, exit)
     form = f"checkpoint, exit {exit}, float by ONNX Runtime {onnxruntime.__version__}"
+    if isinstance(network, DeployedStream):
+        step = steps.trace(network, frontend)
+        opened = partial(_open_step, step.graph.SerializeToString(), step.state)
+        return Artefact(path, frontend, None, form, opened, True, step.state.frames)
+    model = graph.trace(network, frontend).SerializeToString()
     return Artefact(path, frontend, None, form, partial(_open_graph, model), True)
 
 
 def _open_file(path: Path) -> "Engine":
-    from runtime.engines import open_engine
+    from export.streams import by_steps
+    from runtime.engines import open_engine, stepping
 
-    return open_engine(path)  # one thread
+    engine = open_engine(path)  # one thread
+    remembers = stepping(engine)
+    return by_steps(remembers) if remembers else engine
 
 
 def _open_graph(model: bytes) -> "Engine":
@@ -122,6 +129,14 @@ def _open_graph(model: bytes) -> "Engine":
     from export.graph import as_engine
 
     return as_engine(onnx.load_from_string(model))
+
+
+def _open_step(model: bytes, state: State) -> "Engine":
+    import onnx
+
+    from export.steps import Step, as_runner
+
+    return as_runner(Step(onnx.load_from_string(model), state))
 
 
 def binding(artefact: Artefact, partition: Partition, cache: FeatureCache, mean: bool) -> dict[str, str]:
@@ -150,14 +165,15 @@ def score_trials(
                 file.write(json.dumps(bound_to) + "\n")
             with Progress(title, len(missing), "trials") as bar:
                 mean = bound_to["windows"] == "mean"
-                for clips, new in _compute(artefact, cache, missing, mean, jobs if artefact.parallel else 1):
-                    lines = []
-                    for clip, score in zip(clips, new, strict=True):
-                        known[names[clip]] = score
-                        lines.append(f"{names[clip]} {score!r}\n")
-                    file.write("".join(lines))
-                    file.flush()
-                    bar.advance(len(clips))
+                with closing(_compute(artefact, cache, missing, mean, jobs if artefact.parallel else 1)) as results:
+                    for clips, new in results:
+                        lines = []
+                        for clip, score in zip(clips, new, strict=True):
+                            known[names[clip]] = score
+                            lines.append(f"{names[clip]} {score!r}\n")
+                        file.write("".join(lines))
+                        file.flush()
+                        bar.advance(len(clips))
     scores = np.array([known[name] for name in names])
     if not np.isfinite(scores).all():
         raise ShrikeError(f"{artefact.path} gives scores that are not finite; export or train it again")
@@ -192,65 +208,49 @@ def read_partial(path: Path, bound_to: dict[str, str]) -> dict[str, float]:
 
 def _compute(
     artefact: Artefact, cache: FeatureCache, clips: Sequence[int], mean: bool, jobs: int
-) -> Iterator[tuple[Sequence[int], list[float]]]:
+) -> Generator[tuple[Sequence[int], list[float]], None, None]:
     chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
     if jobs == 1:
         engine = artefact.open()
         for chunk in chunks:
-            yield chunk, _score_clips(engine, cache, chunk, mean)
+            yield chunk, _score_clips(engine, cache, chunk, mean, artefact.step)
         return
     light = copy.copy(cache)
     light.trials = []  # names and paths of 600,000 trials need not travel to every process
-    # spawn: a forked child of a process that already runs threads (BLAS, CUDA) can hang
-    pool = ProcessPoolExecutor(
-        min(jobs, len(chunks)), get_context("spawn"), _Worker.begin, (artefact.open, light, mean)
-    )
-    try:
-        work = {pool.submit(_Worker.score, chunk): chunk for chunk in chunks}
-        for done in as_completed(work):
-            yield work[done], done.result()
-    except BrokenProcessPool as error:
-        raise ShrikeError(
-            "a process that scored was ended (out of memory?); what is finished is kept: run again to go on"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    given = (artefact.open, light, mean, artefact.step)
+    yield from in_processes(_Worker.score, chunks, jobs, "scored", _Worker.begin, given)
 
 
-def _score_clips(engine: "Engine", cache: FeatureCache, clips: Sequence[int], mean: bool) -> list[float]:
-    """Bona fide minus spoof of each clip's first window, or the mean over windows that overlap by half."""
+def _score_clips(
+    engine: "Engine", cache: FeatureCache, clips: Sequence[int], mean: bool, step: int | None
+) -> list[float]:
+    """Bona fide minus spoof of each clip's first window, or the mean over windows that overlap by half; of a network
+    that remembers behind the step that runtime.steps names, from a clean state in every window."""
     from export.calibration import as_input
     from export.graph import score
 
     def of_clip(clip: int) -> float:
         windows = (as_input(cache.window(clip, int(start))) for start in cache.starts(clip, mean))
-        return float(np.mean([score(engine(window))[0] for window in windows]))
+        place = scored(int(cache.lengths[clip]), cache.frontend, step) // step - 1 if step else 0
+        return float(np.mean([score(engine(window))[place] for window in windows]))
 
     return [of_clip(clip) for clip in clips]
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 class _Worker:
     """What one process holds."""
 
-    state: "tuple[Engine, FeatureCache, bool]"
+    state: "tuple[Engine, FeatureCache, bool, int | None]"
 
     @classmethod
-    def begin(cls, open_engine: OpenEngine, cache: FeatureCache, mean: bool) -> None:
+    def begin(cls, open_engine: OpenEngine, cache: FeatureCache, mean: bool, step: int | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that gave us the work
-        parent = parent_process()
-        if parent is not None:  # a killed parent cannot end us
-            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-        cls.state = open_engine(), cache, mean
+        cls.state = open_engine(), cache, mean, step
 
     @classmethod
     def score(cls, clips: Sequence[int]) -> list[float]:
-        engine, cache, mean = cls.state
-        return _score_clips(engine, cache, clips, mean)
+        engine, cache, mean, step = cls.state
+        return _score_clips(engine, cache, clips, mean, step)
 
 
 def labels(names: Sequence[str]) -> list[str]:

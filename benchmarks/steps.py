@@ -5,6 +5,8 @@
     part = step_part(engine, frontend)             # runtime.scorer's own object: all of it, as a stream does it
     part()                                         # one step
 
+A network that remembers takes its own number of new frames a step, and its states go in and out with every call.
+
 The window is full from the first call on: a step is what it costs after five seconds, and for the rest of the day.
 """
 
@@ -14,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines import Engine
+from runtime.engines import Engine, stepping
 from runtime.features import FeatureStream, FrontEnd, Samples
 from runtime.scorer import STEP, StreamScorer
 from runtime.window import FeatureWindow
@@ -29,13 +31,15 @@ Part = Callable[[], object]
 class Sound:
     """Endless sound by chance, cut where scores fall due."""
 
-    def __init__(self, frontend: FrontEnd) -> None:
+    def __init__(self, frontend: FrontEnd, frames: int = STEP, whole: bool = False) -> None:
+        """`frames` a step; `whole`: steps count from the first frame on, not back from a full window."""
         time = np.arange(int(SECONDS * frontend.rate)) / frontend.rate
         noise = np.random.default_rng(0).standard_normal(len(time))
         loudness = 1 + np.sin(2 * np.pi * SYLLABLES * time)
         self._samples: Samples = (LEVEL * loudness * noise).astype(np.float32)
-        self._chunk, self._at = STEP * frontend.hop, 0
-        self.first = self._take((frontend.width - 1) * frontend.hop + frontend.window)  # samples that fill a window
+        self._chunk, self._at = frames * frontend.hop, 0
+        full = frontend.width // frames * frames if whole else frontend.width
+        self.first = self._take((full - 1) * frontend.hop + frontend.window)  # samples that fill a window
 
     def next(self) -> Samples:
         """The samples of one more step."""
@@ -62,13 +66,19 @@ def features_part(frontend: FrontEnd) -> Part:
 
 
 def network_part(engine: Engine, frontend: FrontEnd, batch: int = 1) -> Part:
-    """The engine's call on real features."""
+    """The engine's call on real features; a step of one that remembers, for so many streams."""
+    if (remembers := stepping(engine)) is not None:
+        seats = remembers.seats(batch)
+        seats.features[:] = windows(frontend, batch)[..., : remembers.state.frames]
+        return partial(seats.run, batch)
     return partial(engine, windows(frontend, batch))
 
 
 def step_part(engine: Engine, frontend: FrontEnd) -> Part:
     """StreamScorer from samples to one score."""
-    sound, scorer = Sound(frontend), StreamScorer(engine, frontend)
+    remembers = stepping(engine)
+    frames = remembers.state.frames if remembers else STEP
+    sound, scorer = Sound(frontend, frames, remembers is not None), StreamScorer(engine, frontend)
     scorer.push(sound.first)
 
     def step() -> float:

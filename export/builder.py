@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import onnx
 
 MIB = 1 << 20
-WINDOW = 1  # windows in one run: a stream has one
 ANY = -1  # how TensorRT writes a batch that is left open
 
 
@@ -40,6 +39,7 @@ class Recipe:
     precision: Precision
     workspace: int  # MiB that one layer's tactic may take
     timing_cache: Path | None = None  # what earlier builds on this device measured
+    streams: int = 1  # that an engine with an open batch takes at once, at most
 
 
 def is_strongly_typed(trt: Any) -> bool:
@@ -100,7 +100,7 @@ def parse(trt: Any, network: Any, logger: Any, graph: "onnx.ModelProto") -> None
 
 
 def configure(trt: Any, builder: Any, network: Any, recipe: Recipe) -> Any:
-    """Memory, precision, the inspector's level of detail, and one window as the only batch."""
+    """Memory, precision, the inspector's level of detail, and from one window or stream on as many as are wanted."""
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace * MIB)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -112,12 +112,12 @@ def configure(trt: Any, builder: Any, network: Any, recipe: Recipe) -> Any:
         config.set_flag(trt.BuilderFlag.FP16)  # what stays float beside INT8 as well, or reformatting eats the gain
     if recipe.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)
-    window = network.get_input(0)
-    batch, *rest = window.shape
-    if batch == ANY:
-        shape = (WINDOW, *rest)
+    ports = [network.get_input(number) for number in range(network.num_inputs)]
+    if any(port.shape[0] == ANY for port in ports):
         profile = builder.create_optimization_profile()
-        profile.set_shape(window.name, shape, shape, shape)
+        for port in ports:
+            one, most = ((count, *port.shape[1:]) for count in (1, recipe.streams))
+            profile.set_shape(port.name, one, most, most)
         config.add_optimization_profile(profile)
     return config
 

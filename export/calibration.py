@@ -10,7 +10,7 @@ that look fine and cost accuracy on speech. Both classes get half of the trials,
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ from export.graph import INPUT, Floats, open_session
 from export.scales import LEVELS, Ranges
 from runtime import card
 from runtime.errors import ShrikeError
+from runtime.steps import STEP, first
 from train.cache import FeatureCache
 from train.corpus import Partition, Trial
 from train.progress import Progress, say
@@ -31,7 +32,7 @@ SILENCE = 40.0  # dB under the loudest frame of its window: a frame below holds 
 NEPER = np.log(10) / 10  # log power per dB
 BINS = 2048  # of a magnitude histogram, as TensorRT's own calibrator has them
 SMALLEST_SHARE = 1e-12  # of a histogram's mass, in place of none: its logarithm is finite
-STEP = 8  # how many bins the search for the best range goes at a time: 0.4 % of the range
+PACE = 8  # how many bins the search for the best range goes at a time: 0.4 % of the range
 
 Method = Literal["min-max", "entropy", "percentile"]
 
@@ -88,6 +89,24 @@ class Crops:
             yield as_input(self.cache.window(clip, start))
 
 
+@dataclass(frozen=True)
+class Clips(Crops):
+    """Every clip as a stream from its first frame on; at most two windows of it: what a network remembers by then has
+    been renewed. A clip that ends before a stream's first score repeats its frames up to there."""
+
+    step: int = STEP  # frames
+
+    def __iter__(self) -> Iterator[Floats]:
+        frontend = self.cache.frontend
+        for clip in range(len(self.cache)):
+            yield clip_input(self.cache.frames(clip)[: 2 * frontend.width], first(frontend, self.step))
+
+
+def clip_input(frames: NDArray[np.float16], least: int) -> Floats:
+    """(frames, bands) of a whole clip -> (1, 1, bands, frames or `least`): a shorter one repeats itself."""
+    return as_input(frames[np.arange(max(least, len(frames))) % len(frames)])
+
+
 def as_input(window: NDArray[np.float16]) -> Floats:
     """(frames, bands) of the cache -> (1, 1, bands, frames) for the network."""
     return np.ascontiguousarray(window.T, np.float32)[None, None]
@@ -124,18 +143,23 @@ def find_ranges(
     """The largest magnitude that INT8 shall hold, for every named tensor of the float graph."""
     inner = [name for name in names if name != INPUT]
     session = open_session(model, inner)
-    seen: dict[str, Histogram] = {name: Histogram() for name in names}
-    total = len(windows) if isinstance(windows, Crops | list) else 0
-    with Progress("calibration", total, "trials") as bar:
-        for window in windows:
-            for name, values in zip(inner, session.run(inner, {INPUT: window}), strict=True):
-                seen[name].add(values, counted=method != "min-max")
-            if INPUT in seen:
-                seen[INPUT].add(window, counted=method != "min-max")
+    seen = (dict(zip([*inner, INPUT], [*session.run(inner, {INPUT: w}), w], strict=True)) for w in windows)
+    return read_ranges(names, seen, len(windows) if isinstance(windows, Crops | list) else 0, method, percentile)
+
+
+def read_ranges(
+    names: Sequence[str], seen: Iterable[Mapping[str, Floats]], total: int, method: Method, percentile: float = 99.999
+) -> Ranges:
+    """The same of values by tensor, as they were seen; `total`: how often, 0 if that is not known."""
+    found: dict[str, Histogram] = {name: Histogram() for name in names}
+    with Progress("calibration", total, "runs") as bar:
+        for values in seen:
+            for name in names:
+                found[name].add(values[name], counted=method != "min-max")
             bar.advance()
     if method == "percentile":
-        return {name: seen[name].percentile(percentile) for name in names}
-    return {name: seen[name].entropy() if method == "entropy" else seen[name].largest for name in names}
+        return {name: found[name].percentile(percentile) for name in names}
+    return {name: found[name].entropy() if method == "entropy" else found[name].largest for name in names}
 
 
 class Histogram:
@@ -176,7 +200,7 @@ class Histogram:
             return self.largest
         counts = self.counts.astype(np.float64)
         counts[0] = counts[1]
-        candidates = range(LEVELS + 1, BINS + 1, STEP)
+        candidates = range(LEVELS + 1, BINS + 1, PACE)
         best = min(candidates, key=lambda bins: _divergence(counts, bins))
         return min(self.largest, best * self.reach / BINS)
 

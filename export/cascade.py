@@ -45,7 +45,7 @@ class Options:
         demands = [
             (self.max_loss > 0, f"--max-loss {self.max_loss}: bits above 0 were expected; 0.002 is very little"),
             (self.source.exit == 4, "--exit: a cascade has several, and chooses them itself; leave it out"),
-            (self.source.batch == "1", "--batch dynamic: a cascade decides window by window; leave it out"),
+            (self.source.batch != "dynamic", "--batch dynamic: a cascade decides window by window; leave it out"),
             (self.int8.qat == 0, "--qat: fine-tuning knows the last exit alone, and would leave the others behind"),
         ]
         for holds, sentence in demands:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.builder import MIB, Recipe
-from runtime.card import ANY_BATCH, Port
+from runtime.card import ANY_BATCH, Port, State
 from runtime.engines.cuda import Cuda, CudaError, open_cuda
 from runtime.errors import ShrikeError
 from runtime.jetpack import jetpack, l4t, load_tensorrt, memory_available
@@ -69,7 +69,9 @@ def find_device() -> Device:
     return Device(trt, cuda, version, l4t(), memory_available())
 
 
-def trtexec(graph: Path, engine: Path, recipe: Recipe, window: Port, strongly_typed: bool = False) -> str:
+def trtexec(
+    graph: Path, engine: Path, recipe: Recipe, window: Port, state: State | None = None, strongly_typed: bool = False
+) -> str:
     """The line with which TensorRT's own tool builds the same engine; `strongly_typed` writes TensorRT 11's."""
     options = [f"--onnx={graph}", f"--saveEngine={engine}", f"--memPoolSize=workspace:{recipe.workspace}"]
     if not strongly_typed:
@@ -78,13 +80,20 @@ def trtexec(graph: Path, engine: Path, recipe: Recipe, window: Port, strongly_ty
     if recipe.precision == "fp32":
         options.append("--noTF32")
     if window.shape[0] == ANY_BATCH:
-        options.append(f"--shapes={window.name}:{'x'.join(map(str, (1, *window.shape[1:])))}")
+        states = [(tensor.input, tensor.shape) for tensor in state.tensors] if state else []
+        ports = [(window.name, window.shape[1:]), *states]
+        ends = {"": 1} if recipe.streams == 1 else {"min": 1, "opt": recipe.streams, "max": recipe.streams}
+        for end, count in ends.items():
+            sizes = ",".join(f"{name}:{'x'.join(map(str, (count, *shape)))}" for name, shape in ports)
+            options.append(f"--{end}Shapes={sizes}" if end else f"--shapes={sizes}")
     if recipe.timing_cache:
         options.append(f"--timingCacheFile={recipe.timing_cache}")
     return shlex.join([TRTEXEC, *options, "--profilingVerbosity=detailed"])
 
 
-def advice(reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, window: Port) -> str:
+def advice(
+    reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, window: Port, state: State | None = None
+) -> str:
     """One message: what is done, what is missing, how to get it, and how to build without us."""
     version = l4t()
     row = jetpack(version) if version else None
@@ -92,10 +101,10 @@ def advice(reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, win
         f"{graph} and its card are ready ({graph.stat().st_size / MIB:.2f} MiB), but no engine was built here.",
         str(reason),
         f"Build on the device that runs it, where no torch is needed: python -m export.trt {shlex.quote(str(graph))}",
-        f"or with TensorRT's own tool: {trtexec(graph, engine, recipe, window)}",
+        f"or with TensorRT's own tool: {trtexec(graph, engine, recipe, window, state)}",
         "An engine of trtexec gets its check and its card from --built FILE of this command, on the device.",
     ]
     if recipe.precision != "fp32" and (row is None or "11" in row[3]):
-        strong = trtexec(graph, engine, recipe, window, strongly_typed=True)
+        strong = trtexec(graph, engine, recipe, window, state, strongly_typed=True)
         lines.insert(4, f"TensorRT 11 takes types from the graph alone, so what is float stays float32: {strong}")
     return "\n".join(lines)

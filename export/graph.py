@@ -75,11 +75,12 @@ def trace(network: "nn.Module", frontend: FrontEnd, dynamic: bool = False, shall
     return model
 
 
-def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A new model with readable names and nothing that need not be there."""
+def tidy(model: onnx.ModelProto, around: str = "") -> onnx.ModelProto:
+    """A new model with readable names and nothing that need not be there; `around` begins the names of a module that
+    was wrapped for the tracing."""
     weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     alias = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Identity"}
-    names: dict[str, str] = {INPUT: INPUT} | {item.name: item.name for item in model.graph.output}
+    names = {port.name: port.name for port in (*model.graph.input, *model.graph.output)}
     nodes: list[onnx.NodeProto] = []
     kept: dict[str, NDArray[Any]] = {}
     for source in model.graph.node:
@@ -87,12 +88,15 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         node = onnx.NodeProto()
         node.CopyFrom(source)
-        node.name = _readable(source.name)
+        inner, whole = _readable(source.name).removeprefix(around), source.name.strip("/").replace("/", ".")
+        node.name = whole if any(node.name == inner for node in nodes) else inner
         for place, value in enumerate(source.input):
             value = alias.get(value, value)
             if value in weights:
                 # Equal weights are shared by the tracer; quantised, each needs its own scale.
-                own = f"{node.name.rpartition('.')[0]}.{('weight', 'bias')[place - 1]}"
+                weighted = node.op_type in ("Conv", "Gemm")
+                layer = node.name.rpartition(".")[0]
+                own = f"{layer}.{('weight', 'bias')[place - 1]}" if weighted else f"{node.name}.{place}"
                 kept[own] = weights[value]
                 node.input[place] = own
             else:
@@ -100,7 +104,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
         for place, value in enumerate(source.output):
             node.output[place] = names.setdefault(value, node.name if place == 0 else f"{node.name}.{place}")
         nodes.append(node)
-    return assemble(nodes, model.graph.input[:1], model.graph.output, kept)
+    return assemble(nodes, [port for port in model.graph.input if port.name not in weights], model.graph.output, kept)
 
 
 def assemble(

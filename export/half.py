@@ -5,6 +5,9 @@
     float32   features - level -. cast             cast .- logits
     float16                     '- Conv ... Gemm -------'      Q/DQ scales and weights as well: opset 19
 
+What a network remembers stays in float32 as well where it is an average: a running one would stop moving where a step
+is less than half's precision, and the mean of the newest frames is a sum of 75. States of convolutions are half inside.
+
 The front-end's level stays in float32: the sum of 27,000 log powers overflows half (65,504). Weights behind Q/DQ are
 quantised here, from float32 with the scale as half keeps it, so that no weight is rounded twice.
 """
@@ -33,7 +36,7 @@ def half(model: "onnx.ModelProto") -> "onnx.ModelProto":
     del graph.value_info[:]
     _constants_to_initializers(graph)
     _quantise_weights(graph)
-    before = _before_first_layer(graph)
+    before = _before_first_layer(graph) | _averages(graph)
     scales = {node.input[1] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     for tensor in graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in before:
@@ -76,7 +79,7 @@ def _quantise_weights(graph: Any) -> None:
 
 def _before_first_layer(graph: Any) -> set[str]:
     """Tensors that stay in float32: all from the input to the first weighted layer, without that layer's Q/DQ."""
-    reached, kept = {graph.input[0].name}, {graph.input[0].name}
+    reached, kept = {port.name for port in graph.input}, {port.name for port in graph.input}
     constants = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         variables = [name for name in node.input if name and name not in constants]
@@ -90,29 +93,59 @@ def _before_first_layer(graph: Any) -> set[str]:
     return kept
 
 
+def _averages(graph: Any) -> set[str]:
+    """What lies between a state and the next, where no convolution reads it; and all behind the last, the logits'."""
+    constants = {tensor.name for tensor in graph.initializer}
+    found: set[str] = set()
+    pairs = list(zip(graph.input, graph.output, strict=True))[1:]
+    for past, kept in pairs:
+        after, before = {past.name}, {kept.name}
+        for node in graph.node:
+            if not after.isdisjoint(node.input):
+                after.update(node.output)
+        for node in reversed(graph.node):
+            if not before.isdisjoint(node.output):
+                before.update(node.input)
+        last = past.name == pairs[-1][0].name
+        inside = [node for node in graph.node if after.issuperset(node.output) and (last or node.output[0] in before)]
+        between = {past.name, *(name for node in inside for name in node.output)}
+        readers = [node.op_type for node in graph.node if not between.isdisjoint(node.input)]
+        if not last and not {"Conv", "QuantizeLinear"}.isdisjoint(readers):
+            continue
+        found |= between.union(*({name for name in node.input if name in constants} for node in inside))
+    return found
+
+
 def _cast_boundaries(graph: Any, before: set[str]) -> None:
-    """A cast where float32 ends, and one behind the last layer."""
+    """A cast wherever float32 ends or begins again; what leaves the graph is float32."""
     onnx = load_onnx_package()
     wide, narrow = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    constants = {tensor.name for tensor in graph.initializer}
     casts: dict[str, Any] = {}
     for node in graph.node:
-        if set(node.output) <= before:
-            continue
+        inside = set(node.output) <= before
         for number, name in enumerate(node.input):
-            if name in before:
-                if name not in casts:
-                    casts[name] = onnx.helper.make_node("Cast", [name], [f"{name}_half"], f"{name}_to_half", to=narrow)
-                node.input[number] = f"{name}_half"
-    output = graph.output[0].name
+            if not name or (name in before) == inside or (inside and name in constants):
+                continue
+            end, kind = ("float", wide) if inside else ("half", narrow)
+            if name not in casts:
+                casts[name] = onnx.helper.make_node("Cast", [name], [f"{name}_{end}"], f"{name}_to_{end}", to=kind)
+            node.input[number] = f"{name}_{end}"
+    leaving = {port.name for port in graph.output} - before
     for node in graph.node:
-        for number, name in enumerate(node.output):
-            if name == output:
-                node.output[number] = f"{output}_half"
+        for names in (node.input, node.output):
+            for number, name in enumerate(names):
+                if name in leaving:
+                    names[number] = f"{name}_half"
+    for cast in casts.values():
+        if cast.input[0] in leaving:
+            cast.input[0] = f"{cast.input[0]}_half"
     nodes = list(graph.node)
-    for name, cast in casts.items():
-        first = next(number for number, node in enumerate(nodes) if f"{name}_half" in node.input)
+    for cast in casts.values():
+        first = next(number for number, node in enumerate(nodes) if cast.output[0] in node.input)
         nodes.insert(first, cast)
-    nodes.append(onnx.helper.make_node("Cast", [f"{output}_half"], [output], f"{output}_to_float", to=wide))
+    for name in sorted(leaving):
+        nodes.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], f"{name}_to_float", to=wide))
     del graph.node[:]
     graph.node.extend(nodes)
 

@@ -4,8 +4,9 @@ python -m export.onnx runs/model/model.pt --precision fp32
 python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA
 python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA --target tensorrt --report --out jetson/
 
-Writes model.onnx and model.json. An INT8 model whose EER rose by more than --max-eer-rise on the development trials is
-not written: exit code 3, with a table of what was lost.
+Writes model.onnx and model.json; of a network that was trained with --streaming its step, which takes 16 new frames and
+what it remembers (export/steps.py). An INT8 model whose EER rose by more than --max-eer-rise on the development trials
+is not written: exit code 3, with a table of what was lost.
 """
 
 from dataclasses import dataclass, field
@@ -46,7 +47,6 @@ def main() -> int:
 
 def write(options: Options) -> Path:
     """model.onnx and model.json, both or neither; returns the path of the first."""
-    from export.graph import as_engine
     from export.record import judge, make_card
     from runtime.card import Target, write_card
     from runtime.files import whole_files
@@ -56,8 +56,8 @@ def write(options: Options) -> Path:
         options.source, options.int8, options.gate, options.precision, "uint8" if options.target == "cpu" else "int8"
     )
     scores = prepared.float_scores
-    if options.precision == "int8" and prepared.trials is not None:
-        scores = prepared.trials.scores(as_engine(prepared.graph), "INT8")
+    if options.precision == "int8":
+        scores = prepared.scores("INT8")
     judged = judge(prepared, scores, options.precision)
     path = place(options.source, ".onnx")
     card_name = path.with_suffix(".json").name

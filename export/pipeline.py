@@ -8,14 +8,16 @@ Options are groups of fields that each command puts together into its own; heavy
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from runtime.errors import ShrikeError
-from runtime.suggestions import nearby, nearest
+from runtime.steps import STEP
+from runtime.suggestions import nearby
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from export.quantize import Kind
+    from export.steps import Step
+    from export.streams import Drift
     from export.verify import Limits, Trials
     from runtime import card
     from runtime.features import FrontEnd
@@ -37,8 +41,10 @@ class Source:
     """A model.pt of python -m train."""
     exit: int = 4
     """4: the whole network. 1 to 3: a shallow one that self-distillation taught, with its own classifier."""
-    batch: Literal["1", "dynamic"] = "1"
-    """Windows at once: 1, as a stream needs it, or dynamic, any number."""
+    batch: Literal["1", "dynamic"] | None = None
+    """Windows at once: 1, or dynamic, any number; by default 1, and dynamic for streams of a network that remembers."""
+    frames: int = STEP
+    """New frames in a step of a network that remembers: 16 are 130 ms; a multiple of its stride, 8 or 16."""
     out: str | None = None
     """Folder (that is there, or ends in /), or path of the new files without ending; by default beside the model."""
     cache: Path = Path("~/.cache/shrike")
@@ -102,6 +108,8 @@ class Gate:
     """Percent (absolute) by which the EER may rise; beyond it nothing is written and the exit code is 3."""
     bootstrap: int = 1000
     """Resamples behind every 95 % interval."""
+    drift_minutes: int = 60
+    """How long an INT8 network that remembers runs without a reset, to see whether its error grows; 0: not at all."""
 
     def __post_init__(self) -> None:
         if self.asv is not None and not self.asv.is_file():  # it is read when all trials went through both models
@@ -113,10 +121,12 @@ class Gate:
 
         return Limits(eer_rise=self.max_eer_rise / 100, bootstrap=self.bootstrap)
 
-    def read_trials(self, frontend: "FrontEnd", corpus: Path, folder: Path) -> "Trials":
+    def read_trials(self, frontend: "FrontEnd", corpus: Path, folder: Path, step: int | None = None) -> "Trials":
+        """`step`: frames of a network that remembers; its trials are streams."""
+        from export.streams import StreamTrials
         from export.verify import read_trials
 
-        return read_trials(
+        trials = read_trials(
             frontend,
             corpus,
             folder,
@@ -125,6 +135,7 @@ class Gate:
             self.verification_windows,
             self.limits.eer_rise,
         )
+        return trials if step is None else StreamTrials(trials.name, trials.cache, trials.windows, step)
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,22 @@ class Prepared:
     float_scores: "NDArray[np.float64] | None"  # of the float graph on those trials
     calibration: "card.Calibration | None" = None
     quantisation: "card.Quantisation | None" = None
+    step: "Step | None" = None  # of a network that remembers: `graph` with its states
+    drift: "Drift | None" = None
+
+    def scores(self, title: str) -> "NDArray[np.float64] | None":
+        """Of what ships, on the trials."""
+        return None if self.trials is None else _scores(self.trials, self.graph, self.step, title)
+
+    @property
+    def batch(self) -> Literal["1", "dynamic"]:
+        return self.source.batch or ("1" if self.step is None else "dynamic")
+
+
+def _scores(trials: "Trials", model: "onnx.ModelProto", step: "Step | None", title: str) -> "NDArray[np.float64]":
+    from export import graph, steps
+
+    return trials.scores(graph.as_engine(model) if step is None else steps.as_runner(step), title)
 
 
 def place(source: Source, ending: str) -> Path:
@@ -172,60 +199,63 @@ def prepare(
             "python -m train; ranges come from its training trials, never from random data or single files"
             + nearby(int8.calibration)
         )
-    from export import graph
-    from export.strip import strip, strip_exits
+    from export import graph, steps
+    from export.strip import DeployedExits, DeployedStream, strip, strip_exits
     from train.checkpoint import read_checkpoint
     from train.progress import say
 
     checkpoint = read_checkpoint(source.model)
-    settings = checkpoint.settings
-    if exits:
-        network = strip_exits(checkpoint)
-        float_graph = graph.trace(network, settings.frontend, shallow=len(network.exits))
+    frontend = checkpoint.settings.frontend
+    network = strip_exits(checkpoint) if exits else strip(checkpoint, source.exit)
+    step = None
+    if isinstance(network, DeployedStream):
+        layout: steps.Layout = "channels last" if kind == "uint8" else "channels first"
+        step = steps.trace(network, frontend, source.frames, source.batch != "1", layout)
+        float_graph = step.graph
+    elif source.frames != STEP:
+        raise ShrikeError(f"--frames {source.frames}: {source.model} looks at whole windows; it was no --streaming one")
     else:
-        float_graph = graph.trace(strip(checkpoint, source.exit), settings.frontend, source.batch == "dynamic")
+        shallow = len(network.exits) if isinstance(network, DeployedExits) else 0
+        float_graph = graph.trace(network, frontend, source.batch == "dynamic", shallow)
     trials, float_scores = None, None
     if corpus := gate.verification or int8.calibration:
-        trials = gate.read_trials(settings.frontend, corpus, source.cache)
-        float_scores = trials.scores(graph.as_engine(float_graph), "float")
+        trials = gate.read_trials(frontend, corpus, source.cache, source.frames if step else None)
+        float_scores = _scores(trials, float_graph, step, "float")
     else:
         say("no --verification corpus: the card will say that EER was not measured, and scores stay raw")
-    if precision == "fp32":
-        return Prepared(source, gate, checkpoint, float_graph, float_graph, "fp32", trials, float_scores)
-    return _quantised(source, int8, gate, checkpoint, float_graph, kind, trials, float_scores)
+    prepared = Prepared(source, gate, checkpoint, float_graph, float_graph, precision, trials, float_scores, step=step)
+    return prepared if precision == "fp32" else _quantised(prepared, int8, kind)
 
 
-def _quantised(
-    source: Source,
-    int8: Int8,
-    gate: Gate,
-    checkpoint: "Checkpoint",
-    float_graph: "onnx.ModelProto",
-    kind: "Kind",
-    trials: "Trials | None",
-    float_scores: "NDArray[np.float64] | None",
-) -> Prepared:
-    from export import calibration, quantize, sensitivity
+def _quantised(prepared: Prepared, int8: Int8, kind: "Kind") -> Prepared:
+    from export import calibration, quantize, sensitivity, steps, streams
     from runtime import card
     from train.cache import build_cache
     from train.corpus import open_corpus, select
     from train.progress import say
 
-    settings = checkpoint.settings
+    source, checkpoint, step, trials = prepared.source, prepared.checkpoint, prepared.step, prepared.trials
+    settings, float_graph = checkpoint.settings, prepared.float_graph
     assert int8.calibration is not None
+    if int8.qat and step is not None:
+        raise ShrikeError("--qat: is for networks that look at whole windows; try --method percentile, or --min-snr")
     only = settings.data.only if int8.only is None else int8.only
     partition = select(open_corpus(int8.calibration, "train"), only)
     chosen = calibration.choose(partition, int8.calibration_trials, int8.seed)
     if trials is not None:
         calibration.check_disjoint(chosen, trials.cache.trials)
     say(f"calibration: {len(chosen):,} trials of {partition.describe()}")
-    crops = calibration.Crops(build_cache(settings.frontend, chosen, source.cache), int8.seed)
+    cache = build_cache(settings.frontend, chosen, source.cache)
     layers = quantize.plan(float_graph)
     if odd := sorted(set(int8.keep_float) - {layer.name for layer in layers}):
-        known = [layer.name for layer in layers]
-        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(known)}{nearest(odd[0], known)}")
+        raise ShrikeError(f"--keep-float {odd[0]}: no such layer; there are {', '.join(item.name for item in layers)}")
     names = quantize.tensors(layers)
-    ranges = calibration.find_ranges(float_graph, names, crops, int8.method, int8.percentile)
+    if step is None:
+        crops = calibration.Crops(cache, int8.seed)
+        ranges = calibration.find_ranges(float_graph, names, crops, int8.method, int8.percentile)
+    else:
+        crops = calibration.Clips(cache, int8.seed, source.frames)
+        ranges = streams.find_ranges(step, names, crops, int8.method, int8.percentile)
     tuned = float_graph  # or what fine-tuning makes of it
     if int8.qat:
         from export.qat import fine_tune
@@ -234,7 +264,8 @@ def _quantised(
     # From all over the list: it is sorted by name, and names go by source.
     every = max(1, len(crops) // sensitivity.WINDOWS)
     windows = list(itertools.islice(crops, 0, None, every))[: sensitivity.WINDOWS]
-    settled = sensitivity.settle(tuned, layers, ranges, windows, int8.min_snr, int8.keep_float, int8.report)
+    run = None if step is None else partial(steps.last_logits, step)
+    settled = sensitivity.settle(tuned, layers, ranges, windows, int8.min_snr, int8.keep_float, int8.report, run)
     by_design = quantize.float_by_design(tuned, layers)
     if int8.report:
         sensitivity.show(settled, layers, by_design)
@@ -242,15 +273,18 @@ def _quantised(
         f"INT8: {len(settled.layers)} of {len(layers)} layers, scores {settled.total:.1f} dB above its noise"
         + "".join(f"\n  {name} stays float: {why}" for name, why in settled.stays_float.items())
     )
-    return Prepared(
-        source,
-        gate,
-        checkpoint,
-        float_graph,
-        quantize.quantise(tuned, settled.layers, ranges, kind),
-        "int8",
-        trials,
-        float_scores,
-        calibration.describe(crops, partition, int8.method),
-        card.Quantisation("qat" if int8.qat else "ptq", kind, by_design | settled.stays_float),
+    quantised = quantize.quantise(tuned, settled.layers, ranges, kind)
+    finished, drift = None, None
+    if step is not None:
+        finished = step.with_graph(quantised)
+        if trials is not None and prepared.gate.drift_minutes:
+            drift = streams.measure_drift(step, finished, trials.cache, prepared.gate.drift_minutes)
+            say(f"drift: error {drift.first:.4f} in the first minute, {drift.sentence}")
+    return replace(
+        prepared,
+        graph=quantised,
+        calibration=calibration.describe(crops, partition, int8.method),
+        quantisation=card.Quantisation("qat" if int8.qat else "ptq", kind, by_design | settled.stays_float),
+        step=finished,
+        drift=drift,
     )

@@ -16,7 +16,13 @@ kernel; in all networks but Res2Net50 the gate's Mul stands between. It costs 0.
 faster: 2.2 instead of 1.75 times ONNX Runtime's float on one core. Without it a third of Res2Net50 would run in float
 there: ONNX Runtime computes a convolution in INT8 only where what leaves it is rounded too.
 
-What goes into a Concat takes the scale of what comes out of it, so that Res2Net's groups are put together as integers.
+What goes into a Concat takes the scale of what comes out of it, so that Res2Net's groups are put together as integers,
+and so a state is joined to new frames. In the U8 file such a state is uint8 and nothing of it is rounded again; in S8
+it is float32, and holds what the same integers stand for:
+
+    U8   state uint8 -----------------+             S8   state --Q/DQ--+
+         x --Q--+----------------> Concat --DQ--> Conv     x --Q/DQ--> Concat --Q/DQ--> Conv
+                '--DQ--> shortcut     '--> Slice, the next state           '--> Slice, the next state
 
 Both files hold the same integers. S8 is symmetric with zero point 0, its weights are float with Q/DQ and its bias is
 float: all that TensorRT 8.5 reads. ONNX Runtime would leave every ReLU of it in float, so the U8 twin moves the zero
@@ -37,7 +43,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from export.graph import INPUT, assemble, check, weights_of
-from export.scales import LEVELS, Ranges, Scales, never_negative, producers, without_ties
+from export.scales import LEVELS, Ranges, Scales, never_negative, producers, remembered, without_ties
 
 MIDDLE = 128  # zero point of a signed tensor in U8
 JOINING = frozenset({"Add", "Mul", "Concat", "AveragePool"})  # INT8 without weights: all their inputs are rounded
@@ -54,23 +60,32 @@ class Layer:
     tensors: tuple[str, ...]  # its inputs that pass through Q/DQ
     weight: str | None = None
     bias: str | None = None
+    memory: tuple[str, ...] = ()  # what a Concat joins to its input: a state, and the new frames
 
 
 def plan(model: onnx.ModelProto) -> list[Layer]:
     """The layers that compute in INT8, in the graph's order."""
     pooled: set[str] = set()  # what follows a mean, up to the gate's Mul or the logits: tiny, stays float
+    joined = remembered(model)
+    known = {*weights_of(model), *(n.output[0] for n in model.graph.node if n.op_type == "Constant")}
+    means = {node.input[0] for node in model.graph.node if node.op_type == "Reshape"}
     layers = []
     for node in model.graph.node:
         if node.op_type in ("GlobalAveragePool", "ReduceMean"):
             if node.input[0] not in (INPUT, *pooled):  # the level's mean wants full precision
                 layers.append(Layer(node.name, node.op_type, (node.input[0],)))
             pooled.add(node.output[0])
-        elif pooled.issuperset(node.input) if node.op_type == "Mul" else not pooled.isdisjoint(node.input):
+        elif node.op_type == "Transpose" and node.output[0] in means and node.input[0] not in pooled:
+            layers.append(Layer(node.name, "Mean", (node.input[0],)))  # of a step: its first node (export.gates)
+            pooled.add(node.output[0])
+        elif pooled.issuperset(set(node.input) - known) if node.op_type == "Mul" else not pooled.isdisjoint(node.input):
             if node.op_type != "Sub":
                 pooled.update(node.output)
         elif node.op_type == "Conv":
-            layers.append(Layer(node.name, node.op_type, (node.input[0],), *node.input[1:]))
-        elif node.op_type in JOINING:
+            bias = node.input[2] if len(node.input) > 2 else None
+            memory = joined.get(node.input[0], ())
+            layers.append(Layer(node.name, node.op_type, (node.input[0],), node.input[1], bias, memory))
+        elif node.op_type in JOINING and node.output[0] not in joined:
             layers.append(Layer(node.name, node.op_type, tuple(node.input)))
     return layers
 
@@ -98,9 +113,18 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
     """The graph with these layers in INT8; what is not among them stays as it is."""
     writer = _Writer(model, without_ties(model, layers, ranges), kind)
     wanted = {layer.name: layer for layer in layers}
+    memories = {layer.tensors[0]: layer.memory for layer in layers if layer.memory}
+    states: dict[str, str] = {}  # joined tensor -> its integers
     for source in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(source)
+        if (joined := node.output[0]) in memories and kind == "uint8":
+            states[joined] = writer.join(node, *memories[joined])
+            continue
+        if joined in memories:
+            node.input[:] = [writer.activation(name) for name in node.input]
+        if node.op_type == "Slice" and node.input[0] in states:
+            node.input[0] = states[node.input[0]]
         if layer := wanted.get(node.name):
             for place, name in enumerate(source.input):
                 if name in layer.tensors:
@@ -112,9 +136,32 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
         writer.nodes.append(node)
     used = {name for node in writer.nodes for name in node.input}
     kept = {name: value for name, value in writer.constants.items() if name in used}
-    quantised = assemble(writer.nodes, model.graph.input, model.graph.output, kept)
+    inputs, outputs = [*map(_copy, model.graph.input)], [*map(_copy, model.graph.output)]
+    pasts = {memories[joined][0] for joined in states}
+    _become_uint8(writer.nodes, [*inputs, *outputs], pasts, set(states.values()))
+    quantised = assemble(writer.nodes, inputs, outputs, kept)
     check(quantised)
     return quantised
+
+
+def _copy(port: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    copy = onnx.ValueInfoProto()
+    copy.CopyFrom(port)
+    return copy
+
+
+def _become_uint8(
+    nodes: Sequence[onnx.NodeProto], ports: Sequence[onnx.ValueInfoProto], pasts: set[str], joined: set[str]
+) -> None:
+    """Ports of states that are integers: what was joined, and what is cut from the end of it; turned around or not."""
+    for node in nodes:
+        if node.op_type == "Transpose" and node.output[0] in pasts:
+            pasts.add(node.input[0])
+        if node.op_type in ("Slice", "Transpose") and node.input[0] in joined:
+            joined.add(node.output[0])
+    for port in ports:
+        if port.name in pasts | joined:
+            port.type.tensor_type.elem_type = onnx.TensorProto.UINT8
 
 
 class _Writer:
@@ -139,14 +186,31 @@ class _Writer:
         return self.done[name]
 
     def _activation(self, name: str) -> str:
-        positive = never_negative(self.made_by, name)
-        zero = (0 if positive else MIDDLE) if self.unsigned else 0
-        scale = self._constant(f"{name}.scale", self.scales[name])
-        point = self._constant(f"{name}.zero", np.array(zero, np.uint8 if self.unsigned else np.int8))
-        integers = self._add("QuantizeLinear", [name, scale, point], f"{name}.Q")
-        if self.unsigned and positive:
+        return self._floats(name, self._once(f"{name}.integers", lambda _: self._integers(name)))
+
+    def _integers(self, name: str) -> str:
+        integers = self._add("QuantizeLinear", [name, *self._grid(name)], f"{name}.Q")
+        if self.unsigned and never_negative(self.made_by, name):
             integers = self._add("Min", [integers, self._constant("cut", np.array(LEVELS, np.uint8))], f"{name}.cut")
-        return self._add("DequantizeLinear", [integers, scale, point], f"{name}.DQ")
+        return integers
+
+    def _floats(self, name: str, integers: str) -> str:
+        return self._add("DequantizeLinear", [integers, *self._grid(name)], f"{name}.DQ")
+
+    def _grid(self, name: str) -> tuple[str, str]:
+        """Scale and zero point of a tensor."""
+        zero = MIDDLE if self.unsigned and not never_negative(self.made_by, name) else 0
+        scale = self._constant(f"{name}.scale", self.scales[name])
+        return scale, self._constant(f"{name}.zero", np.array(zero, np.uint8 if self.unsigned else np.int8))
+
+    def join(self, concat: onnx.NodeProto, state: str, frames: str) -> str:
+        """A Concat of integers, read by `activation` of its output as if that had been rounded there."""
+        (joined,) = concat.output
+        concat.input[:] = [state, self._once(f"{frames}.integers", lambda _: self._integers(frames))]
+        concat.output[0] = f"{joined}.Q"
+        self.nodes.append(concat)
+        self.done[joined] = self._floats(joined, concat.output[0])
+        return concat.output[0]
 
     def _weight(self, name: str) -> str:
         weight = self.constants[name]

@@ -13,8 +13,10 @@ from runtime import __version__, card
 if TYPE_CHECKING:
     from export.pipeline import Prepared
 
-ADVICE = "Try --qat 3, a higher --min-snr, another --method, or allow more with --max-eer-rise"
-LEVEL_NOTE = "the graph subtracts each window's mean itself (frontend.level): give it raw log power"
+LEVEL_NOTES = {
+    "window-mean": "the graph subtracts each window's mean itself (frontend.level): give it raw log power",
+    "running-mean": "the graph subtracts the running mean itself (frontend.level): give it raw log power",
+}
 WHOLE = 4  # the exit that is the whole network
 
 Judged = tuple[card.Score, card.Accuracy]
@@ -30,30 +32,40 @@ def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judg
         return verify.unfitted(), verify.UNMEASURED
     limits = prepared.gate.limits
     comparison = verify.compare(before, scores, trials.labels, prepared.gate.asv, limits.bootstrap, trials.windows)
-    faults = comparison.faults(limits)
-    verify.show(comparison, faults, ("float", name))
-    if faults:
-        raise verify.Rejected(comparison, faults, ADVICE)
+    lost, drifts = comparison.faults(limits), prepared.drift.faults if prepared.drift else []
+    verify.show(comparison, lost + drifts, ("float", name))
+    if lost or drifts:
+        raise verify.Rejected(comparison, lost + drifts, advice(prepared, bool(lost)))
     fitted = verify.unfitted() if trials.labels is None else verify.fit_score(scores, trials.labels, trials.name)
     return fitted, comparison.accuracy(trials.name)
+
+
+def advice(prepared: "Prepared", lost: bool) -> str:
+    """What to try for a network that was rejected; `lost`: for its EER, and not for its drift alone."""
+    tunable = prepared.step is None and len(prepared.float_graph.graph.output) == 1  # what --qat can do
+    ways = ["--qat 3"] * tunable + ["a higher --min-snr", "another --method"]
+    ways += ["to allow more with --max-eer-rise"] * lost
+    return f"Try {', '.join(ways[:-1])} or {ways[-1]}"
 
 
 def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], target: card.Target) -> card.ModelCard:
     """Everything known about the model; `files` maps names to sha256."""
     settings, source, (score, accuracy) = prepared.checkpoint.settings, prepared.source, judged
     model, frontend = settings.model, settings.frontend
-    batch = 1 if source.batch == "1" else card.ANY_BATCH
+    batch = 1 if prepared.batch == "1" else card.ANY_BATCH
+    state = prepared.step.state if prepared.step else None
+    streaming = "" if state is None else "-streaming"
     shape = "" if model.width == 1 else f"-x{model.width:g}"
     ending = "" if source.exit == WHOLE else f"-exit{source.exit}"
     return card.ModelCard(
         version=card.VERSION,
-        name=f"{model.network}{shape}{ending}",
+        name=f"{model.network}{streaming}{shape}{ending}",
         created=card.created_now(),
         network=card.Network(model.network, model.width, source.exit),
         frontend=frontend,
-        input=card.Port("features", (batch, 1, frontend.bands, frontend.width)),
+        input=card.Port("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
         output=card.Port("logits", (batch, card.OUTPUTS)),
-        state=None,
+        state=state,
         cascade=None,
         precision=prepared.precision,
         target=target,
@@ -77,7 +89,11 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
 
 def _notes(prepared: "Prepared", score: card.Score) -> tuple[str, ...]:
     """What a reader of the card should not overlook."""
-    notes = [LEVEL_NOTE] if prepared.checkpoint.settings.frontend.level != "none" else []
+    level = prepared.checkpoint.settings.frontend.level
+    notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []
+    if prepared.drift:
+        drift = prepared.drift
+        notes.append(f"error of INT8 in a minute of a stream: {drift.first:.4f} at first, {drift.sentence}")
     if prepared.calibration and prepared.calibration.trials < FEW:
         notes.append(f"calibrated on {prepared.calibration.trials} trials; {FEW} or more are wanted")
     if prepared.trials is not None and score.fitted_on is None:

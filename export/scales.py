@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.graph import weights_of
+from export.graph import INPUT, weights_of
 
 if TYPE_CHECKING:
     from export.quantize import Layer
@@ -37,6 +37,7 @@ UNIT_PARTS = (
     512,
     4096,
 )  # of an Add's smallest scale, at least, and of its skip branch's, at most: rounding up is cheap
+MOVES = ("Transpose", "Unsqueeze")  # what changes no value
 LARGEST = 2**15  # of n: beyond it half an n-th is no longer far from what floats err
 
 Ranges = dict[str, float]  # tensor -> largest magnitude that INT8 holds
@@ -62,13 +63,29 @@ def never_negative(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
     """Whether U8 may count a tensor from 0."""
     node = made_by.get(name)
     if node is not None and node.op_type in ("Concat", "AveragePool", "Add"):
-        return all(never_negative(made_by, source) for source in node.input)
+        sources = [source for source in node.input if not _of_a_state(made_by, source)]  # it is as what it is joined to
+        return all(never_negative(made_by, source) for source in sources)
     return node is not None and node.op_type in ("Relu", "Sigmoid")
+
+
+def _of_a_state(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
+    """Whether a tensor comes into the graph, as it is or turned around, and is not what the network looks at."""
+    node = made_by.get(name)
+    return name != INPUT if node is None else node.op_type in MOVES and _of_a_state(made_by, node.input[0])
 
 
 def scale_owners(model: onnx.ModelProto) -> dict[str, str]:
     """What goes into a Concat -> its output, whose scale it takes: then the Concat moves integers and changes none."""
     return {name: node.output[0] for node in model.graph.node if node.op_type == "Concat" for name in node.input}
+
+
+def remembered(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
+    """What a convolution reads, where a Concat made it of a state and new frames -> these two."""
+    states = {port.name for port in model.graph.input} - {INPUT}
+    states |= {node.output[0] for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in states}
+    read = {node.input[0] for node in model.graph.node if node.op_type == "Conv"}
+    concats = [node for node in model.graph.node if node.op_type == "Concat" and node.input[0] in states]
+    return {node.output[0]: tuple(node.input) for node in concats if node.output[0] in read}
 
 
 def without_ties(
@@ -79,7 +96,8 @@ def without_ties(
 ) -> Scales:
     """The scale of every tensor and weight of these layers; `weights` takes the place of the model's own."""
     weights = weights_of(model) if weights is None else weights
-    scales = _Shared(scale_owners(model), [name for layer in layers for name in layer.tensors], ranges)
+    names = [name for layer in layers for name in (*layer.tensors, *layer.memory)]
+    scales = _Shared(scale_owners(model), names, ranges)
     made_by, nodes = producers(model), {node.name: node for node in model.graph.node}
     rounded = _rounded_as(model, scales.names)
     for layer in layers:  # in the graph's order: the output of one Add is the skip branch of the next

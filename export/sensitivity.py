@@ -1,6 +1,6 @@
 """What each layer's rounding costs, by measurement, and which layers therefore stay float.
 
-    noise = measure(model, layers, ranges, windows)         # dB, one for each layer
+    noise = measure(model, layers, ranges, windows, graph.run)         # dB, one for each layer
     kept, dropped = settle(model, layers, ranges, windows, wanted=30.0)
 
 The measure is the signal-to-noise ratio of the score: how far scores of different windows lie apart, against how far
@@ -11,20 +11,23 @@ The rule is greedy: while all layers together give less than what is wanted, the
 float. 30 dB are a standard deviation of 3 % of the scores' own: neighbours in rank swap, an EER hardly moves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.graph import Floats, run, score
+from export import graph
+from export.graph import Floats, score
 from export.quantize import Layer, quantise
 from export.scales import Ranges
 from train.progress import CONSOLE, Progress
 
 WINDOWS = 64  # of the calibration's, that each layer is measured on: an SNR needs no more
 CLEAN = 99.0  # dB, for noise that cannot be seen in float32
+
+Run = Callable[[onnx.ModelProto, Sequence[Floats]], Floats]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def snr(clean: NDArray[np.float64], noisy: NDArray[np.float64]) -> float:
 
 
 def measure(
-    model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, windows: Sequence[Floats]
+    model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, windows: Sequence[Floats], run: Run
 ) -> dict[str, float]:
     """dB for every layer, when it is the only one in INT8."""
     clean = score(run(model, windows))
@@ -66,8 +69,13 @@ def settle(
     wanted: float,
     keep: Sequence[str] = (),
     report: bool = False,
+    run: Run | None = None,
 ) -> Settled:
-    """The most INT8 that gives `wanted` dB; `keep` names layers that stay float whatever they cost."""
+    """The most INT8 that gives `wanted` dB; `keep` names layers that stay float whatever they cost.
+
+    `run` gives a graph's logits, one row for each of the windows; by default they go through it one by one.
+    """
+    run = run or graph.run
     stays = dict.fromkeys(keep, "asked for (--keep-float)")
     left = [layer for layer in layers if layer.name not in stays]
     clean = score(run(model, windows))
@@ -76,7 +84,7 @@ def settle(
         return snr(clean, score(run(quantise(model, left, ranges, "uint8"), windows)))
 
     total = together()
-    noise = measure(model, layers, ranges, windows) if report or total < wanted else {}
+    noise = measure(model, layers, ranges, windows, run) if report or total < wanted else {}
     while total < wanted and left:
         worst = min(left, key=lambda layer: noise[layer.name])
         left.remove(worst)

@@ -8,6 +8,9 @@
 
 Losses on cosines leave a division by the embedding's length in front of the map; it is a handful of float operations.
 The front-end's level stands inside, so that a runtime hands over its ring of raw log power as it is, without a copy.
+
+A streaming network keeps the layers that remember (export.steps makes their states inputs and outputs). Its linear map
+comes before the mean, with a third row that is always 1: what is remembered of a map frame are three numbers.
 """
 
 import copy
@@ -16,12 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.gates import Product, Rows, RunningRows, step_gate
 from runtime.errors import ShrikeError
-from runtime.features import Level
+from runtime.features import WINDOW_FRAMES, Level
 from train.checkpoint import Checkpoint
-from train.networks.blocks import EfficientChannelAttention
+from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
 from train.networks.heads import Head, direction
 from train.networks.res2net import SCALE, ChannelGroups
+from train.networks.streaming import NewestMean, RunningLevel, RunningMean, StreamingNetwork
 
 EXITS = 4  # stages that can end in a classifier; the last is the whole network
 
@@ -62,7 +67,36 @@ class DeployedExits(Deployed):
         return tuple(said)
 
 
-def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
+class DeployedStream(nn.Module):
+    """The same of a network that remembers: new frames (batch, 1, bands, n) -> logits (batch, 2) after the last."""
+
+    def __init__(self, level: Level, stem: nn.Module, stages: list[nn.Module], head: nn.Linear) -> None:
+        super().__init__()
+        self.level = RunningLevel() if level == "running-mean" else None
+        self.stem = stem
+        self.stages = nn.Sequential(*stages)
+        self.stride = max(layer.stride for layer in self.modules() if isinstance(layer, RunningRows))
+        self.newest = NewestMean(WINDOW_FRAMES // self.stride)
+        self.rows = Rows()
+        self.head = head if isinstance(head, DirectionLinear) else opinions(head)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features if self.level is None else self.level(features)
+        x = self.stages(self.stem(x))
+        x = self.rows(x)  # (batch, map frames, width)
+        if isinstance(self.head, DirectionLinear):
+            x = x.transpose(1, 2)
+            return self.head(self.newest(torch.cat([x, x[:, :1] * 0 + 1], dim=1)))
+        return self.newest(self.head(x).transpose(1, 2))
+
+
+def opinions(head: nn.Linear) -> Product:
+    """A linear map of every map frame (batch, frames, width), and 1: (batch, frames, 3)."""
+    one = head.weight.new_zeros(1, head.in_features)
+    return Product(torch.cat([head.weight, one]).T, torch.cat([head.bias, torch.ones(1)]))
+
+
+def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed | DeployedStream:
     """The network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow one with its own classifier."""
     classroom = checkpoint.classroom()
     network, shallow = classroom.shipping()
@@ -80,7 +114,8 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
         assert isinstance(classifier, Head)
         head = classifier
     level = checkpoint.settings.frontend.level
-    deployed = Deployed(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))
+    kind = DeployedStream if isinstance(network, StreamingNetwork) else Deployed
+    deployed = kind(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))
     left = [type(layer).__name__ for layer in deployed.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]
     assert not left, f"{left} would ship: fold() knows only batch norms that follow a convolution in an nn.Sequential"
     return deployed.eval().requires_grad_(False)
@@ -88,15 +123,21 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed:
 
 def strip_exits(checkpoint: Checkpoint) -> DeployedExits:
     """The whole network and what its shallow stages were taught to say."""
-    _, shallow = checkpoint.classroom().shipping()
+    network, shallow = checkpoint.classroom().shipping()
+    if isinstance(network, StreamingNetwork):
+        raise ShrikeError(
+            "a cascade decides window by window, and this network was trained with --streaming: it remembers, and has "
+            "no windows; export it with python -m export.onnx"
+        )
     if not shallow:
         raise ShrikeError(
             "a cascade needs shallow exits, and only self-distillation teaches them: this model was trained with "
             "--distill off; train with --distill on"
         )
     heads = [linear(head) for head in shallow if isinstance(head, Head)]
-    network = DeployedExits(checkpoint.settings.frontend.level, strip(checkpoint), heads)
-    return network.eval().requires_grad_(False)
+    whole = strip(checkpoint)
+    assert isinstance(whole, Deployed)
+    return DeployedExits(checkpoint.settings.frontend.level, whole, heads).eval().requires_grad_(False)
 
 
 class DirectionLinear(nn.Linear):
@@ -158,6 +199,8 @@ class SeparateGroups(nn.Module):
 
 def fold(module: nn.Module) -> nn.Module:
     """Replace every convolution that a batch norm follows by one convolution with a bias; tidy gates and groups."""
+    if isinstance(module, SqueezeExcitation | EfficientChannelAttention) and isinstance(module.pool, RunningMean):
+        return step_gate(module)
     if isinstance(module, EfficientChannelAttention):
         return ChannelMixing(module)
     if isinstance(module, ChannelGroups):

@@ -17,6 +17,7 @@ import tyro
 from export.pipeline import Gate, Int8, Source, place
 from runtime.command import parse, run
 from runtime.errors import ShrikeError
+from runtime.steps import STEP
 from runtime.suggestions import nearby
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from runtime.card import ModelCard, TensorRT
 
 NO_ENGINE = 4  # exit code: all but the engine is done
+MOST_STREAMS = 65_536
 WORKSPACE = (1, 65_536)  # MiB
 NOT_HELD = "the engine was not held against its ONNX file: no --verification corpus was given"
 
@@ -53,6 +55,8 @@ class Options:
     """File that keeps what was measured, so that the next build on this device takes seconds."""
     built: Path | None = None
     """Build nothing, take this engine that trtexec built here: it is held against the ONNX and gets its card."""
+    streams: int = 1
+    """Streams at once, at most, in an engine of a network that remembers; more than 1 are for programs of your own."""
     device_check: bool = False
     """Say what this machine has for building, and stop."""
     int8: tyro.conf.OmitArgPrefixes[Int8] = field(default_factory=Int8)
@@ -61,12 +65,16 @@ class Options:
     def __post_init__(self) -> None:
         if not WORKSPACE[0] <= self.workspace <= WORKSPACE[1]:
             raise ShrikeError(f"--workspace {self.workspace}: {WORKSPACE[0]} to {WORKSPACE[1]:,} MiB were expected")
+        if not 1 <= self.streams <= MOST_STREAMS:
+            raise ShrikeError(f"--streams {self.streams}: 1 to {MOST_STREAMS:,} were expected")
         # What shapes the network is settled in an ONNX file: an option without effect would be a lie.
         model = self.source.model
-        if model.suffix == ".onnx" and (self.int8 != Int8() or self.source.exit != 4 or self.source.batch != "1"):
+        source = self.source
+        shaped = self.int8 != Int8() or source.exit != 4 or source.batch or source.frames != STEP
+        if model.suffix == ".onnx" and shaped:
             raise ShrikeError(
-                f"{model} is an exported network already: --exit, --batch, --calibration and what belongs to them have "
-                "no effect on it; give the model.pt instead, or leave them out (--verification names trials)"
+                f"{model} is an exported network already: --exit, --batch, --frames, --calibration and what belongs to "
+                "them have no effect on it; give the model.pt instead, or leave them out (--verification names trials)"
             )
 
 
@@ -94,7 +102,7 @@ def main() -> int:
         try:
             device = find_device()
         except NoDeviceError as reason:
-            say(advice(reason, job.path, job.target, job.recipe, job.card.input))
+            say(advice(reason, job.path, job.target, job.recipe, job.card.input, job.card.state))
             return NO_ENGINE
         print(make(options, job, device))
     except verify.Rejected as error:
@@ -140,7 +148,7 @@ def read(options: Options, path: Path) -> Job:
             else f"{path} holds no Q/DQ: build it with --precision fp16 or fp32, or quantise it first: "
             "python -m export.onnx MODEL.pt --target tensorrt --calibration CORPUS"
         )
-    recipe = Recipe(options.precision, options.workspace, options.timing_cache)
+    recipe = Recipe(options.precision, options.workspace, options.timing_cache, options.streams if card.state else 1)
     return Job(path, graph, card, recipe, place(options.source, ".engine"))
 
 
@@ -216,10 +224,11 @@ def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, flo
     if corpus is None:
         say(f"warning: {NOT_HELD}")
         return 0, None
-    trials = gate.read_trials(job.card.frontend, corpus, options.source.cache)
+    state = job.card.state
+    trials = gate.read_trials(job.card.frontend, corpus, options.source.cache, state.frames if state else None)
     with open_onnx(job.path) as reference:
-        before = trials.scores(reference, "ONNX")
-    after = trials.scores(engine, "engine")
+        before = trials.scores(_scored(reference), "ONNX")
+    after = trials.scores(_scored(engine), "engine")
     comparison = verify.compare(before, after, trials.labels, gate.asv, gate.bootstrap, trials.windows)
     faults = comparison.faults(gate.limits)
     verify.show(comparison, faults, ("ONNX", "engine"))
@@ -228,6 +237,15 @@ def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, flo
             comparison, faults, f"{job.path} is untouched; a float one can be built with --precision fp16"
         )
     return comparison.trials, comparison.largest_change
+
+
+def _scored(engine: "Engine") -> "Engine":
+    """What trials are given to: the engine itself, or whole clips step by step where it remembers."""
+    from export.streams import by_steps
+    from runtime.engines import stepping
+
+    remembers = stepping(engine)  # type: ignore[arg-type]
+    return by_steps(remembers) if remembers else engine
 
 
 if __name__ == "__main__":

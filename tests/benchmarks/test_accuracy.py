@@ -159,6 +159,31 @@ def test_every_form_gets_the_scores_that_training_gives(
     assert by_speaker[0] and [row["spoof"] for row in by_speaker[0]] == [row["spoof"] for row in by_speaker[1]]
 
 
+@pytest.mark.parametrize("windows", ["first", "mean"])
+def test_networks_that_remember_get_the_scores_that_training_gives(
+    windows: str, made_corpus: Path, made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a checkpoint and as an exported file, step by step; some clips are shorter than a window."""
+    from export import onnx
+    from export.pipeline import Source
+    from train import score
+
+    trained = tmp_path / "model.pt"
+    write_checkpoint(trained, make_checkpoint(level="running-mean", streaming=True))
+    onnx.write(onnx.Options(Source(trained, out=str(tmp_path / "door.onnx"), cache=made_cache), "fp32"))
+    expected = tmp_path / "torch.txt"
+    shared = ["--corpus", str(made_corpus), "--partition", "dev", "--windows", windows, "--cache", str(made_cache)]
+    monkeypatch.setattr("sys.argv", ["train.score", str(trained), *shared, "--out", str(expected), "--device", "cpu"])
+    score.main()
+    words = (trained, tmp_path / "door.onnx", *shared, "--jobs", "1", "--by", "speaker")
+    measure(monkeypatch, tmp_path / "report", *words)
+    wanted = read_scores(expected).score
+    found = [read_scores(path).score for path in sorted((tmp_path / "report").glob("*.scores.txt"))]
+    assert len(found) == 2 and np.ptp(wanted) > 0
+    for scores in found:
+        assert np.allclose(scores, wanted, atol=1e-4)
+
+
 def test_processes_do_not_change_a_score_and_the_card_calibrates(
     model_onnx: Path, made_corpus: Path, made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

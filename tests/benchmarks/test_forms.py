@@ -8,11 +8,15 @@ import torch
 
 from benchmarks.footprint import footprint, peer_footprint
 from benchmarks.forms import FORMS, Subject, of_file, resolve, unique
-from benchmarks.steps import windows
+from benchmarks.steps import Sound, network_part, step_part, windows
+from export.streams import by_steps
 from runtime.card import ANY_BATCH, read_card
 from runtime.choice import MODELS
+from runtime.engines import reset_states, stepping
 from runtime.errors import ShrikeError
-from runtime.features import PRESETS
+from runtime.features import PRESETS, FeatureStream
+from runtime.steps import STEP
+from tests.export.conftest import make_checkpoint
 from tests.runtime.made_model import made_model
 from train.checkpoint import Checkpoint, Progress, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Settings
@@ -83,6 +87,57 @@ def test_a_networks_name_says_that_its_weights_are_by_chance(tmp_path: Path) -> 
     assert logits.shape == (2, 2) and np.isfinite(logits).all()
 
 
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
+    """A small network that remembers, in all forms it has."""
+    folder = tmp_path_factory.mktemp("remembers")
+    write_checkpoint(folder / "model.pt", make_checkpoint(level="running-mean", streaming=True))
+    found = resolve(str(folder / "model.pt"), FORMS, folder / "0", batches=(1, 3))
+    return {subject.form: subject for subject in found}
+
+
+def test_a_network_that_remembers_has_steps_in_every_form_but_torch(steps: dict[str, Subject]) -> None:
+    assert tuple(steps) == ("float", "s8", "u8") and {subject.frames for subject in steps.values()} == {STEP}
+    assert any("torch has no step" in note for note in steps["float"].notes)
+    scores = {}
+    for form, subject in steps.items():
+        card = read_card(subject.path)
+        assert card.state is not None and card.input.shape == (1, 1, 45, STEP)
+        clip = windows(subject.frontend, 1)
+        one = stepping(subject.open())
+        assert one is not None
+        scores[form] = by_steps(one)(clip)
+        several, states = stepping(subject.open(batch=3)), reset_states(card.state, 3)
+        assert several is not None and several.state.frames == STEP
+        for number, logits in enumerate(scores[form]):
+            new = np.repeat(clip[..., number * STEP : (number + 1) * STEP], 3, axis=0)
+            found, states = several.step(new, states)
+            np.testing.assert_allclose(found, np.repeat(logits[None], 3, axis=0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(scores["u8"], scores["s8"])
+    assert np.abs(scores["u8"] - scores["float"]).max() < 0.2 * np.abs(scores["float"]).max()
+
+
+def test_steps_in_torch_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShrikeError, match="ecamobile-streaming in torch: it runs whole clips there"):
+        resolve("ecamobile-streaming", ["torch"], tmp_path / "0")
+
+
+def test_the_parts_of_a_step_are_those_of_a_stream(steps: dict[str, Subject]) -> None:
+    """StreamScorer's score behind the second step of the benchmark, against the engine on the same frames."""
+    subject = steps["float"]
+    engine = stepping(subject.open())
+    assert engine is not None
+    sound, stream = Sound(subject.frontend, STEP, whole=True), FeatureStream(subject.frontend)
+    frames = [stream.push(sound.first), *(stream.push(sound.next()) for _ in range(2))]
+    assert [len(part) for part in frames] == [592, STEP, STEP]
+    whole = np.ascontiguousarray(np.concatenate(frames).T, np.float32)[None, None]
+    spoof, bonafide = by_steps(engine)(whole)[-1]
+    part = step_part(subject.open(), subject.frontend)
+    part()
+    assert part() == pytest.approx(float(bonafide) - float(spoof), abs=1e-5)
+    assert np.shape(network_part(subject.open(batch=3), subject.frontend, 3)()) == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -107,6 +162,11 @@ def test_two_models_of_one_name_stay_two_rows(tmp_path: Path) -> None:
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_that_remembers_runs_in_a_process_of_its_own(steps: dict[str, Subject]) -> None:
+    held = footprint(steps["u8"])
+    assert held is not None and held > 10
 
 
 def test_memory_is_that_of_a_process_of_its_own(tmp_path: Path, subjects: dict[str, Subject]) -> None:

@@ -11,11 +11,10 @@ from torch import nn
 
 from runtime.audio import load
 from runtime.features import PRESETS, fill
-from train.checkpoint import Checkpoint, Progress, versions, write_checkpoint
+from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Settings
 from train.corpus import open_corpus
 from train.distill import Classroom
-from train.networks import build
 
 Window = NDArray[np.float32]
 
@@ -30,13 +29,18 @@ def _one_thread() -> Iterator[None]:
 
 
 def make_checkpoint(
-    name: str = "ecanet9", width: float = 0.25, distill: str = "on", level: str = "none", loss: str = "asoftmax"
+    name: str = "ecanet9",
+    width: float = 0.25,
+    distill: str = "on",
+    level: str = "none",
+    loss: str = "asoftmax",
+    streaming: bool = False,
 ) -> Checkpoint:
     """A network whose batch norms do something, so that folding them is worth a test."""
     torch.manual_seed(1)
     distillation = Distillation(distill, loss=loss)  # type: ignore[arg-type]
-    settings = Settings(Data(Path("none"), level=level), Model(name, width), distillation)  # type: ignore[arg-type]
-    classroom = Classroom(build(name, width, loss=loss), settings.distillation)
+    settings = Settings(Data(Path("none"), level=level), Model(name, width, streaming=streaming), distillation)  # type: ignore[arg-type]
+    classroom = Classroom(build_network(settings), settings.distillation)
     for layer in classroom.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -45,7 +49,10 @@ def make_checkpoint(
     probe = torch.randn(4, 1, 45, 600) * 4 - 8
     classroom.train()
     with torch.no_grad():
-        classroom.scores(probe)  # statistics of inner layers
+        classroom.scores(probe, torch.full((4,), 592))  # statistics of inner layers
+    for name, value in classroom.network.named_parameters():
+        if name.endswith(".start"):
+            nn.init.normal_(value, 0.0, 0.2)  # what a gate's average begins with
     helpers = classroom.helpers.state_dict() if classroom.helpers else {}
     weights = classroom.network.state_dict()
     return Checkpoint(settings, weights, helpers, {}, Progress(1, 0, 10), [], {"train": "0" * 64}, versions())

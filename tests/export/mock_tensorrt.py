@@ -126,7 +126,7 @@ class MockTensorRT:
     def _network(self, flags: int) -> Held:
         self.calls["network flags"] = flags
         window = self.held("ITensor", name="features", shape=(self.batch, 1, 45, 600))
-        return self.held("INetworkDefinition", get_input=lambda number: window)
+        return self.held("INetworkDefinition", get_input=lambda number: window, num_inputs=1)
 
     def _config(self) -> Held:
         return self.held(

@@ -1,5 +1,6 @@
 """The builder: NVIDIA's own parser and builder where they can be installed, mocks of every version everywhere."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from export import graph as graphs
+from export import quantize, steps
 from export.builder import Recipe, build_plan, is_strongly_typed
 from export.half import half
 from export.layers import read_layers
 from export.parsable import check, is_quantised, read_onnx
+from export.steps import Step, Stream
+from export.strip import DeployedStream, strip
 from runtime.errors import ShrikeError
+from tests.export.conftest import make_checkpoint
 from tests.export.mock_tensorrt import VERSIONS, MockTensorRT
 from tests.export.small import float_graph, quantised_graph, windows
 
@@ -316,3 +321,50 @@ def test_layers_that_did_not_become_int8_are_named() -> None:
 def test_an_inspector_that_says_little(text: str) -> None:
     with pytest.raises(ShrikeError):
         read_layers(text)
+
+
+# ---- networks that remember
+
+
+@lru_cache
+def step_of(name: str) -> tuple[Step, Step]:
+    """A step's graph as TensorRT takes it, in float and in S8; ranges from steps by chance."""
+    checkpoint = make_checkpoint(name, level="running-mean", streaming=True)
+    network = strip(checkpoint)
+    assert isinstance(network, DeployedStream)
+    step = steps.trace(network, checkpoint.settings.frontend, layout="channels first")
+    layers = quantize.plan(step.graph)
+    names = tuple(name for name in quantize.tensors(layers) if name != graphs.INPUT)
+    stream, ranges = Stream(step, extra=names), dict.fromkeys(quantize.tensors(layers), 30.0)
+    for piece in steps.steps(next(windows(1)), step.state.frames):
+        for inner, values in zip(names, stream(piece)[1], strict=True):
+            ranges[inner] = float(np.abs(values).max())
+    return step, step.with_graph(quantize.quantise(step.graph, layers, ranges, "int8"))
+
+
+@pytest.mark.parametrize("name", ["senet9", "ecanet9", "ecamobile"])
+@pytest.mark.parametrize("precision", ["int8", "fp16", "fp32"])
+def test_nvidia_builds_steps_for_any_number_of_streams(rtx: Any, name: str, precision: Any) -> None:
+    model = step_of(name)[precision == "int8"].graph
+    for version in ("8.5.2", "8.6.2", "10.3.0"):
+        check(model, "model.onnx", version)
+    assert build_plan(rtx, model, Recipe(precision, 256, streams=64))
+
+
+@pytest.mark.parametrize("name", ["senet9", "ecamobile"])
+def test_averages_stay_in_float32_where_types_stand_in_the_graph(name: str) -> None:
+    """And the rest becomes half, and gives the same logits within half's precision."""
+    step = step_of(name)[0]
+    narrow = half(step.graph)
+    infos = onnx.shape_inference.infer_shapes(narrow).graph.value_info
+    kinds = {info.name: info.type.tensor_type.elem_type for info in infos}
+    made_by = {output: node for node in narrow.graph.node for output in node.output}
+    cast = {tensor.input for tensor in step.state.tensors if made_by[tensor.output].op_type == "Cast"}
+    convolutions = {tensor.input for tensor in step.state.tensors if tensor.input.split(".")[-2].isdigit()}
+    assert cast == convolutions and len(cast) >= 8
+    products = [node.output[0] for node in narrow.graph.node if node.op_type == "MatMul"]
+    assert {kinds[name] for name in products if name.endswith("gate.pool.MatMul")} == {TensorProto.FLOAT}
+    assert {kinds[name] for name in products if "weigh" in name} == {TensorProto.FLOAT16}
+    clip = next(windows(1))
+    wide, rounded = steps.run(step, clip), steps.run(Step(narrow, step.state), clip)
+    assert np.abs(rounded - wide).max() < 0.02 * np.abs(wide).max()

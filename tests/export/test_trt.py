@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from export import device as devices
 from export import trt as command
 from export.builder import Recipe
 from export.device import Device, NoDeviceError, trtexec
-from runtime.card import Port, read_card
+from runtime.card import Port, State, StateTensor, read_card, write_card
 from runtime.engines.cuda import open_cuda
 from runtime.errors import ShrikeError
 from tests.export.mock_tensorrt import MockDriver, MockTensorRT
@@ -326,3 +327,51 @@ def test_an_engine_that_is_worse_is_not_written(
     assert not out and "EER rises by 100.00 % absolute" in " ".join(err.split())
     assert sorted(os.listdir(tmp_path / "deploy")) == ["model.json", "model.onnx"]
     assert read_card(path).tensorrt is None
+
+
+def summing_steps(sign: float) -> onnx.ModelProto:
+    """What the MOCK engine gives that remembers: (0, sum of the new frames and the state), and the state plus 1."""
+    from onnx import helper, numpy_helper
+
+    model = summing(sign)
+    constants = {"one": np.ones(1, np.float32), "factor": np.array([[0.0], [sign]], np.float32)}
+    kept = [item for item in model.graph.initializer if item.name == "bias"]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(
+        [*kept, *(numpy_helper.from_array(value, name) for name, value in constants.items())]
+    )
+    model.graph.node.extend([
+        helper.make_node("ReduceSum", ["features"], ["frames"], "frames", keepdims=0),
+        helper.make_node("ReduceSum", ["past"], ["before"], "before", keepdims=0),
+        helper.make_node("Add", ["frames", "before"], ["sum"], "sum"),
+        helper.make_node("Reshape", ["sum", "shape"], ["flat"], "flat"),
+        helper.make_node("Gemm", ["flat", "factor", "bias"], ["logits"], "head", transB=1),
+        helper.make_node("Add", ["past", "one"], ["kept"], "renewed"),
+    ])  # fmt: skip
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 1]), "shape"))
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 16
+    model.graph.input.append(helper.make_tensor_value_info("past", onnx.TensorProto.FLOAT, (1, 3)))
+    model.graph.output.append(helper.make_tensor_value_info("kept", onnx.TensorProto.FLOAT, (1, 3)))
+    return model
+
+
+def test_an_engine_that_remembers_is_held_against_its_onnx_file_stream_by_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    trt = MockTensorRT("10.3.0", batch=1, states=(("past", "kept", (3,)),))
+    device = Device(trt, open_cuda(MockDriver()), "10.3.0.9", "36.4.3", 900)
+    monkeypatch.setattr(devices, "find_device", lambda: device)
+    path = exported(tmp_path / "deploy", summing_steps(1.0))
+    card = replace(
+        read_card(path),
+        input=Port("features", (1, 1, 45, 16)),
+        state=State(16, (StateTensor("past", "kept", (3,), "float32", (5.0,)),)),
+    )
+    write_card(path, card)
+    corpus = make_corpus(tmp_path / "corpus")
+    options = ["--precision", "fp32", "--verification", corpus, "--cache", tmp_path / "cache"]
+    assert call(monkeypatch, path, *options) == 0
+    record = read_card(tmp_path / "deploy" / "model.json").tensorrt
+    assert record is not None and record.trials == 8
+    assert record.largest_change is not None and record.largest_change < 0.1  # of sums around 5,000
+    assert "correlation of scores" in capsys.readouterr().err
