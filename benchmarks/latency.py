@@ -38,8 +38,7 @@ class Options:
     """Measure the latency of models."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = EMBEDDED
-    """model.pt, model.onnx with its card, model.engine, an embedded model, or a network's name (ecanet9-streaming: the
-    one that remembers)."""
+    """model.pt, model.onnx with its card, model.engine, f0, wide, or a network: ecanet9, ecanet9-streaming."""
     forms: tuple[Form, ...] = ("torch", "float", "u8")
     """In which forms a checkpoint or a network's name runs; s8 is placed for TensorRT and slow on a CPU."""
     peer: tuple[Path, ...] = ()

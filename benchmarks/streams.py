@@ -43,7 +43,7 @@ class Options:
     models: tyro.conf.Positional[tuple[str, ...]] = (DEFAULT,)
     """f0, wide, or paths to model.onnx or model.engine with its card beside it."""
     streams: tuple[int, ...] = ()
-    """Numbers of streams to try; none: the largest that holds is looked for."""
+    """Streams at once, numbers to try; none: the largest that holds is looked for."""
     largest: bool = False
     """Look for the largest number that holds, besides those of --streams."""
     seconds: float = 10.0

@@ -213,7 +213,9 @@ def prepare(
         step = steps.trace(network, frontend, source.frames, source.batch != "1", layout)
         float_graph = step.graph
     elif source.frames != STEP:
-        raise ShrikeError(f"--frames {source.frames}: {source.model} looks at whole windows; it was no --streaming one")
+        raise ShrikeError(
+            f"--frames {source.frames}: {source.model} looks at whole windows; train one with --streaming"
+        )
     else:
         shallow = len(network.exits) if isinstance(network, DeployedExits) else 0
         float_graph = graph.trace(network, frontend, source.batch == "dynamic", shallow)

@@ -41,6 +41,7 @@ SHARED: dict[str, tuple[type, str]] = {
     "bootstrap": (int, "Resamples behind every 95 % interval"),
     "asv": (Path, "The organisers' speaker-verification scores, for min t-DCF"),
     "batch": (int, "(Windows|Trials) at once"),
+    "streams": (int, "Streams at once"),
     "seconds": (float, "Seconds "),
     "rounds": (int, "How often"),
     "step": (int, "Frames of 8.125 ms between two verdicts"),
