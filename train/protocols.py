@@ -137,7 +137,7 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rt", encoding="utf-8-sig") if packed else open(path, encoding="utf-8-sig") as text:
             yield from enumerate(text, 1)
     except FileNotFoundError:
-        raise ShrikeError(f"{path}: a protocol was expected there, and no file is{nearby(path)}") from None
+        raise ShrikeError(f"there is no protocol {path}, a text file was expected{nearby(path)}") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ShrikeError(f"{path} cannot be read as a protocol: {reason}") from error

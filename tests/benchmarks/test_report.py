@@ -116,7 +116,7 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path) -> None:
 
 def test_only_a_report_is_overwritten_and_only_when_asked(folder: Path, tmp_path: Path) -> None:
     before = (folder / "report.json").read_text()
-    with pytest.raises(ShrikeError, match="--overwrite replaces it"), report_folder(folder):
+    with pytest.raises(ShrikeError, match="replace it with --overwrite"), report_folder(folder):
         pass
     with pytest.raises(RuntimeError), report_folder(folder, overwrite=True) as temporary:
         (temporary / "report.json").write_text("half")
