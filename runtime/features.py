@@ -62,11 +62,14 @@ class FrontEnd:
         if self.shape not in get_args(Bands) or self.level not in get_args(Level):
             raise ShrikeError(
                 f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
-                f"not {self.shape!r} with {self.level!r}; a newer Shrike may"
+                f"not {self.shape!r} with {self.level!r}; update Shrike"
             )
         most = self.bins if self.shape == "bins" else self.bins - 2  # every triangle needs a bin on both of its sides
         if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
-            raise ShrikeError(f"front-end: {self} asks for more bands than its bins can fill, or hops over samples")
+            raise ShrikeError(
+                f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
+                "fewer bands or a smaller hop were expected"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FrontEnd":

@@ -64,5 +64,5 @@ def build(kind: Any, value: Any, where: str) -> Any:
     else:
         fits = type(value) is kind
     if not fits:
-        raise ShrikeError(f"{where} is {value!r}, which does not fit; another version wrote this")
+        raise ShrikeError(f"{where} is {value!r}, which does not fit; use the Shrike that wrote it")
     return value

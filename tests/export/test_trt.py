@@ -246,10 +246,10 @@ def test_an_engine_elsewhere_stands_alone(
 def test_an_engine_of_trtexec_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocked: MockTensorRT) -> None:
     path = exported(tmp_path, quantised_graph("ecanet9"))
     (tmp_path / "by-hand.plan").write_bytes(b"MOCK plan of trtexec")
-    assert call(monkeypatch, path, "--engine", tmp_path / "by-hand.plan") == 0
+    assert call(monkeypatch, path, "--built", tmp_path / "by-hand.plan") == 0
     assert (tmp_path / "model.engine").read_bytes() == b"MOCK plan of trtexec"
     with pytest.raises(ShrikeError, match=r"none\.plan cannot be read"):
-        call(monkeypatch, path, "--engine", tmp_path / "none.plan")
+        call(monkeypatch, path, "--built", tmp_path / "none.plan")
 
 
 def make_corpus(folder: Path) -> Path:
