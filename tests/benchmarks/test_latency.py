@@ -185,8 +185,8 @@ def test_front_ends_are_called_by_their_presets() -> None:
 
 
 def test_a_step_stands_beside_the_window_of_the_same_network() -> None:
-    """CPU times of 1, 2 and 10 ms: how many times a step a window takes, per stream, whatever the clock on the wall says
-    on a busy machine; and what a second of sound costs by that clock."""
+    """CPU times of 1, 2 and 10 ms: how many times a step a window takes, per stream, whatever a clock on the wall of a
+    busy machine says; and what a second of sound costs by that clock."""
     frontend, path = PRESETS["f0"], Path("none.onnx")
     subjects = [Subject("net-streaming", "u8", path, frontend, -1, frames=16), Subject("net", "u8", path, frontend, 1)]
     lineup = Lineup([*subjects, Subject("other", "u8", path, frontend, 1)], [("theirs", path)])
