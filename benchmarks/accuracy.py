@@ -115,8 +115,9 @@ def score_models(options: Options) -> "tuple[list[System], Partition | None]":
         return [], None
     from benchmarks.scoring import binding, find_artefact, labels, score_trials
     from benchmarks.systems import System
-    from train.cache import build_cache, cores
+    from train.cache import build_cache
     from train.corpus import open_corpus, select
+    from train.processes import cores
     from train.progress import say
     from train.scorefile import ScoreTable
 

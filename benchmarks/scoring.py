@@ -10,16 +10,11 @@ hang on which process computed it, so that an interrupted run ends with the very
 
 import copy
 import json
-import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +29,7 @@ from runtime.steps import scored
 from runtime.suggestions import nearby, nearest
 from train.cache import FeatureCache
 from train.corpus import Partition
+from train.processes import in_processes
 from train.progress import Progress, say
 
 if TYPE_CHECKING:
@@ -169,14 +165,15 @@ def score_trials(
                 file.write(json.dumps(bound_to) + "\n")
             with Progress(title, len(missing), "trials") as bar:
                 mean = bound_to["windows"] == "mean"
-                for clips, new in _compute(artefact, cache, missing, mean, jobs if artefact.parallel else 1):
-                    lines = []
-                    for clip, score in zip(clips, new, strict=True):
-                        known[names[clip]] = score
-                        lines.append(f"{names[clip]} {score!r}\n")
-                    file.write("".join(lines))
-                    file.flush()
-                    bar.advance(len(clips))
+                with closing(_compute(artefact, cache, missing, mean, jobs if artefact.parallel else 1)) as results:
+                    for clips, new in results:
+                        lines = []
+                        for clip, score in zip(clips, new, strict=True):
+                            known[names[clip]] = score
+                            lines.append(f"{names[clip]} {score!r}\n")
+                        file.write("".join(lines))
+                        file.flush()
+                        bar.advance(len(clips))
     scores = np.array([known[name] for name in names])
     if not np.isfinite(scores).all():
         raise ShrikeError(f"{artefact.path} gives scores that are not finite; export or train it again")
@@ -211,7 +208,7 @@ def read_partial(path: Path, bound_to: dict[str, str]) -> dict[str, float]:
 
 def _compute(
     artefact: Artefact, cache: FeatureCache, clips: Sequence[int], mean: bool, jobs: int
-) -> Iterator[tuple[Sequence[int], list[float]]]:
+) -> Generator[tuple[Sequence[int], list[float]], None, None]:
     chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
     if jobs == 1:
         engine = artefact.open()
@@ -220,20 +217,8 @@ def _compute(
         return
     light = copy.copy(cache)
     light.trials = []  # names and paths of 600,000 trials need not travel to every process
-    # spawn: a forked child of a process that already runs threads (BLAS, CUDA) can hang
-    pool = ProcessPoolExecutor(
-        min(jobs, len(chunks)), get_context("spawn"), _Worker.begin, (artefact.open, light, mean, artefact.step)
-    )
-    try:
-        work = {pool.submit(_Worker.score, chunk): chunk for chunk in chunks}
-        for done in as_completed(work):
-            yield work[done], done.result()
-    except BrokenProcessPool as error:
-        raise ShrikeError(
-            "a process that scored was ended (out of memory?); what is finished is kept: run again to go on"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    given = (artefact.open, light, mean, artefact.step)
+    yield from in_processes(_Worker.score, chunks, jobs, "scored", _Worker.begin, given)
 
 
 def _score_clips(
@@ -252,11 +237,6 @@ def _score_clips(
     return [of_clip(clip) for clip in clips]
 
 
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
 class _Worker:
     """What one process holds."""
 
@@ -265,9 +245,6 @@ class _Worker:
     @classmethod
     def begin(cls, open_engine: OpenEngine, cache: FeatureCache, mean: bool, step: int | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that gave us the work
-        parent = parent_process()
-        if parent is not None:  # a killed parent cannot end us
-            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         cls.state = open_engine(), cache, mean, step
 
     @classmethod

@@ -27,16 +27,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _settle(temporary)
+            os.replace(temporary, path)
+    except BaseException:
         with suppress(OSError):  # it may never have been made
             temporary.unlink()
-        if isinstance(error, OSError) and (reason := _reason(error)):
-            raise ShrikeError(f"{path}: {reason}") from error
         raise
 
 
@@ -49,20 +47,16 @@ def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
     folder = Path(folder)
     temporary = folder / f".{names[-1]}.{os.getpid()}"
     try:
-        for name in names:
-            if (folder / name).is_dir():
-                raise ShrikeError(f"{folder / name} is a folder; a file is to be written there")
-        temporary.mkdir(parents=True)
-        yield temporary
-        for name in names:
-            with open(temporary / name, "rb+") as written:
-                os.fsync(written.fileno())
-        for name in names:
-            os.replace(temporary / name, folder / name)
-    except OSError as error:
-        if reason := _reason(error):
-            raise ShrikeError(f"{folder}: {reason}") from error
-        raise
+        with _explained(folder):
+            for name in names:
+                if (folder / name).is_dir():
+                    raise ShrikeError(f"{folder / name} is a folder; a file is to be written there")
+            temporary.mkdir(parents=True)
+            yield temporary
+            for name in names:
+                _settle(temporary / name)
+            for name in names:
+                os.replace(temporary / name, folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -75,34 +69,41 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     before = folder.with_name(f".{folder.name}.{os.getpid()}.before")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                with open(path, "rb+") as written:
-                    os.fsync(written.fileno())
-        if folder.exists():
-            os.replace(folder, before)
-        try:
-            os.replace(temporary, folder)
-        except OSError:
-            if before.exists():
-                os.replace(before, folder)
-            raise
-    except OSError as error:
-        if reason := _reason(error):
-            raise ShrikeError(f"{folder}: {reason}") from error
-        raise
+        with _explained(folder):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in filter(Path.is_file, temporary.rglob("*")):
+                _settle(path)
+            if folder.exists():
+                os.replace(folder, before)
+            try:
+                os.replace(temporary, folder)
+            except OSError:
+                if before.exists():
+                    os.replace(before, folder)
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if folder.exists():
             shutil.rmtree(before, ignore_errors=True)
 
 
-def _reason(error: OSError) -> str | None:
-    """What a user can mend, as a sentence; None where it is something else."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "no space left on this disk; what stood there before is untouched"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-        return f"cannot be written ({error.strerror})"
-    return None
+def _settle(path: Path) -> None:
+    """On the disk, not only on its way there: a rename may otherwise outlive a power cut that the content does not."""
+    with open(path, "rb+") as written:
+        os.fsync(written.fileno())
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """What a user can mend is said in a sentence that names the target; anything else stays as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "no space left on this disk; what stood there before is untouched"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+            reason = f"cannot be written ({error.strerror})"
+        else:
+            raise
+        raise ShrikeError(f"{target}: {reason}") from error

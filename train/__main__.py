@@ -31,6 +31,7 @@ def main() -> int:
     from train.loop import Trainer
     from train.place import find_place
     from train.progress import say
+    from train.tree import Tree
 
     place = find_place(settings)
     if place.world > 1:
@@ -39,8 +40,9 @@ def main() -> int:
     trainer: Trainer | None = None
     try:
         data = settings.data
-        train = select(open_corpus(data.corpus, "train", data.train_protocol), data.only)
-        dev = open_corpus(data.corpus, "dev", data.dev_protocol)
+        tree = Tree(data.corpus)
+        train = select(open_corpus(tree, "train", data.train_protocol), data.only)
+        dev = open_corpus(tree, "dev", data.dev_protocol)
 
         def cache(partition: Partition, build: Callable[..., Made]) -> Made:
             """The first process computes and talks, the others wait and open what it made."""

@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -177,9 +178,8 @@ class Microphone:
                 reason = reason or " ".join(str(error.args[0]).split())
         else:
             raise ShrikeError(f"the microphone {self.name} cannot be opened ({reason}); does another program hold it?")
-        if (
-            self._device is not None
-        ):  # "USB Audio (hw:1,0)": the number may be another one after it was plugged in again
+        if self._device is not None:
+            # "USB Audio (hw:1,0)": the number may be another one after it was plugged in again.
             self._device = self.name.partition(" (hw:")[0]
 
     def _start(self, index: int, rate: int, channels: int) -> None:
@@ -210,8 +210,12 @@ class Microphone:
         note = ""
         while not self._stop.requested:
             for block, at in self._listen(expected):
-                yield block if not note else Block(block.samples, block.arrived, block.lost, block.invalid, note)
-                expected, note, self._patience = at, "", PATIENT
+                expected = at
+                if not len(block.samples):  # a sign of life, which a device that is opened and mute gives as well
+                    yield block
+                    continue
+                yield replace(block, note=note) if note else block
+                note, self._patience = "", PATIENT
             if self._stop.requested:
                 return
             # Opened again but still mute (the note is unsaid): then it has been said already.

@@ -15,15 +15,17 @@ from runtime.audio import load
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, RATE
 from train import cache as cache_module
-from train.cache import build_cache, compute_shard, feature_kind, plan_shards
+from train import shards as shards_module
+from train.cache import build_cache
 from train.corpus import Trial, open_corpus
+from train.shards import compute_shard, feature_kind, plan_shards
 
 F0 = PRESETS["f0"]
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "SHARD_TRIALS", (4, 8))
+    monkeypatch.setattr(shards_module, "SHARD_TRIALS", (4, 8))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -56,7 +58,7 @@ def watched_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         computed.append(shard.name)
         return compute_shard(kind, shard, folder)
 
-    monkeypatch.setattr(cache_module, "compute_shard", compute)
+    monkeypatch.setattr(shards_module, "compute_shard", compute)
     return computed
 
 
@@ -108,11 +110,12 @@ def test_killed_in_the_middle_it_goes_on_with_the_shards_that_stand(
 ) -> None:
     """A real process is ended by SIGKILL between shards; what it finished stands, nothing half-written is taken."""
     program = (
-        "import sys, time; from pathlib import Path; from train import cache; from train.corpus import open_corpus\n"
-        "cache.SHARD_TRIALS = (4, 8); from runtime.features import PRESETS\n"
-        "real = cache.compute_shard\n"
+        "import sys, time; from pathlib import Path\n"
+        "from train import cache, shards; from train.corpus import open_corpus\n"
+        "shards.SHARD_TRIALS = (4, 8); from runtime.features import PRESETS\n"
+        "real = shards.compute_shard\n"
         "def slow(*a):\n    real(*a); print('shard', flush=True); time.sleep(0.5); return 1\n"
-        "cache.compute_shard = slow\n"
+        "shards.compute_shard = slow\n"
         "cache.build_cache(PRESETS['f0'], open_corpus(sys.argv[1], 'train').trials, Path(sys.argv[2]), 1)\n"
     )
     child = subprocess.Popen(
@@ -161,7 +164,7 @@ def test_a_full_disk_is_said_before_it_is_filled(
     made_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shards_module.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(ShrikeError, match="another --cache"):
         build_cache(F0, open_corpus(made_corpus, "dev").trials, tmp_path, 1)
     assert not list(tmp_path.glob("*.f16"))
@@ -182,19 +185,20 @@ import json, resource, sys
 from pathlib import Path
 import numpy as np
 from runtime.features import PRESETS
-from train import cache as c
+from train.cache import build_cache
 from train.corpus import Trial
 from train.dataset import Windows, training_plan
+from train.shards import feature_kind, plan_shards
 frontend, folder, frames = PRESETS["f0"], Path(sys.argv[1]), 420
 trials = [Trial(f"U{n}", "s", "-", bool(n % 2), None) for n in range(25_380)]
-shards = c.plan_shards(c.feature_kind(frontend), trials)
+shards = plan_shards(feature_kind(frontend), trials)
 for shard in shards:
     size = len(shard.trials) * frames * 45 * 2
     with open(folder / f"{shard.name}.f16", "wb") as out:
         out.truncate(size)  # a sparse file: the pages exist once they are read
     index = {"bytes": size, "frames": [frames] * len(shard.trials), "skipped": {}, "notes": {}}
     (folder / f"{shard.name}.json").write_text(json.dumps(index))
-cache = c.build_cache(frontend, trials, folder, 1)
+cache = build_cache(frontend, trials, folder, 1)
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024

@@ -1,50 +1,13 @@
-"""Official layouts are found and counted, what is missing is named, what is ambiguous is asked about."""
+"""Official layouts are found and counted, and their trials keep their identity."""
 
-import csv
-import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import ShrikeError
-from train.corpus import Partition, open_corpus, select
-
-PLAIN = ("s1 u1 - - bonafide", "s1 u2 - A01 spoof", "s2 u3 - A02 spoof", "s2 u4 - - bonafide")
-
-
-def protocol(path: Path, lines: Sequence[str]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def sounds(directory: Path, *names: str, extension: str = "flac") -> None:
-    """Files with the names of sounds; nobody here listens to them."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (directory / f"{name}.{extension}").touch()
-
-
-def plain(root: Path, name: str = "train") -> Path:
-    """A corpus of two bona fide and two spoof trials in the plain layout."""
-    protocol(root / "protocols" / f"{name}.txt", PLAIN)
-    sounds(root / "flac", "u1", "u2", "u3", "u4")
-    return root
-
-
-def refused(root: Path, partition: str = "train", **options: object) -> str:
-    with pytest.raises(ShrikeError) as caught:
-        open_corpus(root, partition, **options)  # type: ignore[arg-type]
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    return sentence
-
-
-def utterances(partition: Partition) -> list[str]:
-    return [trial.utterance for trial in partition.trials]
+from tests.train.layouts import PLAIN, plain, protocol, refused, sounds, utterances
+from train.corpus import open_corpus
 
 
 class TestOfficialLayouts:
@@ -180,115 +143,6 @@ class TestChoosingAProtocol:
         assert "no protocol" in refused(plain(tmp_path), protocol=tmp_path / "absent.txt")
 
 
-class TestFindingSound:
-    def test_missing_sound_is_named_and_counted(self, tmp_path: Path) -> None:
-        plain(tmp_path)
-        (tmp_path / "flac" / "u2.flac").unlink()
-        partition = open_corpus(tmp_path, "train")
-        assert utterances(partition) == ["u1", "u3", "u4"]
-        assert partition.missing == ("u2",)
-        assert partition.describe() == "train: 3 trials (2 bona fide, 1 spoof, 1 attack), 1 without audio: u2"
-
-    def test_of_many_missing_the_first_are_named(self, tmp_path: Path) -> None:
-        protocol(tmp_path / "protocols" / "train.txt", [f"s u{number:04} - - bonafide" for number in range(2000)])
-        sounds(tmp_path, "u0000")
-        described = open_corpus(tmp_path, "train").describe()
-        assert "1,999 without audio: u0001, u0002" in described
-        assert described.endswith("…")
-        assert len(described) < 150
-
-    def test_no_sound_at_all(self, tmp_path: Path) -> None:
-        protocol(tmp_path / "protocols" / "train.txt", PLAIN)
-        sounds(tmp_path / "flac", "other")
-        sentence = refused(tmp_path)
-        assert str(tmp_path) in sentence
-        assert "none of the 4 utterances" in sentence
-        assert "u1.flac" in sentence
-
-    def test_every_path_is_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        plain(tmp_path)
-        monkeypatch.chdir(tmp_path)
-        for trial in open_corpus(".", "train").trials:
-            assert trial.path is not None
-            assert trial.path.is_absolute()
-            assert trial.path.is_file()
-            assert trial.path.stem == trial.utterance
-
-    def test_the_best_of_several_forms(self, tmp_path: Path) -> None:
-        protocol(tmp_path / "protocols" / "train.txt", PLAIN)
-        for extension, names in {"mp3": "1234", "OGG": "123", "wav": "12", "FLAC": "1"}.items():
-            sounds(tmp_path / extension, *(f"u{name}" for name in names), extension=extension)
-        found = [trial.path.suffix for trial in open_corpus(tmp_path, "train").trials if trial.path]
-        assert found == [".FLAC", ".wav", ".OGG", ".mp3"]
-
-    def test_the_best_of_equally_good_ones(self, tmp_path: Path) -> None:
-        protocol(tmp_path / "protocols" / "train.txt", PLAIN)
-        sounds(tmp_path / "a", "u1", extension="wav")
-        sounds(tmp_path / "a" / "b", "u1", extension="wav")
-        sounds(tmp_path / "a" / "b" / "c", "u1")
-        (trial,) = open_corpus(tmp_path, "train").trials
-        assert trial.path == tmp_path / "a" / "b" / "c" / "u1.flac"
-
-    def test_two_that_are_equally_good(self, tmp_path: Path) -> None:
-        """Which is meant cannot be known, and a wrong guess would train on other sound than the labels'."""
-        plain(tmp_path)
-        sounds(tmp_path / "denoised", "u2")
-        sentence = refused(tmp_path)
-        assert "u2" in sentence
-        assert "denoised" in sentence
-        sounds(tmp_path / "denoised", "not-in-the-protocol")
-        (tmp_path / "denoised" / "u2.flac").unlink()
-        assert len(open_corpus(tmp_path, "train").trials) == 4
-
-    def test_names_with_extension_and_dots(self, tmp_path: Path) -> None:
-        protocol(tmp_path / "protocols" / "train.txt", ["s u1.wav - - bonafide", "s take.2 - A01 spoof"])
-        sounds(tmp_path, "u1", "take.2", extension="wav")
-        assert open_corpus(tmp_path, "train").missing == ()
-
-    def test_links(self, tmp_path: Path) -> None:
-        """Loops end; a directory behind several links counts once; a link to nowhere is no sound."""
-        corpus = tmp_path / "corpus"
-        protocol(corpus / "protocols" / "train.txt", PLAIN)
-        sounds(tmp_path / "elsewhere", "u1", "u2", "u3")
-        (corpus / "audio").symlink_to(tmp_path / "elsewhere")
-        (corpus / "again").symlink_to(tmp_path / "elsewhere")
-        (corpus / "up").symlink_to(corpus)
-        (corpus / "itself").symlink_to(corpus / "itself")
-        (tmp_path / "elsewhere" / "back").symlink_to(tmp_path)
-        (corpus / "u4.flac").symlink_to(tmp_path / "gone.flac")
-        partition = open_corpus(corpus, "train")
-        assert utterances(partition) == ["u1", "u2", "u3"]
-        assert partition.missing == ("u4",)
-
-    def test_the_path_without_links_is_remembered(self, tmp_path: Path) -> None:
-        plain(tmp_path)
-        for name in "aemxz":
-            (tmp_path / name).symlink_to(tmp_path / "flac")
-        assert {trial.path.parent for trial in open_corpus(tmp_path, "train").trials if trial.path} == {
-            tmp_path / "flac"
-        }
-
-    def test_a_link_to_a_sound_is_that_sound(self, tmp_path: Path) -> None:
-        plain(tmp_path)
-        (tmp_path / "subset").mkdir()
-        (tmp_path / "subset" / "u1.flac").symlink_to(tmp_path / "flac" / "u1.flac")
-        assert len(open_corpus(tmp_path, "train").trials) == 4
-
-    def test_hidden_directories_are_left_alone(self, tmp_path: Path) -> None:
-        plain(tmp_path)
-        sounds(tmp_path / ".Trash-1000", "u1")
-        assert len(open_corpus(tmp_path, "train").trials) == 4
-
-    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may look everywhere")
-    def test_a_directory_that_is_closed(self, tmp_path: Path) -> None:
-        plain(tmp_path)
-        (tmp_path / "flac").chmod(0)
-        try:
-            assert str(tmp_path / "flac") in refused(tmp_path)
-        finally:
-            (tmp_path / "flac").chmod(0o755)
-
-
 class TestIdentity:
     def test_it_is_of_the_trials_alone(self, tmp_path: Path) -> None:
         one = open_corpus(plain(tmp_path / "one"), "train")
@@ -312,70 +166,6 @@ class TestIdentity:
     def test_it_stays_what_it_is(self, corpus_root: Path) -> None:
         """Checkpoints keep it: whoever changes it makes them strangers to their corpus."""
         assert open_corpus(corpus_root, "dev").identity().startswith("0c487152")
-
-
-class TestSelect:
-    ROWS = ("u1,1,0", "u2.flac,1,1", "u3,0,0")  # and none of u4
-
-    def corpus(self, root: Path, name: str = "utt") -> Partition:
-        protocol(root / "metadata.csv", [f"{name},open,mp3", *self.ROWS])
-        return open_corpus(plain(root), "train")
-
-    @pytest.mark.parametrize("name", ["utt", "utterance", "file"])
-    def test_what_holds_is_kept(self, tmp_path: Path, name: str) -> None:
-        partition = self.corpus(tmp_path, name)
-        assert utterances(select(partition, "open=1")) == ["u1", "u2"]
-        assert utterances(select(partition, " mp3 = 0 ")) == ["u1", "u3"]
-        assert utterances(select(partition, "open=1, mp3=0")) == ["u1"]
-        assert select(partition, "") == partition
-
-    def test_it_is_said_and_changes_the_identity(self, tmp_path: Path) -> None:
-        partition = self.corpus(tmp_path)
-        chosen = select(select(partition, "open=1"), "mp3 = 0")
-        assert chosen.describe() == "train where open=1,mp3=0: 1 trial (1 bona fide, 0 spoof, 0 attacks)"
-        assert chosen.identity() != partition.identity()
-
-    def test_missing_sound_that_was_not_asked_for_is_not_missed(self, tmp_path: Path) -> None:
-        self.corpus(tmp_path)
-        for name in ("u2", "u3"):
-            (tmp_path / "flac" / f"{name}.flac").unlink()
-        assert select(open_corpus(tmp_path, "train"), "open=1").missing == ("u2",)
-
-    @pytest.mark.parametrize(
-        ("expression", "sentence"),
-        [
-            ("colour=1", "utt, open, mp3"),
-            ("open", "column=value"),
-            ("open=", "column=value"),
-            ("=1", "column=value"),
-            ("open=1,open=0", "two values"),
-            ("open=yes", "open: 0, 1"),
-        ],
-    )
-    def test_what_cannot_be_selected(self, tmp_path: Path, expression: str, sentence: str) -> None:
-        with pytest.raises(ShrikeError, match=sentence):
-            select(self.corpus(tmp_path), expression)
-
-    def test_without_metadata(self, tmp_path: Path) -> None:
-        with pytest.raises(ShrikeError, match=r"metadata\.csv"):
-            select(open_corpus(plain(tmp_path), "train"), "open=1")
-        (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(ShrikeError, match=r"metadata\.csv"):
-            select(open_corpus(tmp_path, "train"), "open=1")
-        protocol(tmp_path / "metadata.csv", ["name,open", "u1,1"])
-        with pytest.raises(ShrikeError, match="name, open"):
-            select(open_corpus(tmp_path, "train"), "open=1")
-
-    def test_a_corpus_below_the_root(self, tmp_path: Path) -> None:
-        self.corpus(tmp_path / "deeper")
-        assert utterances(select(open_corpus(tmp_path, "train"), "open=0")) == ["u3"]
-
-    def test_what_ships_is_trained_on(self, corpus_root: Path) -> None:
-        chosen = select(open_corpus(corpus_root, "train"), "open=1")
-        assert len(chosen.trials) == 980
-        with open(corpus_root / "metadata.csv", newline="") as file:
-            opened = {row["utt"] for row in csv.DictReader(file) if row["open"] == "1"}
-        assert {trial.utterance for trial in chosen.trials} <= opened
 
 
 def test_reading_protocols_needs_no_torch() -> None:

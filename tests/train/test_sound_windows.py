@@ -11,7 +11,7 @@ import torch
 
 from runtime.audio import load
 from runtime.features import PRESETS, RATE
-from train import cache as cache_module
+from train import shards
 from train.cache import SoundCache, build_cache, build_sound_cache
 from train.checkpoint import read_checkpoint
 from train.config import Augmentation
@@ -54,7 +54,7 @@ def test_the_sound_cache_holds_the_very_samples_of_the_same_clips(
         for clip, trial in enumerate(sound.trials):
             assert np.array_equal(sound.samples(clip) / 2**15, load(trial.path or "").samples)
     assert "short" in sounds["f0"].skipped and "short" not in sounds["wide"].skipped
-    monkeypatch.setattr(cache_module, "compute_shard", None)
+    monkeypatch.setattr(shards, "compute_shard", None)
     build_sound_cache(PRESETS["f0"], trials, tmp_path / "cache", 1)  # nothing is computed a second time
 
 
