@@ -246,6 +246,8 @@ PATHS = [  # words with one wrong path, which begins with a !, and what is there
     ("benchmarks.accuracy --scores scores.txt --asv !avs.txt", "asv.txt"),
     ("benchmarks.cascade !smal.onnx --corpus corpus", "small.onnx"),
     ("benchmarks.compare !repor report", "report"),
+    ("benchmarks.drift !modle.pt small.onnx --corpus corpus", "model.pt"),
+    ("benchmarks.drift model.pt !smal.onnx --corpus corpus", "small.onnx"),
     ("benchmarks.experiments !rum", "run"),
     ("benchmarks.latency !smal.onnx", "small.onnx"),
     ("benchmarks.latency --peer !smal.onnx", "small.onnx"),
