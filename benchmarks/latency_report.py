@@ -139,18 +139,20 @@ def sound_table(lineup: Lineup, results: Sequence[Result]) -> Table:
             "new": new, "multiply-adds": None if work is None else work / 1e6,
             "each": _ms(result.times.median) / entry.batch,
             "a second": _ms(result.times.median) / entry.batch / (new * HOP / RATE),
+            "CPU": _ms(median_of(result.times.cpu)) / entry.batch if _on_cpu(result) else None,
             "a window costs": None if whole is None else _times_less(result, whole),
         })  # fmt: skip
     columns = (
         *MODEL, THREADS, BATCH, Column("sees"), Column("new", "frames"), Column("multiply-adds", "M", digits=1),
         Column("each", "ms", "lower", digits=4), Column("a second", "ms", "lower", digits=2),
-        Column("a window costs", "times", digits=1),
+        Column("CPU", "ms", digits=4), Column("a window costs", "times", digits=1),
     )  # fmt: skip
     about = (
         "The network's call for one stream: a network that is given windows sees 600 frames for every "
         f"{STEP} new ones, as a peer its whole input, one that remembers the new ones alone. a second: of the stream's "
-        "sound, per stream. a window costs: how many times a step the call of the same network (or of the only one) "
-        "that is given windows takes in the same form, the median over rounds with its 95 % interval."
+        "sound, per stream. CPU: the processor's time of a call, all threads, which other work here disturbs least. "
+        "a window costs: how many times a step's the call of the same network (or of the only one) takes that is "
+        "given windows, in the same form; the median over rounds with its 95 % interval."
     )
     return Table.of("sound", "For a second of sound", about, columns, rows).without_empty()
 
@@ -163,9 +165,14 @@ def _of_windows(step: Result, windows: Sequence[Result]) -> Result | None:
     return (named or there)[0] if named or len(there) == 1 else None
 
 
+def _on_cpu(result: Result) -> bool:
+    return bool(result.times.cpu) and not result.entry.form.startswith("TensorRT")
+
+
 def _times_less(step: Result, window: Result) -> Cell:
-    rounds = min(len(step.times.medians), len(window.times.medians))  # that both took part in
-    low, middle, high = paired_ratio(step.times.medians[:rounds], window.times.medians[:rounds])
+    ours, theirs = (one.times.cpu if _on_cpu(one) else one.times.medians for one in (step, window))
+    rounds = min(len(ours), len(theirs))  # that both took part in
+    low, middle, high = paired_ratio(ours[:rounds], theirs[:rounds])
     batch = step.entry.batch
     return Measured(middle * batch, low * batch, high * batch) if high < float("inf") else middle * batch
 

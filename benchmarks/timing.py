@@ -38,6 +38,7 @@ class Times:
     """All counted runs of a case, in seconds."""
 
     rounds: tuple[tuple[float, ...], ...]
+    cpu: tuple[float, ...] = ()  # of a run, round by round: the processor's time, which other work disturbs far less
 
     @cached_property
     def sorted(self) -> list[float]:
@@ -85,6 +86,7 @@ def measure(
 ) -> list[Times]:
     """Run all cases in turns until each has its seconds and its runs; the order changes from round to round."""
     kept: list[list[tuple[float, ...]]] = [[] for _ in cases]
+    cpu: list[list[float]] = [[] for _ in cases]
     done = [0] * len(cases)
     began = spoke = time.monotonic()
     with no_garbage_collection():
@@ -99,7 +101,9 @@ def measure(
                 case = cases[place]
                 case.prepare()
                 case.run()
+                before = time.process_time()
                 times = _slice(case.run, seconds / rounds)
+                cpu[place].append((time.process_time() - before) / len(times))
                 kept[place].append(tuple(times))
                 done[place] += len(times)
             turn += 1
@@ -107,7 +111,7 @@ def measure(
                 spoke = time.monotonic()
                 left = (spoke - began) * (rounds - turn) / turn
                 say(f"round {turn} of {rounds}, about {left:.0f} s left")
-    return [Times(tuple(turns)) for turns in kept]
+    return [Times(tuple(turns), tuple(spent)) for turns, spent in zip(kept, cpu, strict=True)]
 
 
 def order(count: int, turn: int) -> list[int]:

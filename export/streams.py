@@ -26,11 +26,13 @@ from export.steps import Runner, Step, Stream, steps
 from export.verify import Scores, Trials
 from runtime.engines import SteppingEngine, reset_states
 from runtime.errors import ShrikeError
+from runtime.features import FrontEnd
 from runtime.steps import STEP, first, scored
 from train.cache import FeatureCache
 from train.progress import Progress
 
 FORGOTTEN = 20.0  # s of both minutes that do not count: until what was before is out of all averages
+SHORTEST = 3  # minutes: the first, something between, the first again
 NO_WORSE = 1.02  # of the first minute's error, that the last one may have: averages forget, but not to the last bit
 
 
@@ -99,6 +101,14 @@ class Drift:
     first: float
     last: float
 
+    @classmethod
+    def of(cls, errors: Scores, minutes: int) -> "Drift":
+        """From the errors behind every step of `minutes` as `long_sound` plays them."""
+        a_minute = len(errors) // minutes
+        skipped = int(FORGOTTEN / 60 * a_minute)
+        ends = errors[skipped:a_minute], errors[skipped - a_minute :]
+        return cls(minutes, *(float(np.sqrt(np.mean(part**2))) for part in ends))
+
     @property
     def faults(self) -> list[str]:
         if self.last <= self.first * NO_WORSE:
@@ -112,30 +122,32 @@ class Drift:
 
 def measure_drift(before: Step, after: Step, cache: FeatureCache, minutes: int) -> Drift:
     """Both models through the same stream, `minutes` long."""
-    frontend, frames = cache.frontend, before.state.frames
-    a_minute = 60 * frontend.rate // frontend.hop // frames  # steps
-    if minutes < 3:
-        raise ShrikeError(f"--drift-minutes {minutes}: 0 for none, or at least 3, were expected")
-    sound = _endless(cache)
-    minute = [np.concatenate([next(sound) for _ in range(frames)], axis=0) for _ in range(a_minute)]
-    streams = Stream(before), Stream(after)
-    errors: list[float] = []
-
-    def play(piece: NDArray[np.float16]) -> None:
-        features = clip_input(piece, frames)
-        one, two = (score(stream(features)[0])[0] for stream in streams)
-        errors.append(float(two - one))
-
-    between = (minutes - 2) * a_minute
-    with Progress(f"{minutes} minutes without a reset", between + 2 * a_minute, "steps") as bar:
-        for turn in range(between + 2 * a_minute):
-            inside = a_minute <= turn < a_minute + between
-            fresh = [next(sound) for _ in range(frames)] if inside else [minute[turn % (a_minute + between)]]
-            play(np.concatenate(fresh, axis=0))
+    if minutes < SHORTEST:
+        raise ShrikeError(f"--drift-minutes {minutes}: 0 for none, or at least {SHORTEST}, were expected")
+    frames = before.state.frames
+    streams, errors = (Stream(before), Stream(after)), list[float]()
+    with Progress(f"{minutes} minutes without a reset", steps_in(cache.frontend, minutes, frames), "steps") as bar:
+        for piece in long_sound(cache, minutes, frames):
+            features = clip_input(piece, frames)
+            one, two = (score(stream(features)[0])[0] for stream in streams)
+            errors.append(float(two - one))
             bar.advance()
-    skipped = int(FORGOTTEN / 60 * a_minute)
-    ends = np.array(errors[skipped:a_minute]), np.array(errors[skipped - a_minute :])
-    return Drift(minutes, *(float(np.sqrt(np.mean(part**2))) for part in ends))
+    return Drift.of(np.array(errors), minutes)
+
+
+def steps_in(frontend: FrontEnd, minutes: int, frames: int) -> int:
+    """Whole steps of a minute, so many times."""
+    return minutes * (60 * frontend.rate // frontend.hop // frames)
+
+
+def long_sound(cache: FeatureCache, minutes: int, frames: int) -> Iterator[NDArray[np.float16]]:
+    """Step after step, (frames, bands): clips in an order by chance; the last minute is the first again."""
+    a_minute, sound = steps_in(cache.frontend, 1, frames), _endless(cache)
+    minute = [np.concatenate([next(sound) for _ in range(frames)]) for _ in range(a_minute)]
+    yield from minute
+    for _ in range((minutes - 2) * a_minute):
+        yield np.concatenate([next(sound) for _ in range(frames)])
+    yield from minute
 
 
 def _endless(cache: FeatureCache) -> Iterator[NDArray[np.float16]]:

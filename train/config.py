@@ -2,33 +2,24 @@
 
 Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
 
-A file must have every entry, and no other. A field that came after files had been written says what those files mean
-by not having it: `clip: float = later(5.0, before=0.0)`; so a default may change and old files keep their meaning.
+Fields that came after checkpoints had been written are `later` (train.kept).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import tyro
 
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, FrontEnd
 from runtime.suggestions import nearest
+from train.kept import build, later, plain
 from train.networks import NAMES, STREAMING
 from train.sound import CODECS, RAWBOOST
 
 Switch = Literal["on", "off"]
-T = TypeVar("T")
-
-
-def later(default: T, before: Any) -> T:
-    """A field that older checkpoints lack: its default, and the value that they mean, as a file would hold it.
-
-    A whole group is one as well: `later(Group(), before={})`, where every field of the group says its own `before`.
-    """
-    return field(default=default, metadata={"before": before})
 
 
 @dataclass(frozen=True)
@@ -286,7 +277,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, as the checkpoint and the logs keep them."""
-        return _plain(asdict(self))
+        return plain(self)
 
     def recipe(self) -> dict[str, Any]:
         """What makes the network what it is, flat: no folder, no device. The trials are held by their identity."""
@@ -300,7 +291,7 @@ class Settings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
         """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
-        return _build(cls, values, "settings")
+        return build(cls, values, "settings")
 
 
 def _known(option: str, given: str, known: tuple[str, ...]) -> tuple[bool, str]:
@@ -316,40 +307,3 @@ def differences(old: Settings, new: Settings) -> list[str]:
         for name in before
         if before[name] != after[name]
     ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    if is_dataclass(kind):
-        hints, names = get_type_hints(kind), [item.name for item in fields(kind)]
-        older = {item.name: item.metadata["before"] for item in fields(kind) if "before" in item.metadata}
-        if not isinstance(value, Mapping) or {*older, *value} != set(names):
-            raise ShrikeError(f"{where}: the entries {', '.join(names)} were expected; use the Shrike that wrote it")
-        value = older | dict(value)
-        return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})  # type: ignore[operator]
-    choices = get_args(kind)
-    if get_origin(kind) is Literal:
-        fits = value in choices
-    elif kind is Path:
-        return Path(_build(str, value, where))
-    elif type(None) in choices:
-        return None if value is None else _build(choices[0], value, where)
-    elif get_origin(kind) is tuple:
-        fits = isinstance(value, list) and len(value) == len(choices)
-        value = (
-            tuple(_build(choice, item, where) for choice, item in zip(choices, value, strict=True)) if fits else value
-        )
-    elif kind is float:
-        fits, value = type(value) in (int, float), float(value) if type(value) is int else value
-    else:
-        fits = type(value) is kind
-    if not fits:
-        raise ShrikeError(f"{where} is {value!r}, which does not fit; use the Shrike that wrote it")
-    return value

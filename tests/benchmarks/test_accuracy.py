@@ -240,7 +240,7 @@ def test_what_was_kept_is_not_computed_again_and_a_torn_line_is(
     asked: list[int] = []
     real = scoring._score_clips
     monkeypatch.setattr(
-        scoring, "_score_clips", lambda e, c, clips, mean: asked.extend(clips) or real(e, c, clips, mean)
+        scoring, "_score_clips", lambda e, c, clips, *how: asked.extend(clips) or real(e, c, clips, *how)
     )
     again = scoring.score_trials(artefact, cache, kept, bound, 1, "model")
     assert again.tolist() == whole.tolist() and sorted(asked) == list(range(9, 24))

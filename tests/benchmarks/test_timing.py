@@ -1,6 +1,7 @@
 """The clock: who runs when, what counts, and which run a percentile is. No test asserts how long anything takes."""
 
 import gc
+import time
 from collections import Counter
 from fractions import Fraction
 
@@ -59,6 +60,12 @@ def test_each_case_gets_its_seconds_and_its_runs() -> None:
         assert sum(found.sorted) >= 0.02 and found.count >= 10 and len(found.rounds) == 5
     _, times = recorded("ab", seconds=1e-9, runs=17, rounds=2, warm_up=0.0)
     assert [found.count for found in times] == [17, 17]
+
+
+def test_the_processors_time_leaves_out_what_a_run_waits() -> None:
+    (found,) = measure([Case("a", lambda: time.sleep(0.02))], seconds=1e-9, runs=1, rounds=4, warm_up=0.0)
+    assert len(found.cpu) == 4
+    assert all(0 < spent < 0.02 <= took for spent, took in zip(found.cpu, found.medians, strict=True))
 
 
 def test_garbage_is_collected_before_and_not_during() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from export import device as devices
 from export import trt as command
@@ -45,15 +44,6 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     """main() with these arguments; the caller's capsys has what it printed."""
     monkeypatch.setattr(sys, "argv", ["export.trt", *map(str, arguments)])
     return command.main()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other on a busy machine are slower than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
