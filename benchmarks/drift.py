@@ -51,7 +51,7 @@ class Options:
     minutes: int = 60
     """How long. The forward of an hour in one call takes 8 GB of memory at --width 0.5, twice that at 1."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept, as for python -m train."""
+    """Where features are kept between runs; safe to delete."""
     out: Path | None = None
     """Folder of the report; by default a new one under runs/reports."""
     overwrite: bool = False
@@ -91,7 +91,9 @@ def main() -> int:
         raise ShrikeError(f"{odd} looks at whole windows and forgets them; a network of --streaming was expected")
     frontend, frames = checkpoint.settings.frontend, engine.state.frames
     if frontend != read_card(options.exported).frontend:
-        raise ShrikeError(f"{options.exported} has another front-end than {options.model}: a file that was exported from it was expected")
+        raise ShrikeError(
+            f"{options.exported} has another front-end than {options.model}: a file that was exported from it was expected"
+        )
     partition = open_corpus(options.corpus, options.partition)
     cache = build_cache(frontend, partition.trials, options.cache)
     clip = np.concatenate([clip_input(piece, frames) for piece in long_sound(cache, options.minutes, frames)], axis=3)
