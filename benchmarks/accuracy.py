@@ -45,25 +45,25 @@ class Options:
     only: str = ""
     """Only trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
     exit: int = 4
-    """Of checkpoints. 4: the whole network. 1 to 3: what its shallow stages learned from it."""
+    """4: the whole network. 1 to 3: what its shallow stages learned from it; of checkpoints."""
     windows: Literal["first", "mean"] = "first"
     """first: the first 600 frames, as published. mean: over windows that overlap by half, to the end of the clip."""
     scores: tuple[Path, ...] = ()
     """Score files of other systems, lines `UTTERANCE ATTACK KEY SCORE`, plain or .gz."""
     flip: tuple[str, ...] = ()
-    """Systems of --scores, by name, whose higher scores mean spoof: theirs are multiplied by -1, nobody else's ever."""
+    """Multiply the scores by -1 of these systems of --scores, by name, whose higher scores mean spoof."""
     asv: Path | None = None
     """The organisers' speaker-verification scores, for min t-DCF; among --scores this file counts as no system."""
     by: tuple[str, ...] | None = None
-    """Columns of metadata.csv (or speaker, condition, subset) to take apart by; unasked: family, if there is one."""
+    """Columns of metadata.csv, or speaker, condition, subset, to take apart by; unasked: family, if there is one."""
     bootstrap: int = 1000
     """Resamples behind every 95 % interval; 0 leaves them out."""
     seed: int = 0
-    """Seed of the resampling: the same seed gives the same intervals."""
-    jobs: int = 0
+    """Everything random follows from it: the resamples."""
+    workers: int = 0
     """Processes that compute features and scores, one thread each; 0: as many as there are cores."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept."""
+    """Where features are kept between runs; safe to delete."""
     out: Path = Path("runs/reports/accuracy")
     """Folder of the report. Scores of a run that was stopped wait beside it, in a folder that ends in .partial."""
     overwrite: bool = False
@@ -102,7 +102,7 @@ def check(options: Options) -> None:
         (not options.models or options.corpus is not None, "models need --corpus: the folder of labelled trials"),
         (options.corpus is not None or not options.by, "--by needs --corpus: score files name attacks alone"),
         (options.bootstrap >= 0 and options.seed >= 0, "--bootstrap and --seed: 0 or more was expected"),
-        (options.jobs >= 0, f"--jobs {options.jobs}: 0 or more was expected"),
+        (options.workers >= 0, f"--workers {options.workers}: 0 or more was expected"),
     ]
     for holds, sentence in demands:
         if not holds:
@@ -128,7 +128,7 @@ def score_models(options: Options) -> "tuple[list[System], Partition | None]":
         raise ShrikeError(
             "accuracy needs bona fide and spoofed trials, all with labels; python -m train.score writes scores of any"
         )
-    jobs, systems = options.jobs or cores(), []
+    jobs, systems = options.workers or cores(), []
     for name, label in zip(options.models, labels(options.models), strict=True):
         artefact = find_artefact(name, options.exit)
         cache = build_cache(artefact.frontend, partition.trials, options.cache, jobs)

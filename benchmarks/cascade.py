@@ -42,15 +42,15 @@ class Options:
     models: tyro.conf.Positional[tuple[Path, ...]]
     """Each a model.onnx whose card names segments (python -m export.cascade)."""
     corpus: Path
-    """Folder of labelled trials, as for python -m train."""
+    """Folder of the corpus, as for python -m train."""
     partition: Literal["train", "dev", "eval"] = "dev"
     """Which of its protocols; thresholds were chosen on dev, eval is for once."""
     seconds: float = 5.0
-    """Counted time for every model, whole and as a cascade; 0 leaves times out."""
+    """Seconds that are counted for every model, whole and as a cascade; 0 leaves times out."""
     bootstrap: int = 1000
-    """Resamples behind the interval of the EER's change."""
+    """Resamples behind every 95 % interval."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept."""
+    """Where features are kept between runs; safe to delete."""
     out: Path | None = None
     """Folder of the report; by default a new one under runs/reports."""
     overwrite: bool = False

@@ -8,7 +8,7 @@ rates by their intervals, as differences, or on the same trials where both folde
 chance would show one like it in fewer than 5 % of such comparisons, all values taken together, and when a ratio changes
 by more than --tolerance besides: two runs of the same thing differ by some percent for reasons that no round shows.
 
-Exit codes: 0 nothing became worse, 1 something did, 2 the reports cannot be compared.
+Exit codes: 0 nothing became worse, 3 something did, 2 the reports cannot be compared.
 """
 
 import re
@@ -22,13 +22,12 @@ import tyro
 from benchmarks.markdown import flat, table_text
 from benchmarks.noise import CONFIDENCE, Interval, difference_of, ratio_of, stretched
 from benchmarks.schema import Cell, Column, Measured, Report, Table, read_report
-from runtime.command import parse, run
+from runtime.command import FAILED, parse, run
 from runtime.errors import ShrikeError
 
 if TYPE_CHECKING:
     from train.scorefile import ScoreTable
 
-WORSE = 1  # exit code
 RATES = ("%",)  # units in which differences are told, not ratios
 SCORES = ".scores.txt"  # what follows a system's name in a folder with its scores
 SYSTEM, EER = "system", "EER"  # columns of accuracy reports
@@ -44,11 +43,11 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @dataclass(frozen=True)
 class Options:
-    """Hold report B against report A."""
+    """Hold one report against another."""
 
-    a: tyro.conf.Positional[Path]
+    before: tyro.conf.Positional[Path]
     """The report that was there before."""
-    b: tyro.conf.Positional[Path]
+    after: tyro.conf.Positional[Path]
     """The new one."""
     tolerance: float = 3.0
     """Percent by which a time or another ratio may change without counting."""
@@ -64,8 +63,8 @@ def main() -> int:
     options = parse(Options, "benchmarks.compare", __doc__)
     from train.progress import say
 
-    a, b = read_report(options.a), read_report(options.b)
-    changes = compare(a, b, options.tolerance, options.a, options.b)
+    a, b = read_report(options.before), read_report(options.after)
+    changes = compare(a, b, options.tolerance, options.before, options.after)
     for sentence in (*differences_in_front(a, b), *only_on_one_side(a, b)):
         say(sentence)
     shown = [change for change in changes if options.all or change.verdict != "same"]
@@ -73,7 +72,7 @@ def main() -> int:
         print(table_text(as_table(shown)))
     counts = {verdict: sum(change.verdict == verdict for change in changes) for verdict in VERDICTS}
     say(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "nothing to compare")
-    return WORSE if counts["worse"] else 0
+    return FAILED if counts["worse"] else 0
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,9 @@ def _pairs(table: Table, b: Report) -> Iterator[_Pair]:
                 continue
             after = match[places[column.name]]
             if other.columns[places[column.name]].unit != column.unit:
-                raise ShrikeError(f"table {table.name}: {column.name} is in different units on both sides")
+                raise ShrikeError(
+                    f"table {table.name}: {column.name} has another unit on each side: measure both with one Shrike"
+                )
             if before is not None and after is not None:
                 yield _Pair(table.name, table.key(row), names, column, before, after)
 

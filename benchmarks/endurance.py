@@ -89,7 +89,9 @@ def endure(model: str, samples: Samples, hours: float, step: int | None = None) 
             process.wait()
         if process.returncode or "summary" not in found:
             talk.seek(0)
-            raise ShrikeError(f"runtime.stream ended with {process.returncode}: {talk.read()[-TALK:].strip()}")
+            raise ShrikeError(
+                f"python -m runtime.stream ended with {process.returncode}: {talk.read()[-TALK:].strip()}"
+            )
     times = np.array(found["times"])
     return Endurance(
         sent=total,

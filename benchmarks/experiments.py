@@ -1,14 +1,12 @@
 """Runs of `python -m train` that differ in their seed alone, as one row of a table: mean ± standard deviation, best.
 
     python -m benchmarks.experiments runs/*
-
-A run's dev EER is that of its best epoch, on each clip's first window. What else there is stands in the run's folder:
-
     python -m train.score runs/NAME/model.pt --corpus CORPUS --partition eval --out runs/NAME/eval.scores.txt
     python -m export.onnx runs/NAME/model.pt --calibration CORPUS --out runs/NAME/deploy/
 
-The first gives the eval EER; the second's card the EER of dev's windows in float and in INT8, and --time how long the
-INT8 model takes for a window.
+A run's dev EER is that of its best epoch, on each clip's first window. What else there is stands in the run's folder:
+eval.scores.txt of train.score gives the eval EER; the card of deploy/ gives the EER of dev's windows in float and in
+INT8, and --time how long the INT8 model takes for a window.
 """
 
 import json

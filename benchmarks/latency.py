@@ -38,8 +38,7 @@ class Options:
     """Measure the latency of models."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = EMBEDDED
-    """model.pt, model.onnx with its card, model.engine, an embedded model, or a network's name (ecanet9-streaming: the
-    one that remembers)."""
+    """model.pt, model.onnx with its card, model.engine, f0, wide, or a network: ecanet9, ecanet9-streaming."""
     forms: tuple[Form, ...] = ("torch", "float", "u8")
     """In which forms a checkpoint or a network's name runs; s8 is placed for TensorRT and slow on a CPU."""
     peer: tuple[Path, ...] = ()
@@ -47,15 +46,15 @@ class Options:
     peer_shape: tuple[str, ...] = ()
     """Sizes that a peer's file leaves open, as in audio=1x64600; without it 1, and the batch in front."""
     frontend: Literal["f0", "wide"] = "f0"
-    """The front-end of a network's name; models know their own."""
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz. For a network's name."""
     batch: tuple[int, ...] = (1,)
-    """Windows, or streams of a network that remembers, in one call of the network, besides 1."""
+    """Windows at once, or streams of a network that remembers, in one call of the network, besides 1."""
     threads: tuple[int, ...] = (1,)
-    """Threads within the network, for ONNX Runtime and torch; a stream takes 1 unless told otherwise."""
+    """CPU threads of the network; several numbers are measured one after the other. A stream takes 1."""
     seconds: float = SECONDS
-    """Counted time for every case."""
+    """Seconds that are counted for every case."""
     runs: int = RUNS
-    """And no fewer runs of it than these."""
+    """How often a case runs at least."""
     check_bare: bool = False
     """Time ONNX Runtime's bare session.run on the same files as well: what do our engine and this clock add?"""
     out: Path | None = None

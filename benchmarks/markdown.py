@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import host
 from benchmarks.schema import Cell, Column, Measured, Report, Table, read_report
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 
 PAGE = "report.md"
 BLOCK = re.compile(r"(?ms)^<!-- report: *(?P<marker>[^\n]*?) *-->\n(?P<body>.*?)^<!-- end report -->$")
@@ -159,7 +160,9 @@ def fill(path: Path, folders: Sequence[Path] = ()) -> Filled:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ShrikeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ShrikeError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}{nearby(path)}"
+        ) from error
     matches = list(BLOCK.finditer(text))
     if any(BEGIN.search(found["body"]) for found in matches) or not (
         len(matches) == len(BEGIN.findall(text)) == len(END.findall(text))
@@ -217,4 +220,4 @@ def _find(place: str, path: Path) -> Path:
     for above in path.resolve().parents:
         if (above / place).is_dir():
             return above / place
-    raise ShrikeError(f"no folder {place} beside this file or above it")
+    raise ShrikeError(f"no folder {place} beside this file or above it: write the report's path from there")

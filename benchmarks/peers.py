@@ -88,7 +88,9 @@ def open_bare(path: Path, threads: int) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = _first_line(error)
-        raise ShrikeError(f"{path}: ONNX Runtime {onnxruntime.__version__} refuses it ({reason})") from error
+        raise ShrikeError(
+            f"{path}: ONNX Runtime {onnxruntime.__version__} refuses it ({reason}); an ONNX file was expected"
+        ) from error
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -101,7 +103,7 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 def _values(port: Any, path: Path, batch: int, shape: Sequence[int] | None, rng: np.random.Generator) -> NDArray[Any]:
     if port.type not in KINDS:
-        raise ShrikeError(f"{path.name}: its input {port.name} is {port.type}; tensors of numbers alone can be made up")
+        raise ShrikeError(f"{path.name}: its input {port.name} is {port.type}; tensors of numbers were expected")
     wanted = [
         size if isinstance(size, int) and size > 0 else (batch if place == 0 else 1)
         for place, size in enumerate(port.shape)
@@ -116,7 +118,9 @@ def _values(port: Any, path: Path, batch: int, shape: Sequence[int] | None, rng:
             raise ShrikeError(f"--peer-shape {port.name}: {path.name} wants {said}, not {'x'.join(map(str, shape))}")
         wanted = [batch if place == 0 and batch > 1 else size for place, size in enumerate(shape)]
     if np.prod(wanted, dtype=np.float64) > LARGEST_INPUT:
-        raise ShrikeError(f"{path.name}: {wanted} is too much for the input {port.name}")
+        raise ShrikeError(
+            f"{path.name}: {wanted} is too much for the input {port.name}: give smaller sizes with --peer-shape"
+        )
     kind = KINDS[port.type]
     if np.issubdtype(kind, np.floating):
         return rng.standard_normal(wanted).astype(kind)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.report runs/reports/latency                                # its page, on stdout
     python -m benchmarks.report --into README.md docs/benchmarks.md                 # fill the files' marked blocks
-    python -m benchmarks.report docs/reports/latency --into README.md --check       # exit 1 where a block differs
+    python -m benchmarks.report docs/reports/latency --into README.md --check       # exit 3 where a block differs
 
 In a program: `report_folder` gives a temporary folder, `write_report` fills it, and on success it gets its name. The
 schema, and the markers that let a Markdown file quote a report, stand in docs/reports.md.
@@ -30,7 +30,7 @@ from benchmarks.schema import Table as Table
 from benchmarks.schema import read_report as read_report
 from runtime import __version__
 from runtime.card import created_now
-from runtime.command import parse, run
+from runtime.command import FAILED, parse, run
 from runtime.errors import ShrikeError
 from runtime.files import whole_file, whole_folder
 
@@ -82,7 +82,7 @@ def check_place(folder: Path, overwrite: bool = False) -> None:
     if not (folder / NAME).is_file():
         raise ShrikeError(f"--out {folder} exists and is no report; give the name of a new folder")
     if not overwrite:
-        raise ShrikeError(f"--out {folder} holds a report already; --overwrite replaces it")
+        raise ShrikeError(f"--out {folder} holds a report already; give another name, or replace it with --overwrite")
 
 
 @contextmanager
@@ -115,7 +115,7 @@ class Options:
     into: tuple[Path, ...] = ()
     """Markdown files with blocks between <!-- report: FOLDER table=NAME --> and <!-- end report -->."""
     check: bool = False
-    """Change nothing; name the blocks that differ from their reports, and exit with 1 if there are any."""
+    """Change nothing; name the blocks that differ from their reports, and exit with 3 if there are any."""
 
 
 def main() -> int:
@@ -138,7 +138,7 @@ def main() -> int:
                 temporary.write_text(filled.text, encoding="utf-8")
         if not filled.blocks:
             say(f"{path} has no block" + (" of these reports" if options.folders else ""))
-    return int(stale and options.check)
+    return FAILED if stale and options.check else 0
 
 
 if __name__ == "__main__":

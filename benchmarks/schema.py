@@ -177,7 +177,7 @@ def read_report(folder: Path) -> Report:
             + nearby(folder)
         )
     if path.stat().st_size > LARGEST_REPORT:
-        raise ShrikeError(f"{path} is no report: it has more than {LARGEST_REPORT >> 20} MiB")
+        raise ShrikeError(f"{path} is no report: at most {LARGEST_REPORT >> 20} MiB were expected")
     try:
         values = records.parse(path.read_bytes(), str(path))
     except OSError as error:

@@ -40,31 +40,31 @@ class Options:
     protocol: Path | None = None
     """A protocol file instead of the corpus's own."""
     only: str = ""
-    """Trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
+    """Only trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
     by: str = "family"
-    """What makes a source: attack, or a column of the corpus's metadata.csv or protocol."""
+    """Column of the corpus's metadata.csv, or attack: what makes a source."""
     rho: float = 0.05
     """Radius of the ball around the weights, as in training."""
     adaptive: bool = False
     """Measure the ball in each weight's size, as ASAM does (its paper takes --rho 0.5)."""
     batch: int = 8
-    """Trials of one measurement, half of them bona fide; a source needs half as many spoofs."""
+    """Trials at once, half of them bona fide; a source needs half as many spoofs."""
     directions: int = 4
     """Random directions beside the steepest one."""
     bootstrap: int = 1000
-    """Resamples behind the 95 % intervals."""
+    """Resamples behind every 95 % interval."""
     seed: int = 0
-    """Draws batches, directions and resamples."""
+    """Everything random follows from it: batches, directions, resamples."""
     out: Path | None = None
     """Folder of the report; by default a new one under runs/reports."""
     overwrite: bool = False
     """Replace the report that stands there."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept."""
+    """Where features are kept between runs; safe to delete."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
+    """CPU threads of the network; 0 leaves PyTorch's choice."""
 
     def __post_init__(self) -> None:
         for holds, sentence in [

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import tyro
 
 from runtime.choice import DEFAULT
-from runtime.command import parse, run
+from runtime.command import FAILED, parse, run
 from runtime.errors import ShrikeError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from runtime.features import Samples
     from runtime.summary import Cost
 
-INCOMPLETE = 3  # exit code where samples went in that no score came of
 OUT = "runs/reports/stream-%Y%m%d-%H%M%S"
 FILE = 60.0  # s of sound in each round of file mode
 SHORT = 8.0  # s of sound in the file whose first verdict is waited for
@@ -46,23 +45,23 @@ class Options:
     model: tyro.conf.Positional[str] = DEFAULT
     """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
     corpus: Path | None = None
-    """Stream development clips of this corpus; without it a voice that code makes."""
+    """Folder of the corpus whose development clips are streamed; without it a voice that code makes."""
     seconds: float = 20.0
-    """Of sound in real time, once undisturbed and once under load."""
+    """Seconds of sound in real time, once undisturbed and once under load."""
     load: int = 2
     """Processes that do nothing but take CPU time while the second real-time run goes on; 0 leaves that run out."""
     rounds: int = 3
     """How often file mode and start-up are measured."""
     hours: float = 0.0
-    """Of sound at full speed, with memory watched; 24 is the long form, 0 leaves it out."""
+    """Hours of sound at full speed, with memory watched; 24 is the long form, 0 leaves it out."""
     step: Optional[int] = None  # noqa: UP045 - runtime.command says why
     """Frames of 8.125 ms between two verdicts; by default the model's own."""
     device_rate: int = 48_000
     """Hz of the made sound card: what it delivers is resampled as a microphone's sound is."""
     seed: int = 0
-    """Which voice, and which clips."""
+    """Everything random follows from it: which voice, and which clips."""
     out: Path | None = None
-    """Folder of the report; by default one below runs/reports with the date in its name."""
+    """Folder of the report; by default a new one under runs/reports."""
     overwrite: bool = False
     """Replace the report that stands there."""
 
@@ -121,7 +120,7 @@ def main() -> int:
     for note in report.notes:
         say(f"mind: {note}")
     say(f"the whole report: {out / 'report.md'}")
-    return 0 if hours is None or hours.complete else INCOMPLETE
+    return 0 if hours is None or hours.complete else FAILED  # samples went in that no score came of
 
 
 # ---- what is measured here; the rest is in pacing.py and endurance.py -----------------------------------------------
@@ -152,7 +151,7 @@ def start_up(options: Options, samples: "Samples") -> float:
             process.stdout.read()
             said = process.stderr.read()
     if first is None:
-        raise ShrikeError(f"runtime.stream gave no verdict: {said.strip()}")
+        raise ShrikeError(f"python -m runtime.stream gave no verdict: {said.strip()}")
     return first - began
 
 

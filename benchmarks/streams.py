@@ -41,21 +41,21 @@ class Options:
     """Load one core with streams in real time."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = (DEFAULT,)
-    """f0, wide, or paths to model.onnx with its card beside it."""
+    """f0, wide, or paths to model.onnx or model.engine with its card beside it."""
     streams: tuple[int, ...] = ()
-    """Numbers of streams to try; none: the largest that holds is looked for."""
+    """Streams at once, numbers to try; none: the largest that holds is looked for."""
     largest: bool = False
     """Look for the largest number that holds, besides those of --streams."""
     seconds: float = 10.0
-    """Of sound that are counted, in each try."""
+    """Seconds of sound that are counted, in each try."""
     corpus: Optional[Path] = None  # noqa: UP045 - runtime.command says why
-    """Stream development clips of this corpus; without it voices that code makes."""
+    """Folder of the corpus whose development clips are streamed; without it voices that code makes."""
     step: Optional[int] = None  # noqa: UP045
-    """Frames between a stream's scores; by default 12, or those that a network which remembers takes at a time."""
-    most: Optional[int] = None  # noqa: UP045
-    """Streams in one call of the network; by default the pool's own choice."""
+    """Frames of 8.125 ms between two verdicts; by default the model's own."""
+    batch: Optional[int] = None  # noqa: UP045
+    """Windows at once: streams in one call of the network; by default the pool's own choice."""
     out: Optional[Path] = None  # noqa: UP045
-    """Folder of the report; by default one below runs/reports with the date in its name."""
+    """Folder of the report; by default a new one under runs/reports."""
     overwrite: bool = False
     """Replace the report that stands there."""
 
@@ -123,16 +123,16 @@ def measure(name: str, options: Options, sounds: "list[Samples]", say: Any) -> B
     with ExitStack() as stack:
         chosen = choose(find_model(name), "auto")
         stack.callback(chosen.engine.close)
-        state = StreamPool(chosen.engine, chosen.card.frontend, options.step, options.most).state_bytes
-        taken = memory(chosen.engine, chosen.card, sounds, options.most)
-        fast = speed(chosen.engine, chosen.card, sounds, options.step, options.most)
+        state = StreamPool(chosen.engine, chosen.card.frontend, options.step, options.batch).state_bytes
+        taken = memory(chosen.engine, chosen.card, sounds, options.batch)
+        fast = speed(chosen.engine, chosen.card, sounds, options.step, options.batch)
         say(f"{name} with {chosen.kind}: {fast:.0f} times real time without waiting")
         loads: dict[int, Load] = {}
 
         def holds(streams: int) -> bool:
             if streams not in loads:
                 loads[streams] = bear(
-                    chosen.engine, chosen.card, sounds, streams, options.seconds, options.step, options.most
+                    chosen.engine, chosen.card, sounds, streams, options.seconds, options.step, options.batch
                 )
                 one = loads[streams]
                 word = "holds" if one.holds else "does not hold"
@@ -195,7 +195,7 @@ def make_report(
         "sound": "made voices" if options.corpus is None else f"development clips of {options.corpus.resolve().name}",
         "seconds counted": options.seconds,
         "core": core,
-        "streams in one call": options.most,
+        "streams in one call": options.batch,
     }
     tables = [largest_table(found), load_table(found)]
     plot = Plot("late.png", "Share of scores that were out so long after their last sample was delivered.")

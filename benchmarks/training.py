@@ -24,25 +24,25 @@ class Options:
     corpus: Path
     """Folder of the corpus, as for python -m train."""
     network: str = "ecanet9"
-    """Which network."""
+    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. train.networks shows their cost."""
     width: float = 1.0
     """Factor on every channel count."""
     frontend: Literal["f0", "wide"] = "f0"
-    """Which front-end."""
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
     distill: Literal["on", "off"] = "off"
-    """on: the bare pass still has no helpers, so their cost counts as the loop's."""
+    """off trains the same network plainly. on: the bare pass has no helpers, their cost counts as the loop's."""
     batch: int = 32
-    """Trials in one step."""
+    """Trials at once, in one step."""
     rounds: int = 12
-    """Loop steps and bare passes each, after two of each to warm up."""
+    """How often: loop steps and bare passes each, after two of each to warm up."""
     clips: int = 1024
     """Clips whose features are computed for the cache's figure."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU that has it, else fp32."""
+    """What the network computes in; auto: bf16 on a GPU that has it, else fp32."""
     threads: int = 0
-    """CPU threads for the network; 0 leaves PyTorch's choice."""
+    """CPU threads of the network; 0 leaves PyTorch's choice."""
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def build_plan(trt: Any, graph: "onnx.ModelProto", recipe: Recipe) -> bytes:
     """Parse, configure, build; whatever TensorRT says against it becomes one ShrikeError."""
     if is_quantised(graph) != (recipe.precision == "int8"):
         came, wanted = ("quantised", "fp16 or fp32") if is_quantised(graph) else ("float", "int8")
-        raise ShrikeError(f"a {came} ONNX came, but --precision {recipe.precision} was asked for, not {wanted}")
+        raise ShrikeError(f"a {came} ONNX came, but --precision {recipe.precision}; use --precision {wanted}")
     if recipe.precision != "fp32" and is_strongly_typed(trt):
         graph = half(graph)
     logger = keep_errors(trt)  # TensorRT keeps a bare pointer to it: it must outlive the builder
@@ -94,7 +94,9 @@ def parse(trt: Any, network: Any, logger: Any, graph: "onnx.ModelProto") -> None
         return
     complaints = [parser.get_error(number) for number in range(parser.num_errors)][:2]
     words = "; ".join(f"node {complaint.node()}: {' '.join(complaint.desc().split())}" for complaint in complaints)
-    raise ShrikeError(f"TensorRT {trt.__version__} does not take this ONNX ({words or logger.one_line()})")
+    raise ShrikeError(
+        f"TensorRT {trt.__version__} does not take this ONNX ({words or logger.one_line()}); export it again"
+    )
 
 
 def configure(trt: Any, builder: Any, network: Any, recipe: Recipe) -> Any:

@@ -82,7 +82,9 @@ def write(options: Options) -> Path:
     scored = score_exits(prepared, trials)
     judged = judge(prepared, scored.scores[:, -1], "int8")
     if judged[0].fitted_on is None:
-        raise ShrikeError("the network is worse than chance on the development trials: no exit of it can be believed")
+        raise ShrikeError(
+            "the network is worse than chance on the development trials: no exit of it can be believed, train it longer"
+        )
     losses = sorted({*policy.LOSSES, options.max_loss})
     choices = dict(zip(losses, policy.curve(scored, losses, options.int8.seed), strict=True))
     show(scored, choices)
@@ -219,7 +221,7 @@ def hold_against(
         change = float(np.abs(chained - before).max())
         raise ShrikeError(
             f"the segments one after the other change a score by {change:.2g}: ONNX Runtime computes them otherwise "
-            "than the whole network here; nothing was written. Export on another machine, or with another ONNX Runtime"
+            "than the whole network here; nothing was written; export on another machine, or with another ONNX Runtime"
         )
     after = trials.scores(CascadeEngine(models, card), "cascade")
     comparison = verify.compare(before, after, trials.labels, options.gate.asv, options.gate.bootstrap, trials.windows)

@@ -102,7 +102,7 @@ def advice(
         str(reason),
         f"Build on the device that runs it, where no torch is needed: python -m export.trt {shlex.quote(str(graph))}",
         f"or with TensorRT's own tool: {trtexec(graph, engine, recipe, window, state)}",
-        "An engine of trtexec gets its check and its card from --engine FILE of this command, on the device.",
+        "An engine of trtexec gets its check and its card from --built FILE of this command, on the device.",
     ]
     if recipe.precision != "fp32" and (row is None or "11" in row[3]):
         strong = trtexec(graph, engine, recipe, window, state, strongly_typed=True)

@@ -45,7 +45,7 @@ def read_layers(text: str) -> Layers:
     try:
         layers = json.loads(text)["Layers"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ShrikeError("TensorRT's engine inspector gave no list of layers") from error
+        raise ShrikeError("TensorRT's engine inspector gave no list of layers; build the engine again") from error
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise ShrikeError("the engine knows only its layers' names: build it with --profilingVerbosity=detailed")
     kinds: dict[str, list[str]] = {"integer": [], "floating": [], "opaque": [], "other": []}

@@ -25,7 +25,7 @@ class Options:
 
     source: tyro.conf.OmitArgPrefixes[Source]
     precision: Literal["fp32", "int8"] = "int8"
-    """int8 needs --calibration."""
+    """What the network computes in; int8 needs --calibration."""
     target: Literal["cpu", "tensorrt"] = "cpu"
     """cpu: U8 activations, what ONNX Runtime computes fast. tensorrt: the same integers in the S8 form it takes."""
     int8: tyro.conf.OmitArgPrefixes[Int8] = field(default_factory=Int8)

@@ -39,7 +39,8 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     onnx = load_onnx_package()
     try:
         if not path.is_file():
-            raise ShrikeError(f"{path} does not exist; python -m export.onnx writes such files{nearby(path)}")
+            state = "is a folder" if path.is_dir() else "does not exist"
+            raise ShrikeError(f"{path} {state}; python -m export.onnx writes such files{nearby(path)}")
         if path.stat().st_size > LARGEST_ONNX:
             raise ShrikeError(f"{path} is larger than {LARGEST_ONNX >> 20:,} MiB: no model of ours")
         model = onnx.load_model_from_string(path.read_bytes())
@@ -49,11 +50,11 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     except OSError as error:
         raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ShrikeError(f"{path} is no valid ONNX file ({_first_line(error)})") from error
+        raise ShrikeError(f"{path} is no valid ONNX file; export it again ({_first_line(error)})") from error
     except Exception as error:  # protobuf's DecodeError, which moved between its versions
         if type(error).__name__ != "DecodeError":
             raise
-        raise ShrikeError(f"{path} is no ONNX file ({_first_line(error)})") from error
+        raise ShrikeError(f"{path} is no ONNX file; export it again ({_first_line(error)})") from error
     return model
 
 
@@ -66,7 +67,7 @@ def check(model: "onnx.ModelProto", name: str, version: str | None = None) -> No
     faults = [*_opset_faults(model, version), *_quantisation_faults(model, version)]
     if faults:
         more = f", and {len(faults) - SHOWN} more of the kind" if len(faults) > SHOWN else ""
-        raise ShrikeError(f"{name} is not for TensorRT: {'; '.join(faults[:SHOWN])}{more}. {REQUANTISE}")
+        raise ShrikeError(f"{name} is not for TensorRT: {'; '.join(faults[:SHOWN])}{more}; {REQUANTISE}")
 
 
 def _opset_faults(model: "onnx.ModelProto", version: str | None) -> Iterator[str]:

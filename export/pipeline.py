@@ -42,14 +42,13 @@ class Source:
     exit: int = 4
     """4: the whole network. 1 to 3: a shallow one that self-distillation taught, with its own classifier."""
     batch: Literal["1", "dynamic"] | None = None
-    """1: one window at a time. dynamic: any number at once. By default 1, and dynamic for a network that remembers: its
-    streams share one call."""
+    """Windows at once: 1, or dynamic, any number; by default 1, and dynamic for streams of a network that remembers."""
     frames: int = STEP
     """New frames in a step of a network that remembers: 16 are 130 ms; a multiple of its stride, 8 or 16."""
     out: str | None = None
     """Folder (that is there, or ends in /), or path of the new files without ending; by default beside the model."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept, as for python -m train."""
+    """Where features are kept between runs; safe to delete."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,11 @@ class Int8:
     """How INT8 comes about."""
 
     calibration: Path | None = None
-    """Corpus whose training trials set the INT8 ranges, as for python -m train --corpus; INT8 needs it."""
+    """Folder of the corpus whose training trials set the INT8 ranges; INT8 needs it."""
     only: str | None = None
-    """Calibrate on trials whose row in metadata.csv says so, as in open=1; by default the choice of the training."""
+    """Only trials whose row in the corpus's metadata.csv says so calibrate; by default the choice of the training."""
     calibration_trials: int = 500
-    """How many, half of each class, spread over the attacks."""
+    """How many trials calibrate, half of each class, spread over the attacks."""
     method: Literal["min-max", "entropy", "percentile"] = "min-max"
     """min-max clips nothing that calibration saw; entropy and percentile clip rare peaks for finer steps."""
     percentile: float = 99.999
@@ -77,13 +76,13 @@ class Int8:
     qat_lr: float = 1e-4
     """Learning rate of that fine-tuning; it falls to zero as a cosine."""
     seed: int = 0
-    """Which trials and crops calibrate, and the order of fine-tuning."""
+    """Everything random follows from it: which trials and crops calibrate, the order of fine-tuning."""
 
     def __post_init__(self) -> None:
         demands = [
             (0 < self.percentile <= 100, f"--percentile {self.percentile}: above 0 and at most 100 was expected"),
             (self.qat >= 0, f"--qat {self.qat}: a number of epochs, 0 or more, was expected"),
-            (self.qat_lr > 0, f"--qat-lr {self.qat_lr}: must be above 0"),
+            (self.qat_lr > 0, f"--qat-lr {self.qat_lr}: a number above 0 was expected"),
             (self.seed >= 0, f"--seed {self.seed}: 0 or more was expected"),
         ]
         for holds, sentence in demands:
@@ -96,21 +95,25 @@ class Gate:
     """Which trials decide, and what may be lost."""
 
     verification: Path | None = None
-    """Corpus whose development trials go through both models; by default the one that calibrates."""
+    """Folder of the corpus whose development trials go through both models; by default the one that calibrates."""
     verification_protocol: Path | None = None
-    """Protocol of these trials, where the corpus's own is not wanted; without labels only agreement is measured."""
+    """A protocol file instead of the corpus's own for these trials; without labels only agreement is measured."""
     verification_trials: int = 0
-    """How many of them, by chance; 0 takes all."""
+    """How many trials decide, drawn by chance; 0 takes all."""
     verification_windows: int = 0
-    """Windows of each of them; 0: as many as make the EER step a quarter of --max-eer-rise, 1 on a long list."""
+    """Windows of each such trial; 0: as many as make the EER step a quarter of --max-eer-rise, 1 on a long list."""
     asv: Path | None = None
     """The organisers' speaker-verification scores, for min t-DCF."""
     max_eer_rise: float = 0.2
     """Percent (absolute) by which the EER may rise; beyond it nothing is written and the exit code is 3."""
     bootstrap: int = 1000
-    """Resamples behind the interval of the EER's change."""
+    """Resamples behind every 95 % interval."""
     drift_minutes: int = 60
     """How long an INT8 network that remembers runs without a reset, to see whether its error grows; 0: not at all."""
+
+    def __post_init__(self) -> None:
+        if self.asv is not None and not self.asv.is_file():  # it is read when all trials went through both models
+            raise ShrikeError(f"--asv {self.asv}: the organisers' file of scores was expected{nearby(self.asv)}")
 
     @property
     def limits(self) -> "Limits":
@@ -210,7 +213,9 @@ def prepare(
         step = steps.trace(network, frontend, source.frames, source.batch != "1", layout)
         float_graph = step.graph
     elif source.frames != STEP:
-        raise ShrikeError(f"--frames {source.frames}: {source.model} looks at whole windows; it was no --streaming one")
+        raise ShrikeError(
+            f"--frames {source.frames}: {source.model} looks at whole windows; train one with --streaming"
+        )
     else:
         shallow = len(network.exits) if isinstance(network, DeployedExits) else 0
         float_graph = graph.trace(network, frontend, source.batch == "dynamic", shallow)

@@ -1,10 +1,8 @@
 """Build a TensorRT engine on the device that will run it, hold it against its ONNX file, write it with its card.
 
-On a Jetson, without torch: python -m export.trt model.onnx --verification /data/LA --verification-trials 200
-
-From a checkpoint, the ONNX file first: python -m export.trt model.pt --calibration /data/LA
-
-What this machine has for it, and nothing else: python -m export.trt model.onnx --device-check
+    python -m export.trt model.onnx --verification /data/LA --verification-trials 200   # on a Jetson, without torch
+    python -m export.trt model.pt --calibration /data/LA                                # the ONNX file first
+    python -m export.trt model.onnx --device-check                                      # what this machine has for it
 
 Exit codes: 0 done; 2 the user can mend it; 3 the model lost too much and was not written; 4 all but the engine is done,
 because TensorRT or a GPU is missing here: the message says how to get it, and the trtexec line that builds the same.
@@ -20,6 +18,7 @@ from export.pipeline import Gate, Int8, Source, place
 from runtime.command import parse, run
 from runtime.errors import ShrikeError
 from runtime.steps import STEP
+from runtime.suggestions import nearby
 
 if TYPE_CHECKING:
     import onnx
@@ -49,16 +48,15 @@ class Options:
 
     source: tyro.conf.OmitArgPrefixes[Model]
     precision: Literal["int8", "fp16", "fp32"] = "int8"
-    """int8: where the graph has Q/DQ, the rest in half. fp16 and fp32 need a float graph."""
+    """What the network computes in; int8: where the graph has Q/DQ, the rest in half; fp16, fp32 need a float graph."""
     workspace: int = 256
     """MiB that a layer may take while it runs; more is rarely faster, and a 4 GB Jetson has no more to give."""
     timing_cache: Path | None = None
     """File that keeps what was measured, so that the next build on this device takes seconds."""
-    engine: Path | None = None
-    """Build nothing, take this engine of trtexec from this device: it is held against the ONNX and gets its card."""
+    built: Path | None = None
+    """Build nothing, take this engine that trtexec built here: it is held against the ONNX and gets its card."""
     streams: int = 1
-    """How many streams an engine of a network that remembers takes at once, at most: Shrike's runtime gives it one
-    after the other; more are for a program of your own."""
+    """Streams at once, at most, in an engine of a network that remembers; more than 1 are for programs of your own."""
     device_check: bool = False
     """Say what this machine has for building, and stop."""
     int8: tyro.conf.OmitArgPrefixes[Int8] = field(default_factory=Int8)
@@ -168,7 +166,7 @@ def make(options: Options, job: Job, device: "Device") -> Path:
     check(job.graph, job.path.name, device.version)
     for line in [*device.lines(), *device.warnings(recipe.workspace)]:
         say(line)
-    plan = read_plan(options.engine) if options.engine else build_plan(device.trt, job.graph, recipe)
+    plan = read_plan(options.built) if options.built else build_plan(device.trt, job.graph, recipe)
     with TensorRTEngine(plan, job.card, device.trt, device.cuda) as engine:
         layers = read_layers(engine.layers(device.trt))
         if recipe.precision == "int8":
@@ -212,7 +210,7 @@ def read_plan(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ShrikeError(f"--engine {path} cannot be read: {error.strerror}") from error
+        raise ShrikeError(f"--built {path} cannot be read: {error.strerror}{nearby(path)}") from error
 
 
 def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, float | None]:

@@ -180,7 +180,9 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
     if verify:
         name = Path(path).name
         if name != card_file.name and name not in card.files:
-            raise ShrikeError(f"{card_file} does not speak for {name}, only for {', '.join(sorted(card.files))}")
+            raise ShrikeError(
+                f"{card_file} does not speak for {name}, only for {', '.join(sorted(card.files))}: name one of these"
+            )
         for spoken_for in sorted(card.files) if name == card_file.name else [name]:
             verify_file(card_file, spoken_for, card.files[spoken_for])
     return card

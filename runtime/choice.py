@@ -13,7 +13,7 @@ from typing import Literal
 from runtime.card import ModelCard, read_card
 from runtime.engines import Engine, open_engine
 from runtime.errors import ShrikeError
-from runtime.suggestions import nearest
+from runtime.suggestions import nearby, nearest
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT = "f0"  # of the embedded ones, that with the lower EER on development trials
@@ -40,7 +40,7 @@ def find_model(name: str) -> Path:
     there = ", ".join(sorted(path.stem for path in MODELS.glob("*.onnx"))) or "none"
     raise ShrikeError(
         f"--model {name!r}: no such model; embedded are: {there}. A path to model.onnx or model.engine works as well"
-        + nearest(name, [file.stem for file in MODELS.glob("*.onnx")])
+        + (nearest(name, [file.stem for file in MODELS.glob("*.onnx")]) or nearby(name))
     )
 
 

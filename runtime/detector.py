@@ -110,7 +110,7 @@ class Stream:
     def push(self, samples: Sound) -> list[Verdict]:
         """New sound -> the verdicts that it completes. What is no number counts as silence, and is flagged."""
         if self._over:
-            raise ShrikeError("this stream is finished; detector.stream() begins another")
+            raise ShrikeError("this stream is finished; ask detector.stream() for another")
         mono, invalid = self._intake.push(_floats(samples))
         return self._take(mono, 0.0, invalid)
 

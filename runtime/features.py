@@ -48,9 +48,8 @@ class FrontEnd:
     window: int = 1728  # samples, 108 ms: resolves 9.26 Hz
     bands: int = 45  # values per frame
     shape: Bands = "bins"  # bins: the lowest `bands` bins; triangular: `bands` overlapping triangles over all bins
-    level: Level = (
-        "none"  # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past
-    )
+    # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past
+    level: Level = "none"
     hop: int = HOP
     rate: int = RATE
     width: int = WINDOW_FRAMES  # frames in one window
@@ -63,11 +62,14 @@ class FrontEnd:
         if self.shape not in get_args(Bands) or self.level not in get_args(Level):
             raise ShrikeError(
                 f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
-                f"not {self.shape!r} with {self.level!r}; a newer Shrike may"
+                f"not {self.shape!r} with {self.level!r}; update Shrike"
             )
         most = self.bins if self.shape == "bins" else self.bins - 2  # every triangle needs a bin on both of its sides
         if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
-            raise ShrikeError(f"front-end: {self} asks for more bands than its bins can fill, or hops over samples")
+            raise ShrikeError(
+                f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
+                "fewer bands or a smaller hop were expected"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FrontEnd":
@@ -91,6 +93,12 @@ class FrontEnd:
     def seconds(self) -> float:
         """How much sound one window of frames covers."""
         return ((self.width - 1) * self.hop + self.window) / self.rate
+
+    @property
+    def passband(self) -> tuple[float, float]:
+        """Lowest and highest frequency in Hz that any band sees."""
+        seen = self.matrix.any(axis=0).nonzero()[0] * self.rate / self.window
+        return float(seen[0]), float(seen[-1])
 
     def count(self, samples: int) -> int:
         """How many frames that many samples give."""

@@ -50,7 +50,7 @@ def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
         with _explained(folder):
             for name in names:
                 if (folder / name).is_dir():
-                    raise ShrikeError(f"{folder / name} is a folder; a file is to be written there")
+                    raise ShrikeError(f"{folder / name} is a folder; a file was expected there, give another name")
             temporary.mkdir(parents=True)
             yield temporary
             for name in names:

@@ -217,5 +217,7 @@ def checked(samples: Samples) -> Samples:
             "runtime.sources.intake.Intake averages channels"
         )
     if np.isnan(samples).any():
-        raise ShrikeError("samples that are no numbers came; runtime.sources.intake.Intake makes silence of them")
+        raise ShrikeError(
+            "samples that are no numbers came; use runtime.sources.intake.Intake, which makes silence of them"
+        )
     return samples

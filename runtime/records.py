@@ -35,15 +35,15 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
             twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
-            raise ShrikeError(f"{where} holds the entry {show(twice)} twice")
+            raise ShrikeError(f"{where} holds the entry {show(twice)} twice; once was expected")
         return table
 
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=refuse_constant, object_pairs_hook=refuse_twice)
     except UnicodeDecodeError as error:
-        raise ShrikeError(f"{where} is not UTF-8 text (byte {error.start})") from error
+        raise ShrikeError(f"{where} is not UTF-8 text, which was expected (byte {error.start})") from error
     except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
-        raise ShrikeError(f"{where} is not JSON ({str(error).splitlines()[0]})") from error
+        raise ShrikeError(f"{where} is not JSON, which was expected ({str(error).splitlines()[0]})") from error
     if not isinstance(value, dict):
         raise ShrikeError(f"{where} holds {show(value)}; a JSON object was expected")
     return value
@@ -73,7 +73,7 @@ def plain(value: Any) -> Any:
 def _build(kind: Any, value: Any, where: str, depth: int) -> Any:
     choices, origin = get_args(kind), get_origin(kind)
     if depth > DEEPEST:
-        raise ShrikeError(f"{where}: tables within tables, more than {DEEPEST} deep")
+        raise ShrikeError(f"{where}: tables within tables, at most {DEEPEST} deep, were expected")
     if is_dataclass(kind):
         return _build_record(kind, value, where, depth)
     if origin in (Union, UnionType):

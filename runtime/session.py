@@ -17,7 +17,6 @@ from runtime.card import ModelCard
 from runtime.cascade import Depth, depth
 from runtime.engines import Engine
 from runtime.engines.cascade import CascadeEngine
-from runtime.features import FrontEnd
 from runtime.hearing import Score
 from runtime.pool import StreamPool
 from runtime.quality import QualityMonitor
@@ -53,9 +52,8 @@ class Session:
         """`kind` of engine, in words. `pool`: one that is shared, of the same engine and step."""
         self._engine, self._card, self._sinks, self._settings, self._kind = engine, card, sinks, settings, kind
         self._pool = StreamPool(engine, card.frontend, settings.step) if pool is None else pool
-        self._cascade = (
-            engine if isinstance(engine, CascadeEngine) and pool is None else None
-        )  # shared: not ours to count
+        # A shared one counts for all its streams, so that no session may say what its own cost.
+        self._cascade = engine if isinstance(engine, CascadeEngine) and pool is None else None
         self._new_judge()  # what the settings cannot be is said here, before a source is opened
 
     def _new_judge(self) -> None:
@@ -74,7 +72,7 @@ class Session:
             calibrated=self._card.score.fitted_on is not None,
             interval=self._pool.interval,
             prior=self._settings.prior,
-            band=band(frontend),
+            band=frontend.passband,
             rate=frontend.rate,
             threshold=self._card.score.threshold,
         )
@@ -174,9 +172,3 @@ class Session:
         self._spent = self._stream.spent = 0.0
         for sink in self._sinks:
             sink.verdict(verdict, latency)
-
-
-def band(frontend: FrontEnd) -> tuple[float, float]:
-    """Hz that the front-end lets through."""
-    seen = frontend.matrix.any(axis=0).nonzero()[0] * frontend.rate / frontend.window
-    return float(seen[0]), float(seen[-1])

@@ -41,24 +41,23 @@ class Options:
     mic: bool = False
     """Listen to a microphone."""
     device: Annotated[tuple, WORDS] = ()
-    """Which one: its number, or a part of its name, by which it is found again after it was unplugged. Several: at
-    once."""
+    """Which microphones: number or part of the name, by which one is found again after it was unplugged."""
     list_devices: bool = False
     """Show the microphones there are, and end."""
     file: Annotated[tuple, PATHS] = ()
     """Sound files, one after the other."""
     together: bool = False
-    """Files all at once, as many streams: each line of the output says which one it is about."""
+    """With --file, all of them at once, as many streams: each line of the output says which one it is about."""
     realtime: bool = False
-    """Files, or the demo, at the pace at which one would hear them."""
+    """With --file or --demo, at the pace at which one would hear them."""
     stdin: bool = False
     """Raw samples from standard input."""
     rate: int = 16_000
     """Hz of --stdin."""
     dtype: Coding = "s16le"
-    """Of --stdin, in ffmpeg's names."""
+    """Kind of samples of --stdin, in ffmpeg's names."""
     channels: int = 1
-    """Of --stdin, interleaved; they are averaged."""
+    """How many of --stdin, interleaved; they are averaged."""
     demo: bool = False
     """Eight seconds of a voice that is synthesised by code: shows what verdicts look like, not how good they are."""
     model: str = DEFAULT
@@ -70,10 +69,9 @@ class Options:
     cascade: bool = False
     """Run the network only as far as each window needs, where the model was exported for it (docs/cascade.md)."""
     threads: int = 1
-    """CPU threads of ONNX Runtime; 0 is its own choice."""
+    """CPU threads of the network; 0 leaves ONNX Runtime's choice."""
     step: Optional[int] = None  # noqa: UP045 - runtime.command says why
-    """Frames of 8.125 ms between two verdicts: 12, or those that a network which remembers takes at a time (16), of
-    which a multiple may be given."""
+    """Frames of 8.125 ms between two verdicts; by default the model's own, 12, or 16 for one that remembers."""
     prior: float = 0.5
     """How often speech is fake where you listen: P(spoof) follows from it and from the likelihood ratio."""
     smoothing: float = 1.0
@@ -81,13 +79,13 @@ class Options:
     sure: float = 0.7
     """The probability at which spoof or bonafide is said; it is taken back at one half."""
     json: bool = False
-    """One JSON object a line on stdout, instead of a view for people; docs/stream.md describes it."""
+    """Results as JSON on stdout, one object a line instead of a view for people; docs/stream.md describes it."""
     plain: bool = False
-    """Plain lines on a terminal, too."""
+    """Plain lines instead of the live view, on a terminal too."""
     record: Optional[Path] = None  # noqa: UP045
-    """Keep what the model heard, as FLAC."""
+    """Keep what the model heard in this file, as FLAC."""
     plot: Optional[Path] = None  # noqa: UP045
-    """Draw waveform, bands and scores of one file or the demo, as PNG or PDF; needs matplotlib."""
+    """Draw waveform, bands and scores of one file or the demo into this file, PNG or PDF; needs matplotlib."""
 
 
 def check(options: Options) -> None:

@@ -21,9 +21,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def nearby(path: str | os.PathLike[str]) -> str:
     """The path that exists and differs in one part: the first that does not exist."""
-    path = Path(path)
-    there, rest = path, list[str]()
-    while not there.exists():
+    there, rest = Path(path), list[str]()
+    while not os.path.exists(there):  # Path.exists() raises where a name is too long
         if there.parent == there:
             return ""
         rest.insert(0, there.name)
@@ -37,6 +36,6 @@ def nearby(path: str | os.PathLike[str]) -> str:
         return ""
     for name in difflib.get_close_matches(rest[0], names, 3, ALIKE):
         meant = there.joinpath(name, *rest[1:])
-        if name.isprintable() and meant.exists():
+        if name.isprintable() and os.path.exists(meant):
             return f"; did you mean {meant}?"
     return ""

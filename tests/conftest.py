@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,23 @@ def made_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One feature cache for all tests that only read it."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def there(tmp_path_factory: pytest.TempPathFactory, made_corpus: Path) -> Path:
+    """A folder with one of everything that a command reads."""
+    folder = tmp_path_factory.mktemp("there")
+    shutil.copytree(made_corpus, folder / "corpus")
+    shutil.copytree(REPOSITORY / "docs" / "reports" / "latency", folder / "report")
+    shutil.copy(REPOSITORY / "train" / "models" / "f0.pt", folder / "model.pt")
+    for ending in ("onnx", "json"):
+        shutil.copy(REPOSITORY / "runtime" / "models" / f"f0.{ending}", folder / f"small.{ending}")
+    shutil.copy(next((made_corpus / "flac").iterdir()), folder / "call.flac")
+    (folder / "run").mkdir()
+    shutil.copy(folder / "model.pt", folder / "run")
+    (folder / "page.md").write_text("no block\n")
+    (folder / "rooms").mkdir()
+    pair = "u1 - bonafide 1.5\nu2 A01 spoof -1.5\n"
+    (folder / "scores.txt").write_text(pair)
+    (folder / "asv.txt").write_text("- target 2\n- nontarget 0\nA01 spoof 1\n")
+    return folder

@@ -38,6 +38,51 @@ def test_imports_go_one_way(floor: str) -> None:
         assert not imports(path) & above, path
 
 
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for floor in FLOORS
+    for path in (ROOT / floor).rglob("*.py")
+}
+
+
+def needed(module: str) -> set[str]:
+    """Modules of ours that must be loaded before this one is: what is imported in functions, or for types, is not."""
+    found, waiting = set(), list[ast.AST](ast.parse(MODULES[module].read_text("utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner if inner <= MODULES.keys() else {node.module}
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return found & MODULES.keys()
+
+
+def reached(module: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        new = needed(waiting.pop()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def test_no_module_needs_itself() -> None:
+    assert [module for module in MODULES if module in reached(module)] == []
+
+
+@pytest.mark.parametrize("room", ["runtime.sources", "runtime.sinks", "runtime.verdict", "runtime.features"])
+def test_sources_sinks_and_verdicts_know_nothing_of_engines(room: str) -> None:
+    """They meet in runtime.session alone."""
+    theirs = {name for module in MODULES if module.startswith(room) for name in reached(module)}
+    assert [name for name in theirs if name.startswith(("runtime.engines", "runtime.pool", "runtime.session"))] == []
+
+
 def test_runtime_never_imports_torch() -> None:
     for path in (ROOT / "runtime").rglob("*.py"):
         assert not imports(path) & {"torch", "torchaudio"}, path

@@ -9,10 +9,12 @@ python -m train ... --resume
 import datetime
 import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from runtime.command import parse, run
 from runtime.errors import ShrikeError
+from runtime.suggestions import nearby
 from train.config import Settings
 
 Made = TypeVar("Made")
@@ -23,6 +25,16 @@ def main() -> int:
     out, last = settings.run.out, settings.run.out / "last.pt"
     if last.exists() and not settings.run.resume:
         raise ShrikeError(f"{out} holds a run already: add --resume to go on with it, or give another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # said now, not after the first epoch
+        raise ShrikeError(f"--out {out}: no folder can be made there ({error.strerror}); give another") from error
+    teacher = settings.distillation.teacher_model
+    if teacher and not teacher.is_file():  # features are computed first, which may take hours
+        raise ShrikeError(f"--teacher-model {teacher}: a model.pt of python -m train was expected{nearby(teacher)}")
+    rooms = settings.augmentation.rir
+    if rooms not in ("", "synthetic") and not Path(rooms).is_dir():
+        raise ShrikeError(f"--rir {rooms}: a folder of impulse responses, or synthetic, was expected{nearby(rooms)}")
 
     from torch import distributed as dist  # torch loads only once the command line is understood
 

@@ -44,7 +44,9 @@ def paired_bootstrap_eer_difference(
             "system per trial was expected; score both systems on the same list"
         )
     if keys.size % together or (keys.reshape(-1, together) != keys[::together, None]).any():
-        raise ShrikeError(f"{keys.size} scores are no whole clips of {together} scores with one key each")
+        raise ShrikeError(
+            f"{keys.size} scores are no whole clips of {together} scores with one key each, which were expected"
+        )
     on_all = eer(a[keys], a[~keys]) - eer(b[keys], b[~keys])
     orders = [ranking(scores, keys) for scores in (a, b)]
     rng = _dice(resamples, seed)

@@ -139,7 +139,9 @@ def _opened(cache: AnyCache, trials: Sequence[Trial], quiet: bool) -> AnyCache:
     if not quiet:
         _report(cache)
     if not len(cache):
-        raise ShrikeError(f"none of {len(trials)} clips could be used; the reasons stand above")
+        raise ShrikeError(
+            f"none of {len(trials)} clips could be used; the reasons stand above, mend the files or the protocol"
+        )
     return cache
 
 

@@ -98,11 +98,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ShrikeError(f"{path} is not a Shrike checkpoint; python -m train writes them")
     if state.get("version") != VERSION:
-        raise ShrikeError(f"{path} has format version {state.get('version')!r}; this Shrike reads version {VERSION}")
+        raise ShrikeError(
+            f"{path} has version {state.get('version')!r}, this Shrike reads {VERSION}; use the one that wrote it"
+        )
     if set(state) != wanted:
         odd = [f"{name} is missing" for name in sorted(wanted - set(state))]
         odd += [f"{name} does not belong there" for name in sorted(map(str, set(state) - wanted))]
-        raise ShrikeError(f"{path} does not fit this version: {', '.join(odd)}")
+        raise ShrikeError(f"{path} does not fit this version, use the Shrike that wrote it: {', '.join(odd)}")
     try:
         settings = Settings.from_dict(state["settings"])
         progress = Progress(**state["progress"])
@@ -119,7 +121,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         checkpoint = Checkpoint(settings=settings, progress=progress, **rest)
         checkpoint.classroom()  # every weight has its place and shape, none is left over
     except (ShrikeError, TypeError) as error:
-        raise ShrikeError(f"{path} does not fit this version: {error}") from error
+        raise ShrikeError(f"{path} does not fit this version, use the Shrike that wrote it: {error}") from error
     return checkpoint
 
 

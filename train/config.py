@@ -2,33 +2,24 @@
 
 Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
 
-A file must have every entry, and no other. A field that came after files had been written says what those files mean
-by not having it: `clip: float = later(5.0, before=0.0)`; so a default may change and old files keep their meaning.
+Fields that came after checkpoints had been written are `later` (train.kept).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import tyro
 
 from runtime.errors import ShrikeError
 from runtime.features import PRESETS, FrontEnd
 from runtime.suggestions import nearest
+from train.kept import build, later, plain
 from train.networks import NAMES, STREAMING
 from train.sound import CODECS, RAWBOOST
 
 Switch = Literal["on", "off"]
-T = TypeVar("T")
-
-
-def later(default: T, before: Any) -> T:
-    """A field that older checkpoints lack: its default, and the value that they mean, as a file would hold it.
-
-    A whole group is one as well: `later(Group(), before={})`, where every field of the group says its own `before`.
-    """
-    return field(default=default, metadata={"before": before})
 
 
 @dataclass(frozen=True)
@@ -36,18 +27,17 @@ class Data:
     """What is learned from."""
 
     corpus: Path
-    """Folder of an ASVspoof copy (2019, 2021, 5), or of any corpus with protocols/train.txt, dev.txt and audio."""
+    """Folder of the corpus: ASVspoof (2019, 2021, 5), or any that has protocols/train.txt, dev.txt and audio."""
     train_protocol: Path | None = None
-    """Protocol of the training trials, where the corpus's own is not wanted."""
+    """A protocol file instead of the corpus's own for the training trials."""
     dev_protocol: Path | None = None
-    """Protocol of the development trials, which select the best epoch."""
+    """A protocol file instead of the corpus's own for the development trials, which select the best epoch."""
     only: str = ""
-    """Train on trials whose row in the corpus's metadata.csv says so, as in open=1 or open=1,mp3=0."""
+    """Only trials whose row in the corpus's metadata.csv says so train, as in open=1 or open=1,mp3=0."""
     frontend: Literal["f0", "wide"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
     level: Literal["none", "window-mean", "running-mean"] = "none"
-    """Mean log power that is subtracted, so that a microphone's gain cannot move the score: each window's, or, for
-    --streaming, the running one of what came so far (2.4 s)."""
+    """Mean log power that is subtracted against a microphone's gain; --streaming takes the running one (2.4 s)."""
     sampling: Literal["natural", "balanced"] = "natural"
     """balanced draws bona fide and spoof equally often; natural takes every trial once an epoch."""
     cache: Path = Path("~/.cache/shrike")
@@ -85,13 +75,13 @@ class Distillation:
     temperature: float = 3.0
     """Softens both predictions before they are compared; the loss is scaled by its square."""
     loss: Literal["asoftmax", "amsoftmax", "ocsoftmax", "crossentropy"] = later("asoftmax", before="asoftmax")
-    """Of the deepest classifier against the label; docs/training.md says what each of them asks for."""
+    """Loss of the deepest classifier against the label; docs/training.md says what each of them asks for."""
     margin: Switch = "on"
     """off takes the loss's margin away: asoftmax is then a softmax on normalised weights, the next two on cosines."""
     teacher: Literal["deepest", "next", "average"] = later("deepest", before="deepest")
     """Who teaches: the deepest stage, as published; the next deeper one; or the moving average of the whole network."""
     decay: float = later(0.99, before=0.99)
-    """Of that average: how much of it a step leaves; 0.99 looks back a hundred steps, give long runs 0.999."""
+    """Of the moving average: how much of it a step leaves; 0.99 looks back a hundred steps, give long runs 0.999."""
     ship: Literal["trained", "average"] = later("trained", before="trained")
     """Which network is judged on dev, saved in model.pt and exported: the trained one, or its average as a teacher."""
     feature: Literal["linear", "attention", "similarity", "relational"] = later("linear", before="linear")
@@ -159,7 +149,7 @@ class Optimiser:
     epochs: int = 32
     """Times through the training trials."""
     batch: int = 32
-    """Trials in one step, over all processes together."""
+    """Trials at once, in one step, over all processes together."""
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -189,9 +179,9 @@ class Run:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU that has it, else fp32."""
+    """What the network computes in; auto: bf16 on a GPU that has it, else fp32."""
     threads: int = 0
-    """CPU threads for the network; 0 leaves PyTorch's choice."""
+    """CPU threads of the network; 0 leaves PyTorch's choice."""
     compile: bool = False
     """torch.compile the network: a minute or more at the start, faster steps afterwards."""
 
@@ -219,45 +209,63 @@ class Settings:
                 not model.streaming or model.network in STREAMING,
                 f"--streaming: {model.network} looks into the future; networks that can: {', '.join(STREAMING)}",
             ),
-            (model.gate_seconds > 0, f"--gate-seconds {model.gate_seconds}: must be above 0"),
+            (model.gate_seconds > 0, f"--gate-seconds {model.gate_seconds}: a number above 0 was expected"),
             (
                 not model.streaming or self.data.level != "window-mean",
                 "--streaming: a window's mean needs the future; give --level running-mean or none",
             ),
-            (model.streaming or self.data.level != "running-mean", "--level running-mean: is for --streaming alone"),
+            (
+                model.streaming or self.data.level != "running-mean",
+                "--level running-mean belongs to --streaming; give --level window-mean or none",
+            ),
             (
                 distillation.teacher_model is None or distillation.distill == "on",
-                "--teacher-model: needs --distill on; --alpha says how much its word counts against the label",
+                "--teacher-model needs --distill on; --alpha says how much its word counts against the label",
             ),
             (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
             (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
             (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
             (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
-            (distillation.loss != "crossentropy" or distillation.margin == "on", "--margin off: crossentropy has none"),
-            (distillation.temperature > 0, f"--temperature {distillation.temperature}: must be above 0"),
+            (
+                distillation.loss != "crossentropy" or distillation.margin == "on",
+                "--margin off belongs to losses with a margin; crossentropy has none",
+            ),
+            (distillation.temperature > 0, f"--temperature {distillation.temperature}: a number above 0 was expected"),
             (0 <= distillation.decay < 1, f"--decay {distillation.decay}: a share from 0 to below 1 was expected"),
-            (distillation.ship == "trained" or distillation.averages, "--ship average: needs --teacher average"),
-            (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more"),
-            (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level comes first"),
-            (0 <= augmentation.mask_bands < self.frontend.bands, "--mask-bands: fewer than the front-end has"),
-            (0 <= augmentation.mask_frames < self.frontend.width, "--mask-frames: fewer than a window has"),
-            (0 <= augmentation.specmix <= 1, f"--specmix {augmentation.specmix}: a share from 0 to 1"),
-            (0 <= augmentation.sound_share <= 1, f"--sound-share {augmentation.sound_share}: from 0 to 1"),
-            (0 <= augmentation.speed <= 50, f"--speed {augmentation.speed}: percent, 0 to 50"),
-            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: the lower ratio comes first"),
-            (augmentation.sound_gain >= 0, f"--sound-gain {augmentation.sound_gain}: a range in dB, 0 or more"),
-            (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more"),
+            (distillation.ship == "trained" or distillation.averages, "--ship average needs --teacher average"),
+            (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more was expected"),
+            (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level was expected first"),
+            (
+                0 <= augmentation.mask_bands < self.frontend.bands,
+                "--mask-bands: fewer than the front-end has were expected",
+            ),
+            (
+                0 <= augmentation.mask_frames < self.frontend.width,
+                "--mask-frames: fewer than a window has were expected",
+            ),
+            (0 <= augmentation.specmix <= 1, f"--specmix {augmentation.specmix}: a share from 0 to 1 was expected"),
+            (
+                0 <= augmentation.sound_share <= 1,
+                f"--sound-share {augmentation.sound_share}: a share from 0 to 1 was expected",
+            ),
+            (0 <= augmentation.speed <= 50, f"--speed {augmentation.speed}: percent, 0 to 50, were expected"),
+            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: the lower ratio was expected first"),
+            (
+                augmentation.sound_gain >= 0,
+                f"--sound-gain {augmentation.sound_gain}: a range in dB, 0 or more was expected",
+            ),
+            (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more, were expected"),
             _known("--rawboost", augmentation.rawboost, RAWBOOST),
             _known("--codecs", augmentation.codecs, CODECS),
-            (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1"),
+            (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1 was expected"),
             (optimiser.batch > 1, f"--batch {optimiser.batch}: at least 2, or batch norm has nothing to compare"),
-            (optimiser.lr > 0, f"--lr {optimiser.lr}: must be above 0"),
-            (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more"),
-            (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more"),
-            (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more"),
-            (optimiser.rho >= 0, f"--rho {optimiser.rho}: a radius, 0 or more"),
-            (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1"),
-            (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more"),
+            (optimiser.lr > 0, f"--lr {optimiser.lr}: a number above 0 was expected"),
+            (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more was expected"),
+            (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more was expected"),
+            (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more was expected"),
+            (optimiser.rho >= 0, f"--rho {optimiser.rho}: a radius, 0 or more was expected"),
+            (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1 was expected"),
+            (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more was expected"),
         ]
         for holds, sentence in demands:
             if not holds:
@@ -269,7 +277,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, as the checkpoint and the logs keep them."""
-        return _plain(asdict(self))
+        return plain(self)
 
     def recipe(self) -> dict[str, Any]:
         """What makes the network what it is, flat: no folder, no device. The trials are held by their identity."""
@@ -283,7 +291,7 @@ class Settings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
         """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
-        return _build(cls, values, "settings")
+        return build(cls, values, "settings")
 
 
 def _known(option: str, given: str, known: tuple[str, ...]) -> tuple[bool, str]:
@@ -299,40 +307,3 @@ def differences(old: Settings, new: Settings) -> list[str]:
         for name in before
         if before[name] != after[name]
     ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    if is_dataclass(kind):
-        hints, names = get_type_hints(kind), [item.name for item in fields(kind)]
-        older = {item.name: item.metadata["before"] for item in fields(kind) if "before" in item.metadata}
-        if not isinstance(value, Mapping) or {*older, *value} != set(names):
-            raise ShrikeError(f"{where}: the entries {', '.join(names)} were expected; another version wrote this")
-        value = older | dict(value)
-        return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})  # type: ignore[operator]
-    choices = get_args(kind)
-    if get_origin(kind) is Literal:
-        fits = value in choices
-    elif kind is Path:
-        return Path(_build(str, value, where))
-    elif type(None) in choices:
-        return None if value is None else _build(choices[0], value, where)
-    elif get_origin(kind) is tuple:
-        fits = isinstance(value, list) and len(value) == len(choices)
-        value = (
-            tuple(_build(choice, item, where) for choice, item in zip(choices, value, strict=True)) if fits else value
-        )
-    elif kind is float:
-        fits, value = type(value) in (int, float), float(value) if type(value) is int else value
-    else:
-        fits = type(value) is kind
-    if not fits:
-        raise ShrikeError(f"{where} is {value!r}, which does not fit; another version wrote this")
-    return value

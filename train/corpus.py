@@ -148,7 +148,7 @@ def _no_audio(tree: Tree, protocol: Path, trials: list[Trial]) -> ShrikeError:
     closed = f"; may not look into {first_few(tree.closed)}" if tree.closed else ""
     return ShrikeError(
         f"none of the {len(trials):,} utterances of {protocol} has audio below {tree.root}: "
-        f"looked for {trials[0].utterance}.{', .'.join(EXTENSIONS)} among {len(tree.audio):,} audio files{closed}"
+        f"{trials[0].utterance}.{', .'.join(EXTENSIONS)} was expected among {len(tree.audio):,} audio files{closed}"
     )
 
 

@@ -30,8 +30,11 @@ def score(
     sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
     with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
         for batch in batches(cache, plan, settings.data.workers, place.device):
-            features = augment(batch.features.to(place.device)).contiguous(memory_format=place.layout)
-            scores = classroom.scores(features, ends[batch.index]).double().cpu()
+            # The last batch is filled up with what is not looked at: torch.compile would take another size for another
+            # network, and compile it anew.
+            rows = torch.arange(len(plan[0])).clamp(max=len(batch.index) - 1)
+            features = augment(batch.features[rows].to(place.device)).contiguous(memory_format=place.layout)
+            scores = classroom.scores(features, ends[batch.index[rows]])[: len(batch.index)].double().cpu()
             sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
     if place.world > 1:
         shared = sums.to(place.device)

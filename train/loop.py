@@ -266,7 +266,9 @@ class Trainer:
         try:
             self.optimiser.load_state_dict(checkpoint.optimiser)
         except (ValueError, KeyError) as error:
-            raise ShrikeError(f"{path} cannot be resumed: its optimiser does not fit ({error})") from error
+            raise ShrikeError(
+                f"{path} cannot be resumed: its optimiser does not fit ({error}); give another --out"
+            ) from error
         self.progress = checkpoint.progress
         self.history.restore(checkpoint.history)
 

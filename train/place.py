@@ -40,7 +40,7 @@ def find_place(settings: Settings) -> Place:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if (device.index or 0) >= torch.cuda.device_count():
             raise ShrikeError(
-                f"--device {device}: this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch"
+                f"--device {device}: PyTorch sees {torch.cuda.device_count()} CUDA devices here; use --device cpu"
             )
         torch.cuda.set_device(device)
     elif device.type != "cpu":

@@ -115,14 +115,16 @@ def read_protocol(path: str | os.PathLike[str]) -> list[Trial]:
             raise ShrikeError(f"{path}, line {number}: {_misfit(fields, form)}")
         trials.append(form.trial(fields, share))
     if not trials:
-        raise ShrikeError(f"{path} is an empty protocol")
+        raise ShrikeError(f"{path} is an empty protocol; a line for each trial was expected")
     if len({trial.utterance for trial in trials}) < len(trials):
         seen: dict[str, int] = {}
         utterances = ((number, line.split()) for number, line in _lines(path) if line.strip())
         for number, fields in utterances:
             utterance = fields[form.utterance] if form else ""
             if utterance in seen:
-                raise ShrikeError(f"{path} has {utterance} twice, in line {seen[utterance]} and in line {number}")
+                raise ShrikeError(
+                    f"{path} has {utterance} twice, in line {seen[utterance]} and in line {number}; remove one"
+                )
             seen[utterance] = number
     return trials
 
@@ -135,7 +137,7 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         with gzip.open(path, "rt", encoding="utf-8-sig") if packed else open(path, encoding="utf-8-sig") as text:
             yield from enumerate(text, 1)
     except FileNotFoundError:
-        raise ShrikeError(f"there is no protocol {path}{nearby(path)}") from None
+        raise ShrikeError(f"there is no protocol {path}, a text file was expected{nearby(path)}") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ShrikeError(f"{path} cannot be read as a protocol: {reason}") from error

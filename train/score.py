@@ -30,27 +30,29 @@ class Options:
     subset: tuple[Literal["progress", "eval", "hidden"], ...] = ("eval",)
     """Of ASVspoof 2021's protocols, which subsets; the official figures are of eval alone."""
     only: str = ""
-    """Score trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
+    """Only trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
     exit: int = 4
     """4: the whole network. 1 to 3: what its shallow stages learned from it."""
     windows: Literal["first", "mean"] = "first"
     """first: the first 600 frames, as published. mean: over windows that overlap by half, to the end of the clip."""
     out: Path | None = None
-    """Write the scores here; without it they are only summarised."""
+    """File of the scores; without it they are only summarised."""
     asv: Path | None = None
-    """Speaker-verification scores of the organisers, for min t-DCF."""
+    """The organisers' speaker-verification scores, for min t-DCF."""
     bootstrap: int = 1000
-    """Resamples behind the 95 % intervals; 0 leaves them out."""
+    """Resamples behind every 95 % interval; 0 leaves them out."""
+    seed: int = 0
+    """Everything random follows from it: the resamples."""
     json: bool = False
-    """Print the summary as one JSON object."""
+    """Results as JSON on stdout, rates as fractions, instead of a table in percent."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept."""
+    """Where features are kept between runs; safe to delete."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the network computes in."""
     threads: int = 0
-    """CPU threads for the network; 0 leaves PyTorch's choice."""
+    """CPU threads of the network; 0 leaves PyTorch's choice."""
 
 
 def main() -> None:
@@ -77,6 +79,7 @@ def main() -> None:
     partition = select(partition, options.only)
     if partition.unlabelled and not options.out:
         raise ShrikeError("these trials have no labels, so nothing can be summarised; give --out FILE for their scores")
+    asv = read_asv_scores(options.asv) if options.asv and not partition.unlabelled else None
     say(partition.describe())
 
     place = find_place(settings)
@@ -94,8 +97,7 @@ def main() -> None:
     if options.out:
         say(f"{len(cache):,} scores in {options.out}")
     if not partition.unlabelled:
-        asv = read_asv_scores(options.asv) if options.asv else None
-        show(summarise(ScoreTable.of(cache.trials, scores), asv, options.bootstrap), options.json)
+        show(summarise(ScoreTable.of(cache.trials, scores), asv, options.bootstrap, options.seed), options.json)
 
 
 if __name__ == "__main__":

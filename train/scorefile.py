@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import ShrikeError
 from runtime.files import whole_file
+from runtime.suggestions import nearby
 from train.metrics import AsvScores, Bools, Floats, checked
 from train.protocols import Trial
 
@@ -122,7 +123,7 @@ def _read_columns(path: Path, form: str, keys: tuple[str, ...]) -> list[list[Any
                     raise ShrikeError(f"{came}, but {wanted} was expected; mend the line")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         why = f"{path} cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise ShrikeError(f"{why}; a text file of lines `{form}`, plain or .gz, was expected") from error
+        raise ShrikeError(f"{why}; a text file of lines `{form}`, plain or .gz, was expected{nearby(path)}") from error
     if not columns[0]:
         raise ShrikeError(f"{path} holds no scores, but lines `{form}` were expected; did the scoring run to its end?")
     return columns

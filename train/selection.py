@@ -25,7 +25,7 @@ def select(partition: "Partition", expression: str) -> "Partition":
         if not (column and equals and value):
             raise ShrikeError(f"cannot select by {part!r}; write column=value, several separated by commas")
         if wanted.setdefault(column, value) != value:
-            raise ShrikeError(f"cannot select by {expression!r}: {column} cannot have two values")
+            raise ShrikeError(f"cannot select by {expression!r}: {column} cannot have two values, one was expected")
     if not wanted:
         return partition
     path, columns, rows = read_metadata(partition)
@@ -39,7 +39,7 @@ def select(partition: "Partition", expression: str) -> "Partition":
     trials = tuple(trial for trial in partition.trials if holds(trial.utterance))
     if not trials:
         values = (f"{column}: {first_few(sorted({row[column] for row in rows.values()}))}" for column in wanted)
-        raise ShrikeError(f"no trial of {partition.name} has {expression}; {path} has {'; '.join(values)}")
+        raise ShrikeError(f"no trial of {partition.name} has {expression}; in {path} there are {'; '.join(values)}")
     missing = tuple(utterance for utterance in partition.missing if holds(utterance))
     selection = ",".join(filter(None, (partition.selection, expression.replace(" ", ""))))
     return replace(partition, trials=trials, missing=missing, selection=selection)

@@ -177,7 +177,10 @@ def _estimate(kind: Kind, trials: list[Trial], folder: Path, processes: int) -> 
             continue  # it will be reported with all the others
     seconds = (time.perf_counter() - start) * len(trials) / len(sample) / processes
     size = kind.row_bytes * rows * len(trials) / len(sample)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ShrikeError(f"--cache {folder}: no folder can be made there ({error.strerror}); give another") from error
     free = shutil.disk_usage(folder).free
     say(
         f"{kind.title.split()[0]} of {len(trials):,} clips: about {_bytes(size)} in {folder} ({_bytes(free)} free), "

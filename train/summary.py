@@ -121,15 +121,15 @@ class Options:
     scores: tyro.conf.Positional[Path]
     """Lines `UTTERANCE ATTACK KEY SCORE`, KEY being bonafide or spoof, higher scores meaning bona fide; may be .gz."""
     asv: Path | None = None
-    """The organisers' speaker verification scores, lines `ATTACK KEY SCORE`: without them there is no t-DCF."""
+    """The organisers' speaker-verification scores, for min t-DCF: lines `ATTACK KEY SCORE`."""
     flip: bool = False
     """Multiply the scores by -1, for a system whose higher scores mean spoof."""
     bootstrap: int = 1000
-    """Resamples behind each 95 % interval of an EER; 0 leaves the intervals out."""
+    """Resamples behind every 95 % interval; 0 leaves them out."""
     seed: int = 0
-    """Seed of the resampling: the same seed gives the same intervals."""
+    """Everything random follows from it: the resamples."""
     json: bool = False
-    """Print one JSON object, rates in 0..1, instead of the table."""
+    """Results as JSON on stdout, rates as fractions, instead of a table in percent."""
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ class Tree:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         if not os.path.isdir(root):
             raise ShrikeError(
-                f"{root} is no directory; a corpus is one, with its protocols and its audio below it{nearby(root)}"
+                f"{root} is no directory; one was expected, with protocols and audio below it{nearby(root)}"
             )
         self.root = os.path.abspath(root)
         self.audio: dict[str, str] = {}  # utterance → path; strings, because 681,000 Paths are slow to make

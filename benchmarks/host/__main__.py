@@ -18,7 +18,7 @@ class Options:
     """Describe this machine."""
 
     json: bool = False
-    """Everything as JSON, for programs."""
+    """Results as JSON on stdout, instead of Markdown."""
     short: bool = False
     """Only what a benchmark's report says about the machine."""
 

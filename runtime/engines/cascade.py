@@ -59,7 +59,7 @@ class CascadeEngine:
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw log power (n, 1, bands, 600) -> logits (n, 2), window by window."""
         if not self._segments:
-            raise ShrikeError(f"{self.name} was closed")
+            raise ShrikeError(f"{self.name} was closed; give an open one")
         if features.ndim != 4 or features.shape[1:] != self.card.input.shape[1:] or features.dtype != np.float32:
             raise ShrikeError(
                 f"features {features.shape} of {features.dtype} came; {('n', *self.card.input.shape[1:])} of float32 "

@@ -54,7 +54,9 @@ class OnnxEngine:
         """Raw log power (n, 1, bands, 600) -> logits (n, 2); one by one where the graph takes one at a time."""
         self._check_open()
         if self.state is not None:
-            raise ShrikeError(f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows")
+            raise ShrikeError(
+                f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows: use step()"
+            )
         if features.ndim != 4 or features.shape[1:] != self.card.input.shape[1:] or features.dtype != np.float32:
             raise ShrikeError(
                 f"features {features.shape} of {features.dtype} came; {('n', *self.card.input.shape[1:])} of float32 "
@@ -92,7 +94,7 @@ class OnnxEngine:
 
     def _check_open(self) -> None:
         if self._session is None:
-            raise ShrikeError(f"{self.name} was closed")
+            raise ShrikeError(f"{self.name} was closed; give an open one")
 
     def _run(self, values: dict[str, Array]) -> list[Array]:
         """A damaged graph may load, and only fail or give something else when it computes."""
@@ -141,7 +143,9 @@ def open_session(model: bytes, name: str, threads: int, provider: str) -> tuple[
         session = onnxruntime.InferenceSession(model, options, providers=[chosen], enable_fallback=0)
     except Exception as error:  # its exceptions have no common base but this
         on = "" if chosen == CPU else f" with --provider {short(chosen)}"
-        raise ShrikeError(f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason(error)})") from error
+        raise ShrikeError(
+            f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason(error)}); export it again"
+        ) from error
     return session, short(chosen), None if chosen == CPU else verify_provider(session, chosen)
 
 

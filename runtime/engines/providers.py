@@ -45,7 +45,8 @@ def find_provider(onnxruntime: Any, name: str) -> str:
         return str(available[name])
     source = SOURCES.get(name, f"known packages bring {', '.join(SOURCES)}")
     raise ShrikeError(
-        f"--provider {name}: ONNX Runtime {onnxruntime.__version__} has {', '.join(sorted(available))} here; {source}"
+        f"--provider {name}: ONNX Runtime {onnxruntime.__version__} has {', '.join(sorted(available))} here, one of "
+        f"which was expected; {source}"
     )
 
 

@@ -158,7 +158,9 @@ class TensorRTEngine:
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != modes:
-            raise ShrikeError(f"the engine's tensors are {', '.join(names)}; the card says {', '.join(modes)}")
+            raise ShrikeError(
+                f"the engine's tensors are {', '.join(names)}; the card says {', '.join(modes)}; {BUILD_HERE}"
+            )
         for name in names:
             if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
                 kind = engine.get_tensor_dtype(name).name
@@ -166,7 +168,7 @@ class TensorRTEngine:
         for name, wanted in outputs.items():
             shape = tuple(engine.get_tensor_shape(name))
             if shape[1:] != wanted:
-                raise ShrikeError(f"the engine's {name} is {shape}; the card says {(shape[0], *wanted)}")
+                raise ShrikeError(f"the engine's {name} is {shape}; the card says {(shape[0], *wanted)}; {BUILD_HERE}")
 
     def queue(self) -> None:
         """Copy in, run, copy out: onto the stream, without waiting."""
@@ -193,7 +195,9 @@ class TensorRTEngine:
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw log power (n, 1, bands, frames) -> logits (n, 2), window after window."""
         if self.state is not None:
-            raise ShrikeError(f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows")
+            raise ShrikeError(
+                f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows: use step()"
+            )
         return self._run(features, [])[0]
 
     def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
@@ -209,7 +213,7 @@ class TensorRTEngine:
 
     def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
         if self._context is None:
-            raise ShrikeError(f"the engine {self.name} was closed")
+            raise ShrikeError(f"the engine {self.name} was closed; give an open one")
         shape = self._inputs[0].shape[1:]
         if features.ndim != 4 or features.shape[1:] != shape or features.dtype != np.float32:
             raise ShrikeError(

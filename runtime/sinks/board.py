@@ -17,7 +17,7 @@ from typing import Any
 from runtime.features import Samples
 from runtime.quality import FLAGS
 from runtime.sinks import Opening, Sink
-from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, pointer
+from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, elapsed, pointer
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
@@ -126,8 +126,7 @@ class BoardLine(Sink):
     def words(self) -> tuple[str, str]:
         """The line, and how it looks; a state that alarms is also written large."""
         assert self.opening is not None
-        elapsed = int(time.monotonic() - self._began)
-        clock = f"{elapsed // 3600}:{elapsed // 60 % 60:02d}:{elapsed % 60:02d}"
+        clock = elapsed(time.monotonic() - self._began)
         newest = self.newest
         if newest is None:
             said, state, flags = "listening" + " " * (26 + BAR), "", []

@@ -48,7 +48,8 @@ class Meter(Sink):
         self._notes: deque[str] = deque(maxlen=NOTES)
 
     def begin(self, opening: Opening) -> None:
-        self._opening, self._verdict = opening, None
+        self._opening = opening
+        self._verdict: Verdict | None = None
         self._history: deque[float] = deque(maxlen=WIDEST)  # P(spoof), one a second
         self._latency: float | None = None
         self._lost, self._gaps = 0.0, 0
@@ -56,8 +57,6 @@ class Meter(Sink):
         self._second = -1
         self._live.start()
         self._draw()
-
-    _verdict: Verdict | None
 
     def sound(self, samples: Samples) -> None:
         if len(samples):
@@ -98,8 +97,7 @@ class Meter(Sink):
         text = Text(no_wrap=True, overflow="crop")
         bar = width - LABEL - 12
         verdict = self._verdict
-        elapsed = int(time.monotonic() - self._began)
-        clock = f"{elapsed // 3600}:{elapsed // 60 % 60:02d}:{elapsed % 60:02d}"
+        clock = elapsed(time.monotonic() - self._began)
         if verdict is None:
             text.append(f"{'LISTENING':<{LABEL}}", "bold")
             text.append("a first impression after 1 s of sound, a verdict after 5 s\n")
@@ -139,6 +137,12 @@ class Meter(Sink):
         heights = np.interp(np.linspace(*self._opening.band, width), bins, decibels)
         top = float(heights.max())
         return self._columns(heights.tolist(), top - SPECTRUM_RANGE, top)
+
+
+def elapsed(seconds: float) -> str:
+    """0:02:13"""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def pointer(share: float, width: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.features import Samples
-from runtime.scorer import LARGEST
+from runtime.hearing import LARGEST
 
 
 class Intake:

@@ -177,7 +177,9 @@ class Microphone:
             except devices.PortAudioError as error:
                 reason = reason or " ".join(str(error.args[0]).split())
         else:
-            raise ShrikeError(f"the microphone {self.name} cannot be opened ({reason}); does another program hold it?")
+            raise ShrikeError(
+                f"the microphone {self.name} cannot be opened ({reason}); look whether another program holds it"
+            )
         if self._device is not None:
             # "USB Audio (hw:1,0)": the number may be another one after it was plugged in again.
             self._device = self.name.partition(" (hw:")[0]

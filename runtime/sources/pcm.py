@@ -46,7 +46,9 @@ class PcmSource:
             raise ShrikeError(f"--dtype {coding!r}: one of {', '.join(get_args(Coding))} was expected")
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         if os.isatty(self._descriptor):
-            raise ShrikeError("--stdin: a terminal is no sound; pipe raw samples in, as in: arecord -t raw | ...")
+            raise ShrikeError(
+                "--stdin: a terminal is no sound; pipe samples in: arecord -t raw | python -m runtime.stream --stdin"
+            )
         self.name, self.notes = "stdin", ()
         self._type, self._channels, self._stop = np.dtype(TYPES[coding]), channels, stop
         self._intake = Intake(rate, wanted)

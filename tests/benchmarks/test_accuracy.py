@@ -144,7 +144,7 @@ def test_every_form_gets_the_scores_that_training_gives(
     shared = ["--corpus", str(made_corpus), "--partition", "dev", "--windows", windows, "--cache", str(made_cache)]
     monkeypatch.setattr("sys.argv", ["train.score", str(model_pt), *shared, "--out", str(expected), "--device", "cpu"])
     score.main()
-    words = (model_pt, *shared, "--jobs", "1", "--by", "speaker", "--scores", expected)
+    words = (model_pt, *shared, "--workers", "1", "--by", "speaker", "--scores", expected)
     report = measure(monkeypatch, tmp_path / "report", *words)
     label = f"{model_pt.parent.name}/model.pt"
     found = read_scores(tmp_path / "report" / f"{label.replace('/', '-')}.scores.txt")
@@ -188,8 +188,8 @@ def test_processes_do_not_change_a_score_and_the_card_calibrates(
     model_onnx: Path, made_corpus: Path, made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = (model_onnx, "--corpus", made_corpus, "--partition", "train", "--cache", made_cache)
-    one = measure(monkeypatch, tmp_path / "one", *shared, "--jobs", "1")
-    measure(monkeypatch, tmp_path / "two", *shared, "--jobs", "2")
+    one = measure(monkeypatch, tmp_path / "one", *shared, "--workers", "1")
+    measure(monkeypatch, tmp_path / "two", *shared, "--workers", "2")
     name = f"{model_onnx.parent.name}-model.onnx.scores.txt"
     assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     (row,) = rows(one, "systems")
@@ -254,7 +254,7 @@ def test_killed_without_mercy_it_goes_on_to_the_same_report(
     model_onnx: Path, made_corpus: Path, made_cache: Path, tmp_path: Path
 ) -> None:
     def command(out: str) -> list[str]:
-        words = [model_onnx, "--corpus", made_corpus, "--partition", "train", "--cache", made_cache, "--jobs", "2"]
+        words = [model_onnx, "--corpus", made_corpus, "--partition", "train", "--cache", made_cache, "--workers", "2"]
         return [sys.executable, "-m", "benchmarks.accuracy", *map(str, words), "--bootstrap", "20", "--out", out]
 
     name = f"{model_onnx.parent.name}-model.onnx"

@@ -192,7 +192,7 @@ def test_exit_codes_and_the_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     a, b = folder_of(tmp_path / "a", run_of(rng)), folder_of(tmp_path / "b", run_of(rng, 1.2))
     worse, fine, whole = command(a, b), command(a, a), command(a, a, "--all")
-    assert worse.returncode == 1 and re.search(r"\| net0, u8 +\| median +\|.*\+2\d\.\d % .* worse", worse.stdout)
+    assert worse.returncode == 3 and re.search(r"\| net0, u8 +\| median +\|.*\+2\d\.\d % .* worse", worse.stdout)
     assert "1 worse, 9 same" in worse.stderr
     assert fine.returncode == 0 and fine.stdout == "" and whole.stdout.count("same") == 10
     assert command(b, a).returncode == 0  # better is no reason to stop

@@ -116,7 +116,7 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path) -> None:
 
 def test_only_a_report_is_overwritten_and_only_when_asked(folder: Path, tmp_path: Path) -> None:
     before = (folder / "report.json").read_text()
-    with pytest.raises(ShrikeError, match="--overwrite replaces it"), report_folder(folder):
+    with pytest.raises(ShrikeError, match="replace it with --overwrite"), report_folder(folder):
         pass
     with pytest.raises(RuntimeError), report_folder(folder, overwrite=True) as temporary:
         (temporary / "report.json").write_text("half")
@@ -178,7 +178,7 @@ def test_blocks_are_filled_and_a_stale_one_is_named(folder: Path, tmp_path: Path
     document = tmp_path / "README.md"
     document.write_text(DOCUMENT)
     checked = command("--into", "README.md", "--check", cwd=tmp_path)
-    assert checked.returncode == 1 and document.read_text() == DOCUMENT
+    assert checked.returncode == 3 and document.read_text() == DOCUMENT
     assert "README.md:2: docs/made table=steps columns=form,median" in checked.stderr
     assert command("docs/made", "--into", "README.md", cwd=tmp_path).returncode == 0
     text = document.read_text()
@@ -187,7 +187,7 @@ def test_blocks_are_filled_and_a_stale_one_is_named(folder: Path, tmp_path: Path
     assert command("--into", "README.md", "--check", cwd=tmp_path).returncode == 0
     document.write_text(text.replace("9.81", "9.18", 1))
     stale = command("--into", "README.md", "--check", cwd=tmp_path)
-    assert stale.returncode == 1 and "README.md:2: " in stale.stderr and "README.md:9" not in stale.stderr
+    assert stale.returncode == 3 and "README.md:2: " in stale.stderr and "README.md:9" not in stale.stderr
 
 
 def test_other_reports_blocks_are_left_alone(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints for the tests of export: batch norms as training leaves them, weights by chance. No accuracy is meant."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,15 @@ from torch import nn
 
 from runtime.audio import load
 from runtime.features import PRESETS, fill
+from tests.threads import one_thread
 from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Settings
 from train.corpus import open_corpus
 from train.distill import Classroom
 
+__all__ = ["checkpoint", "make_checkpoint", "model_pt", "one_thread", "speech"]
+
 Window = NDArray[np.float32]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Two threads that wait for each other on a busy machine are slower than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_checkpoint(

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from export import calibration, graph, quantize
 from export.strip import strip
 from runtime import card as cards
-from runtime.card import ModelCard, write_card
 from runtime.features import PRESETS
-from runtime.hashes import sha256_file
+from tests.made_card import made_card
 from train.checkpoint import Checkpoint, Progress
 from train.config import Data, Distillation, Model, Settings
 from train.networks import build
@@ -64,27 +63,15 @@ def exported(folder: Path, model: onnx.ModelProto, name: str = "model", level: s
     path.write_bytes(model.SerializeToString())
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or cards.ANY_BATCH
-    card = ModelCard(
-        version=cards.VERSION,
+    made_card(
+        path,
+        PRESETS["f0"].with_level(level),  # type: ignore[arg-type]
         name="ecanet9-x0.25",
-        created=cards.created_now(),
         network=cards.Network("ecanet9", 0.25, 4),
-        frontend=PRESETS["f0"].with_level(level),  # type: ignore[arg-type]
         input=cards.Port("features", (batch, *SHAPE[1:])),
         output=cards.Port("logits", (batch, 2)),
-        state=None,
-        cascade=None,
         precision="int8" if quantised else "fp32",
         target="tensorrt" if quantised else "any",
-        score=cards.Score(1.0, 0.0, 0.0, None),
-        accuracy=cards.Accuracy(False, "weights by chance", None, 0, *[None] * 7),
-        calibration=None,
         quantisation=cards.Quantisation("ptq", "int8", {}) if quantised else None,
-        training=None,
-        files={path.name: sha256_file(path)},
-        origin=cards.Origin("0.1.0", {}),
-        tensorrt=None,
-        notes=(),
     )
-    write_card(path, card)
     return path

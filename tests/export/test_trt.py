@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from export import device as devices
 from export import trt as command
@@ -45,15 +44,6 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     """main() with these arguments; the caller's capsys has what it printed."""
     monkeypatch.setattr(sys, "argv", ["export.trt", *map(str, arguments)])
     return command.main()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other on a busy machine are slower than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -256,10 +246,10 @@ def test_an_engine_elsewhere_stands_alone(
 def test_an_engine_of_trtexec_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocked: MockTensorRT) -> None:
     path = exported(tmp_path, quantised_graph("ecanet9"))
     (tmp_path / "by-hand.plan").write_bytes(b"MOCK plan of trtexec")
-    assert call(monkeypatch, path, "--engine", tmp_path / "by-hand.plan") == 0
+    assert call(monkeypatch, path, "--built", tmp_path / "by-hand.plan") == 0
     assert (tmp_path / "model.engine").read_bytes() == b"MOCK plan of trtexec"
     with pytest.raises(ShrikeError, match=r"none\.plan cannot be read"):
-        call(monkeypatch, path, "--engine", tmp_path / "none.plan")
+        call(monkeypatch, path, "--built", tmp_path / "none.plan")
 
 
 def make_corpus(folder: Path) -> Path:

@@ -7,9 +7,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime import card as cards
-from runtime.card import ModelCard, write_card
 from runtime.features import PRESETS
-from runtime.hashes import sha256_file
+from tests.made_card import made_card
 
 
 def made_model(folder: Path, preset: str = "f0", name: str = "model", score: cards.Score | None = None) -> Path:
@@ -33,27 +32,6 @@ def made_model(folder: Path, preset: str = "f0", name: str = "model", score: car
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path = folder / f"{name}.onnx"
     onnx.save(model, str(path))
-    card = ModelCard(
-        version=cards.VERSION,
-        name=f"made-{preset}",
-        created=cards.created_now(),
-        network=cards.Network("made", 1.0, 4),
-        frontend=frontend,
-        input=cards.Port("features", (1, 1, frontend.bands, frontend.width)),
-        output=cards.Port("logits", (1, 2)),
-        state=None,
-        cascade=None,
-        precision="fp32",
-        target="any",
-        score=score or cards.Score(2.0, 0.5, -0.25, "trials by chance"),
-        accuracy=cards.Accuracy(False, "weights by chance", None, 0, *[None] * 7),
-        calibration=None,
-        quantisation=None,
-        training=None,
-        files={path.name: sha256_file(path)},
-        origin=cards.Origin("0.1.0", {}),
-        tensorrt=None,
-        notes=(),
-    )
-    write_card(path, card)
+    score = score or cards.Score(2.0, 0.5, -0.25, "trials by chance")
+    made_card(path, frontend, name=f"made-{preset}", score=score)
     return path

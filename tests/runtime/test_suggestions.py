@@ -29,7 +29,7 @@ def test_a_path_that_differs_in_one_part(tmp_path: Path) -> None:
 def test_paths_without_an_answer(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "calm\x1b.wav").touch()  # a name that would paint the terminal
-    for hopeless in ("run/destilled/x", "file/below", "zzz", "calm.wav", "a\x00b"):
+    for hopeless in ("run/destilled/x", "file/below", "zzz", "calm.wav", "a\x00b", "x" * 300):
         assert nearby(tmp_path / hopeless) == ""
     assert nearby(tmp_path / "file") == nearby("") == ""
 
@@ -39,7 +39,7 @@ def test_paths_without_an_answer(tmp_path: Path) -> None:
     [
         (["runtime.stream", "--demo", "--model", "wid"], "did you mean wide?"),
         (["runtime.stream", "--file", "REDME.md"], "did you mean README.md?"),
-        (["runtime.stream", "--demo", "--modle", "f0"], "--model STR"),
+        (["runtime.stream", "--demo", "--modle", "f0"], "did you mean --model?"),
         (["export.onnx", "runs/model.pt", "--calibration", "test"], "did you mean tests?"),
         (["train", "--corpus", "test"], "did you mean tests?"),
         (["train", "--corpus", "tests", "--network", "ecanet90"], "did you mean ecanet9?"),

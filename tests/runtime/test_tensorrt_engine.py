@@ -24,33 +24,21 @@ from runtime.jetpack import JETPACKS, how_to_get_tensorrt, jetpack, l4t, load_te
 from runtime.pool import StreamPool
 from runtime.scorer import StreamScorer
 from tests.export.mock_tensorrt import CAPABILITY, GPU, VERSIONS, MockDriver, MockTensorRT
+from tests.made_card import plain_card
 
 WINDOW = (1, 45, 600)
 
 
 def make_card(version: str = "10.3.0.9", gpu: str = GPU) -> ModelCard:
     record = cards.TensorRT(version, gpu, ".".join(map(str, CAPABILITY)), None, "ab" * 32, 256, "fp16", (), 0, None)
-    return ModelCard(
-        version=cards.VERSION,
+    return plain_card(
+        PRESETS["f0"],
         name="ecanet9",
-        created=cards.created_now(),
-        network=cards.Network("ecanet9", 1.0, 4),
-        frontend=PRESETS["f0"],
         input=cards.Port("features", (-1, *WINDOW)),
         output=cards.Port("logits", (-1, 2)),
-        state=None,
-        cascade=None,
-        precision="fp32",
         target="tensorrt",
-        score=cards.Score(1.0, 0.0, 0.0, None),
-        accuracy=cards.Accuracy(False, "a mock", None, 0, *[None] * 7),
-        calibration=None,
-        quantisation=None,
-        training=None,
         files={"model.engine": "ab" * 32},
-        origin=cards.Origin("0.1.0", {}),
         tensorrt=record,
-        notes=(),
     )
 
 

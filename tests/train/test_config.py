@@ -10,7 +10,8 @@ import pytest
 import tyro
 
 from runtime.errors import ShrikeError
-from train.config import Augmentation, Settings, _build, differences, later
+from train.config import Augmentation, Settings, differences
+from train.kept import build, later
 
 
 def parse(*arguments: str) -> Settings:
@@ -113,12 +114,12 @@ class Grown:
 
 def test_an_older_file_means_what_it_meant_and_a_new_one_what_it_says() -> None:
     assert Grown() == Grown(1, "today's", (1, 2), Young(0.5))
-    assert _build(Grown, {"old": 3}, "settings") == Grown(3, "theirs", None, Young(0.0))
+    assert build(Grown, {"old": 3}, "settings") == Grown(3, "theirs", None, Young(0.0))
     said = {"old": 3, "new": "said", "levels": [5, 6], "young": {"rho": 2.0}}
-    assert _build(Grown, said, "settings") == Grown(3, "said", (5, 6), Young(2.0))
+    assert build(Grown, said, "settings") == Grown(3, "said", (5, 6), Young(2.0))
     for wrong in ({"new": "without old"}, {"old": 3, "more": 1}, {"old": 3, "new": 4}, {"old": 3, "young": {"r": 1}}):
-        with pytest.raises(ShrikeError, match="another version wrote this"):
-            _build(Grown, wrong, "settings")
+        with pytest.raises(ShrikeError, match="use the Shrike that wrote it"):
+            build(Grown, wrong, "settings")
 
 
 def test_a_checkpoint_from_before_there_were_losses_was_trained_by_a_softmax() -> None:

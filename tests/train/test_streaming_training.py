@@ -120,6 +120,20 @@ def test_a_run_with_specmix_in_bf16_and_compiled(made_corpus: Path, made_cache: 
     read_checkpoint(tmp_path / "run" / "model.pt")
 
 
+def test_training_and_evaluation_are_compiled_once_each(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
+    trainer, graphs = small_run(made_corpus, made_cache, tmp_path, streaming=True, batch=5), []
+    assert len(trainer.dev) % 5  # the last batch of an evaluation is a smaller one
+
+    def compiler(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    trainer.classroom.stages = torch.compile(trainer.classroom.stages, backend=compiler)
+    trainer.run()
+    assert len(graphs) == 2
+
+
 def test_compiled_stages_are_the_stages() -> None:
     network, (features, _) = build("senet9", 0.1, gate_seconds=1.0).eval(), batch()
     compiled = torch.compile(network.stage_outputs, backend="aot_eager", fullgraph=True)

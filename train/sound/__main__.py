@@ -1,7 +1,7 @@
 """What training can do to its windows: a picture of each transform, and what each costs here.
 
 python -m train.sound
-python -m train.sound --pictures docs/augmentation
+python -m train.sound --out docs/augmentation
 """
 
 import time
@@ -29,14 +29,14 @@ COLOURS = 32  # in a picture: small files, and no step that can be seen
 
 @dataclass(frozen=True)
 class Options:
-    """Print what every transform costs as a Markdown table; with --pictures draw each instead."""
+    """Print what every transform costs as a Markdown table; with --out draw each instead."""
 
-    pictures: Path | None = None
-    """Folder for one small PNG a transform: the spectrogram of a made voice before and after."""
+    out: Path | None = None
+    """Folder of the pictures, a small PNG a transform: a made voice's spectrogram before and after."""
     rounds: int = 20
-    """Windows that each transform is timed on; the median counts."""
+    """How often each transform is timed, on one window; the median counts."""
     seed: int = 11
-    """What is random in pictures and timing follows from it; 11 draws gain and speed far from the middle."""
+    """Everything random follows from it; 11 draws gain and speed far from the middle."""
 
 
 def main() -> None:
@@ -47,8 +47,8 @@ def main() -> None:
     codecs, refused = available(CODECS, RATE)
     for sentence in refused:
         say(f"left out: {sentence}")
-    if options.pictures:
-        draw(options.pictures, codecs, options.seed)
+    if options.out:
+        draw(options.out, codecs, options.seed)
     else:
         show_costs(codecs, options.rounds, options.seed)
 

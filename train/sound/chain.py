@@ -94,7 +94,7 @@ def _room(wanted: str, rate: int, quiet: bool) -> Room:
 def _codec(wanted: str, rate: int, quiet: bool) -> Codec:
     working, refused = available(wanted.split(","), rate)
     if not working:
-        raise ShrikeError(f"--codecs {wanted}: none of them works here; {'; '.join(refused)}")
+        raise ShrikeError(f"--codecs {wanted}: none of them works here, one was expected: {'; '.join(refused)}")
     if not quiet:
         for sentence in refused:
             say(f"left out: {sentence}")

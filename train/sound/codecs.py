@@ -80,7 +80,11 @@ def available(names: Sequence[str], rate: int) -> tuple[tuple[str, ...], list[st
             through(name, tone, rate, np.random.default_rng(0))
             working.append(name)
         except (soundfile.LibsndfileError, ShrikeError, OSError, ValueError, TypeError) as error:
-            needs = f"an ffmpeg with {FFMPEG[name][0]}" if name in FFMPEG else "soundfile 0.13 or newer"
+            needs = (
+                f"an ffmpeg with {FFMPEG[name][0]} (sudo apt install ffmpeg)"
+                if name in FFMPEG
+                else "soundfile 0.13 or newer"
+            )
             refused.append(f"codec {name} needs {needs} ({' '.join(str(error).split())[:80]})")
     return tuple(working), refused
 
@@ -154,12 +158,12 @@ def _by_ffmpeg(sound: Samples, name: str, dice: Dice) -> Samples:
 def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
     program = shutil.which("ffmpeg")
     if program is None:
-        raise ShrikeError("there is no ffmpeg on the PATH")
+        raise ShrikeError("there is no ffmpeg here: sudo apt install ffmpeg")
     command = [program, "-hide_banner", "-loglevel", "error", *arguments]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ShrikeError(f"ffmpeg did not answer for {PATIENCE} s") from error
+        raise ShrikeError(f"ffmpeg did not answer for {PATIENCE} s: run again, or leave its codecs out") from error
     if done.returncode or not done.stdout:
         raise ShrikeError(done.stderr.decode("utf-8", "replace").partition("\n")[0] or "ffmpeg gave nothing back")
     return done.stdout

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import ShrikeError
 from runtime.features import Samples
+from runtime.suggestions import nearby
 from train.sound.filters import Dice, convolve
 
 LONGEST = 1.0  # s of a response
@@ -62,7 +63,7 @@ def prepared(response: NDArray[Any], rate: int) -> NDArray[np.float32]:
 def load_rooms(folder: Path, rate: int) -> tuple[tuple[NDArray[np.float32], ...], list[str]]:
     """Every channel of every sound file below a folder, and a sentence for each file that could not be used."""
     if not folder.is_dir():
-        raise ShrikeError(f"--rir {folder}: a folder of impulse responses was expected, or the word synthetic")
+        raise ShrikeError(f"--rir {folder}: a folder of impulse responses, or synthetic, was expected{nearby(folder)}")
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     if len(paths) > MOST:
         paths = [paths[number] for number in np.linspace(0, len(paths) - 1, MOST).astype(int)]
@@ -81,5 +82,7 @@ def load_rooms(folder: Path, rate: int) -> tuple[tuple[NDArray[np.float32], ...]
             responses.append(prepared(soxr.resample(channel, recorded, rate, "HQ"), rate))
     if not responses:
         why = f": {refused[0]}" if refused else ""
-        raise ShrikeError(f"--rir {folder}: no impulse response could be read there{why}")
+        raise ShrikeError(
+            f"--rir {folder}: no impulse response could be read there, WAV or FLAC files were expected{why}"
+        )
     return tuple(responses[:MOST]), refused

@@ -1,0 +1,40 @@
+"""The card of a model that code makes: it claims nothing, and a test changes what it is about."""
+
+from pathlib import Path
+from typing import Any
+
+from runtime import card as cards
+from runtime.card import ModelCard, write_card
+from runtime.features import FrontEnd
+from runtime.hashes import sha256_file
+
+
+def plain_card(frontend: FrontEnd, **entries: Any) -> ModelCard:
+    """For one window of the front-end at a time; `entries` in place of these, `files` among them."""
+    plain = {
+        "version": cards.VERSION,
+        "name": "made",
+        "created": cards.created_now(),
+        "network": cards.Network("made", 1.0, 4),
+        "frontend": frontend,
+        "input": cards.Port("features", (1, 1, frontend.bands, frontend.width)),
+        "output": cards.Port("logits", (1, 2)),
+        "state": None,
+        "cascade": None,
+        "precision": "fp32",
+        "target": "any",
+        "score": cards.Score(1.0, 0.0, 0.0, None),
+        "accuracy": cards.Accuracy(False, "weights by chance", None, 0, *[None] * 7),
+        "calibration": None,
+        "quantisation": None,
+        "training": None,
+        "origin": cards.Origin("0.1.0", {}),
+        "tensorrt": None,
+        "notes": (),
+    }
+    return ModelCard(**plain | entries)
+
+
+def made_card(path: Path, frontend: FrontEnd, **entries: Any) -> None:
+    """The same beside the model at `path`, for which it speaks."""
+    write_card(path, plain_card(frontend, files={path.name: sha256_file(path)}, **entries))
