@@ -49,7 +49,7 @@ class Options:
     partition: Literal["train", "dev", "eval"] = "dev"
     """Which of its protocols: its clips are heard in an order by chance, again from the start where they end."""
     minutes: int = 60
-    """How long. The forward of an hour in one call takes 8 GB of memory at --width 0.5, twice that at 1."""
+    """How long. The forward of an hour in one call takes 6.4 GB of memory at --width 0.5, twice that at 1."""
     cache: Path = Path("~/.cache/shrike")
     """Where features are kept between runs; safe to delete."""
     out: Path | None = None

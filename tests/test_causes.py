@@ -26,6 +26,7 @@ CAUSED = [
         "these trials have no labels, so nothing can be summarised; give --out FILE for their scores$",
     ),
     ("train.score model.pt --corpus corpus --device tpu", "--device tpu"),
+    ("benchmarks.drift model.pt small.onnx --corpus corpus", "looks at whole windows and forgets them; a network of"),
     ("train.summary empty.txt", "empty.txt holds no scores, but lines .* were expected"),
     ("train.summary folder.txt", "folder.txt cannot be read .Is a directory.; a text file of lines"),
     ("export.onnx folder.txt --precision fp32", "folder.txt"),

@@ -44,7 +44,7 @@ def build(kind: Any, value: Any, where: str) -> Any:
         hints, names = get_type_hints(kind), [item.name for item in fields(kind)]
         older = {item.name: item.metadata["before"] for item in fields(kind) if "before" in item.metadata}
         if not isinstance(value, Mapping) or {*older, *value} != set(names):
-            raise ShrikeError(f"{where}: the entries {', '.join(names)} were expected; another version wrote this")
+            raise ShrikeError(f"{where}: the entries {', '.join(names)} were expected; use the Shrike that wrote it")
         value = older | dict(value)
         return kind(**{name: build(hints[name], value[name], f"{where}.{name}") for name in names})  # type: ignore[operator]
     choices = get_args(kind)

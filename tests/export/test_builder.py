@@ -160,7 +160,7 @@ def test_the_timing_cache_is_read_and_written(tmp_path: Path, capsys: Any) -> No
 
 def test_precision_and_graph_must_agree() -> None:
     for model, precision in ((quantised_graph("ecanet9"), "fp16"), (float_graph("ecanet9"), "int8")):
-        with pytest.raises(ShrikeError, match=f"--precision {precision} was asked for"):
+        with pytest.raises(ShrikeError, match=f"--precision {precision}; use --precision"):
             build_plan(MockTensorRT(OLDEST), model, Recipe(precision, 256))  # type: ignore[arg-type]
 
 

@@ -291,7 +291,7 @@ def test_tables_within_tables_end_somewhere(tmp_path: Path) -> None:
     deep: Any = "bottom"
     for _ in range(40):
         deep = {"down": deep}
-    assert "more than 16 deep" in spoil(tmp_path, "training", "settings", value=deep)
+    assert "at most 16 deep" in spoil(tmp_path, "training", "settings", value=deep)
 
 
 BYTES = [
