@@ -49,7 +49,7 @@ class Options:
     partition: Literal["train", "dev", "eval"] = "dev"
     """Which of its protocols: its clips are heard in an order by chance, again from the start where they end."""
     minutes: int = 60
-    """How long. The forward of an hour in one call takes 8 GB of memory at --width 0.5, twice that at 1."""
+    """How long. The forward of an hour in one call takes 6.4 GB of memory at --width 0.5, twice that at 1."""
     cache: Path = Path("~/.cache/shrike")
     """Where features are kept between runs; safe to delete."""
     out: Path | None = None
@@ -84,6 +84,7 @@ def main() -> int:
 
     out = options.out or Path(time.strftime(OUT))
     check_place(out, options.overwrite)
+    partition = open_corpus(options.corpus, options.partition)
     checkpoint, file = read_checkpoint(options.model), open_engine(options.exported)
     deployed, engine = strip(checkpoint), stepping(file)
     if engine is None or not isinstance(deployed, DeployedStream):
@@ -92,9 +93,8 @@ def main() -> int:
     frontend, frames = checkpoint.settings.frontend, engine.state.frames
     if frontend != read_card(options.exported).frontend:
         raise ShrikeError(
-            f"{options.exported} has another front-end than {options.model}: a file that was exported from it was expected"
+            f"{options.exported} has another front-end than {options.model}: what was exported of it was expected"
         )
-    partition = open_corpus(options.corpus, options.partition)
     cache = build_cache(frontend, partition.trials, options.cache)
     clip = np.concatenate([clip_input(piece, frames) for piece in long_sound(cache, options.minutes, frames)], axis=3)
     stream, seats = Stream(trace(deployed, frontend, frames)), engine.seats(1)

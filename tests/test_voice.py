@@ -248,6 +248,7 @@ PATHS = [  # words with one wrong path, which begins with a !, and what is there
     ("benchmarks.compare !repor report", "report"),
     ("benchmarks.drift !modle.pt small.onnx --corpus corpus", "model.pt"),
     ("benchmarks.drift model.pt !smal.onnx --corpus corpus", "small.onnx"),
+    ("benchmarks.drift model.pt small.onnx --corpus !corpsu", "corpus"),
     ("benchmarks.experiments !rum", "run"),
     ("benchmarks.latency !smal.onnx", "small.onnx"),
     ("benchmarks.latency --peer !smal.onnx", "small.onnx"),

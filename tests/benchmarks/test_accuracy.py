@@ -175,7 +175,7 @@ def test_networks_that_remember_get_the_scores_that_training_gives(
     shared = ["--corpus", str(made_corpus), "--partition", "dev", "--windows", windows, "--cache", str(made_cache)]
     monkeypatch.setattr("sys.argv", ["train.score", str(trained), *shared, "--out", str(expected), "--device", "cpu"])
     score.main()
-    words = (trained, tmp_path / "door.onnx", *shared, "--jobs", "1", "--by", "speaker")
+    words = (trained, tmp_path / "door.onnx", *shared, "--workers", "1", "--by", "speaker")
     measure(monkeypatch, tmp_path / "report", *words)
     wanted = read_scores(expected).score
     found = [read_scores(path).score for path in sorted((tmp_path / "report").glob("*.scores.txt"))]

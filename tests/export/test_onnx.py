@@ -10,16 +10,17 @@ import numpy as np
 import onnx
 import pytest
 
-from export import graph, verify
+from export import graph, steps, streams, verify
 from export import onnx as command
 from export.onnx import Options
-from export.pipeline import Gate, Int8, Source, place
-from export.strip import strip
+from export.pipeline import Gate, Int8, Prepared, Source, place
+from export.record import advice
+from export.strip import DeployedStream, strip, strip_exits
 from runtime.card import read_card
 from runtime.engines import open_engine
 from runtime.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
-from train.checkpoint import Checkpoint
+from train.checkpoint import Checkpoint, write_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPERATIONS = {"Conv", "Relu", "Add", "Mul", "GlobalAveragePool", "Sigmoid", "Flatten", "Gemm"}
@@ -233,3 +234,75 @@ def test_where_the_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     assert place(Source(Path("runs/a/model.pt"), out=out), ".onnx") == Path(expected)
+
+
+# ---- networks that remember ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def streaming_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("streaming") / "model.pt"
+    write_checkpoint(path, make_checkpoint(level="running-mean", streaming=True))
+    return path
+
+
+def test_a_step_end_to_end(streaming_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path) -> None:
+    wanted = options(streaming_pt, corpus_root, tmp_path / "cpu", cache, max_eer_rise=100.0, drift_minutes=3)
+    card = read_card(command.write(wanted))
+    assert card.name == "ecanet9-streaming-x0.25" and card.input.shape == (-1, 1, 45, 16) and card.state is not None
+    assert {tensor.type for tensor in card.state.tensors} == {"uint8", "float32"}
+    assert any(note.startswith("error of INT8 in a minute of a stream: ") for note in card.notes)
+    assert card.accuracy.measured and card.accuracy.trials == 24
+    source = replace(wanted.source, out=str(tmp_path / "s8"), frames=32, batch="1")
+    card = read_card(command.write(replace(wanted, target="tensorrt", source=source)))
+    assert card.input.shape == (1, 1, 45, 32) and card.state is not None
+    assert {tensor.type for tensor in card.state.tensors} == {"float32"}
+
+
+def test_a_spoiled_step_and_one_that_drifts_are_rejected(
+    streaming_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written, and the advice is none that a step cannot follow."""
+    names = [line.split()[1] for line in (corpus_root / "protocols" / "dev.txt").read_text().splitlines()[:24]]
+    unlabelled = tmp_path / "names.txt"
+    unlabelled.write_text("\n".join(names) + "\n")
+    wanted = options(streaming_pt, corpus_root, tmp_path / "out", cache, verification_protocol=unlabelled)
+    with monkeypatch.context() as patch:
+        found = streams.find_ranges
+        patch.setattr(streams, "find_ranges", lambda *given: {k: v / 50 for k, v in found(*given).items()})
+        with pytest.raises(verify.Rejected, match="scores correlate by") as spoiled:
+            command.write(replace(wanted, gate=replace(wanted.gate, drift_minutes=0)))
+    assert str(spoiled.value).endswith("a higher --min-snr, another --method or to allow more with --max-eer-rise")
+    with monkeypatch.context() as patch:
+        patch.setattr(streams, "measure_drift", lambda *given: streams.Drift(3, 0.01, 0.05))
+        with pytest.raises(verify.Rejected, match="INT8 drifts") as drifting:
+            command.write(replace(wanted, gate=replace(wanted.gate, max_eer_rise=100.0)))
+    assert str(drifting.value).endswith("Try a higher --min-snr or another --method")
+    assert not (tmp_path / "out.onnx").exists() and not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("streaming", "exits", "qat"), [(False, False, True), (True, False, False), (False, True, False)]
+)
+def test_fine_tuning_is_advised_where_it_can_be_done(streaming: bool, exits: bool, qat: bool) -> None:
+    checkpoint = make_checkpoint(streaming=streaming)
+    frontend = checkpoint.settings.frontend
+    network = strip_exits(checkpoint) if exits else strip(checkpoint)
+    step = steps.trace(network, frontend) if isinstance(network, DeployedStream) else None
+    model = step.graph if step else graph.trace(network, frontend, shallow=3 * exits)
+    prepared = Prepared(Source(Path("model.pt")), Gate(), checkpoint, model, model, "int8", None, None, step=step)
+    assert ("--qat" in advice(prepared, lost=True)) == (not streaming and not exits)
+
+
+def test_what_steps_cannot_do_is_one_sentence(
+    streaming_pt: Path, model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path
+) -> None:
+    wanted = options(streaming_pt, corpus_root, tmp_path / "out", cache)
+    with pytest.raises(ShrikeError, match="--frames 12: a multiple of the network's stride, 8"):
+        command.write(replace(wanted, source=replace(wanted.source, frames=12)))
+    with pytest.raises(ShrikeError, match="--qat: is for networks that look at whole windows"):
+        command.write(replace(wanted, int8=replace(wanted.int8, qat=1)))
+    with pytest.raises(ShrikeError, match=r"--frames 32: .*model\.pt looks at whole windows"):
+        command.write(replace(wanted, source=replace(wanted.source, model=model_pt, frames=32)))
+    with pytest.raises(ShrikeError, match="a cascade decides window by window"):
+        strip_exits(make_checkpoint(streaming=True))
