@@ -2,6 +2,7 @@
 
     python -m benchmarks.streams deploy/model.onnx --streams 100 200
     python -m benchmarks.streams deploy/streaming.onnx deploy/window.onnx --corpus ../shared/corpus --largest
+    python -m benchmarks.streams senet9-streaming senet9 --streams 200          # weights by chance: times, no scores
     python -m benchmarks.streams f0 wide --largest --out runs/reports/streams
 
 Models that remember and those that are given whole windows are loaded alike. A number of streams holds where 99 of 100
@@ -14,6 +15,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Optional
 
 import tyro
@@ -23,6 +25,7 @@ from runtime.command import parse, run
 from runtime.errors import ShrikeError
 
 if TYPE_CHECKING:
+    from benchmarks.forms import Subject
     from benchmarks.load import Load
     from benchmarks.report import Report, Table
     from runtime.choice import Chosen
@@ -41,7 +44,8 @@ class Options:
     """Load one core with streams in real time."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = (DEFAULT,)
-    """f0, wide, or paths to model.onnx or model.engine with its card beside it."""
+    """f0, wide, paths to model.onnx or model.engine with its card beside it, to model.pt, or names of networks, with
+    -streaming behind those that shall remember."""
     streams: tuple[int, ...] = ()
     """Streams at once, numbers to try; none: the largest that holds is looked for."""
     largest: bool = False
@@ -77,6 +81,7 @@ class Borne:
     speed: float  # times real time, of all streams together
     state: int  # bytes that the network remembers of a stream
     memory: float | None  # bytes of a stream in all
+    notes: tuple[str, ...]  # what a reader must not overlook
     loads: "tuple[Load, ...]"  # by number of streams
     largest: int | None  # that holds; None: it was not looked for
 
@@ -84,6 +89,7 @@ class Borne:
 def main() -> int:
     options = parse(Options, "benchmarks.streams", __doc__)
     from benchmarks import host
+    from benchmarks.forms import resolve
     from benchmarks.latency import WATCH_EVERY
     from benchmarks.load import one_core
     from benchmarks.markdown import table_text
@@ -94,8 +100,16 @@ def main() -> int:
     check_place(out, options.overwrite)
     load, machine = os.getloadavg()[0], host.describe()
     sounds = make_sounds(options)
-    with host.Watch(idle_s=0.5, interval_s=WATCH_EVERY) as watch, one_core() as core:
-        found = [measure(name, options, sounds, say) for name in options.models]
+    with TemporaryDirectory() as made:
+        subjects = [
+            resolve(name, ("u8",), Path(made) / str(place), batches=(1, 2))[0]
+            for place, name in enumerate(options.models)
+        ]
+        with host.Watch(idle_s=0.5, interval_s=WATCH_EVERY) as watch, one_core() as core:
+            found = [
+                measure(name, subject, options, sounds, say)
+                for name, subject in zip(options.models, subjects, strict=True)
+            ]
     machine["run"] = watch.report()
     with report_folder(out, options.overwrite) as folder:
         report = make_report(options, found, machine, folder, load, core)
@@ -115,13 +129,13 @@ def make_sounds(options: Options) -> "list[Samples]":
     return [clips(options.corpus, LENGTH, seed) for seed in range(SOUNDS)]
 
 
-def measure(name: str, options: Options, sounds: "list[Samples]", say: Any) -> Borne:
+def measure(name: str, subject: "Subject", options: Options, sounds: "list[Samples]", say: Any) -> Borne:
     from benchmarks.load import bear, memory, speed
-    from runtime.choice import choose, find_model
+    from runtime.choice import choose
     from runtime.pool import StreamPool
 
     with ExitStack() as stack:
-        chosen = choose(find_model(name), "auto")
+        chosen = choose(subject.open_batch or subject.path, "auto")
         stack.callback(chosen.engine.close)
         state = StreamPool(chosen.engine, chosen.card.frontend, options.step, options.batch).state_bytes
         taken = memory(chosen.engine, chosen.card, sounds, options.batch)
@@ -143,7 +157,9 @@ def measure(name: str, options: Options, sounds: "list[Samples]", say: Any) -> B
         for streams in options.streams:
             holds(streams)
         largest = find_largest(holds, fast) if options.largest or not options.streams else None
-        return Borne(name, chosen, fast, state, taken, tuple(loads[count] for count in sorted(loads)), largest)
+        return Borne(
+            name, chosen, fast, state, taken, subject.notes, tuple(loads[count] for count in sorted(loads)), largest
+        )
 
 
 def find_largest(holds: Any, guess: float) -> int:
@@ -175,7 +191,7 @@ def make_report(
         for load in one.loads
     }
     draw_latencies(curves, folder / "late.png", "from the last sample's delivery to the score, ms")
-    notes = []
+    notes = [f"{one.name}: {note}." for one in found for note in one.notes]
     if load > BUSY:
         notes.append(
             f"The load average was {load:.1f} when it began: other work ran, and these times are not a machine's."

@@ -169,7 +169,18 @@ def test_too_much_lost_leaves_no_file_and_exits_3(
 ) -> None:
     # An EER cannot fall by 100 %, so this gate lets nothing through.
     arguments = ["--calibration", corpus_root, "--only", "open=1", "--calibration-trials", FEW, "--cache", cache]
-    arguments += ["--verification-trials", 24, "--bootstrap", 20, "--max-eer-rise", -100, "--out", tmp_path / "deploy"]
+    arguments += [
+        "--verification-trials",
+        24,
+        "--bootstrap",
+        20,
+        "--max-eer-rise",
+        -100,
+        "--verification-windows",
+        1,
+        "--out",
+        tmp_path / "deploy",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "export.onnx", str(model_pt), *map(str, arguments)],
         capture_output=True,
