@@ -218,7 +218,7 @@ def test_tables_of_other_units_or_keys_are_not_compared() -> None:
     reports = {
         name: new_report("latency", "", {}, {}, [table]) for name, table in (("a", first), ("u", unit), ("k", key))
     }
-    with pytest.raises(ShrikeError, match="t is in different units"):
+    with pytest.raises(ShrikeError, match="t has another unit on each side"):
         verdicts(reports["a"], reports["u"])
     assert verdicts(reports["a"], reports["k"]) == []
     (sentence,) = only_on_one_side(reports["a"], reports["k"])

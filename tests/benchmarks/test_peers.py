@@ -74,7 +74,7 @@ def test_open_sizes_are_the_batch_one_or_what_was_said(
 @pytest.mark.parametrize(
     ("kind", "sizes", "shapes", "message"),
     [
-        (TensorProto.STRING, ["n"], {}, "is tensor.string.; tensors of numbers alone"),
+        (TensorProto.STRING, ["n"], {}, "is tensor.string.; tensors of numbers were expected"),
         (TensorProto.FLOAT, ["n", 3], {"y": (1, 3)}, "--peer-shape y: peer.onnx has no such input; it has x"),
         (TensorProto.FLOAT, ["n", 3], {"x": (1, 4)}, "wants nx3, not 1x4"),
         (TensorProto.FLOAT, ["n", 3], {"x": (1,)}, "wants nx3, not 1"),

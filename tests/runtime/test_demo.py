@@ -51,7 +51,7 @@ def test_a_vowel_is_loudest_at_its_formants() -> None:
 def test_the_first_thing_it_says_is_what_it_is() -> None:
     with Stop() as stop:
         first, *rest = DemoSource(RATE, stop)
-    assert first.note == HONEST and "synthesised by code" in HONEST and not len(first.samples)
+    assert first.note == HONEST and "made by code" in HONEST and not len(first.samples)
     assert np.array_equal(np.concatenate([block.samples for block in rest]), voice(RATE))
 
 

@@ -164,8 +164,8 @@ def test_to_dict_and_back(name: str) -> None:
 @pytest.mark.parametrize(
     "change, word",
     [
-        ({"level": "loudest"}, "newer"),
-        ({"shape": "gammatone"}, "newer"),
+        ({"level": "loudest"}, "update Shrike"),
+        ({"shape": "gammatone"}, "update Shrike"),
         ({"window": -1}, "window"),
         ({"window": True}, "window"),
         ({"hop": 2000}, "hops over"),
