@@ -219,7 +219,7 @@ def test_processes_keep_the_same_weights_learned_balance_and_average(tmp_path: P
 
 
 def test_an_average_ships_only_where_there_is_one() -> None:
-    with pytest.raises(ShrikeError, match="--ship average: needs --teacher average"):
+    with pytest.raises(ShrikeError, match="--ship average needs --teacher average"):
         Settings(Data(Path("none")), distillation=Distillation(ship="average"))
     with pytest.raises(ShrikeError, match="--decay"):
         Settings(Data(Path("none")), distillation=Distillation(decay=1.0))
