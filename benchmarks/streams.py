@@ -189,6 +189,7 @@ def make_report(
         f"{one.name}, {load.streams}": [max(late, LEAST) for late in load.late_ms]
         for one in found
         for load in one.loads
+        if load.streams in (*options.streams, one.largest)
     }
     draw_latencies(curves, folder / "late.png", "from the last sample's delivery to the score, ms")
     notes = [f"{one.name}: {note}." for one in found for note in one.notes]
