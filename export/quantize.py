@@ -191,7 +191,9 @@ class _Writer:
     def _integers(self, name: str) -> str:
         integers = self._add("QuantizeLinear", [name, *self._grid(name)], f"{name}.Q")
         if self.unsigned and never_negative(self.made_by, name):
-            integers = self._add("Min", [integers, self._constant("cut", np.array(LEVELS, np.uint8))], f"{name}.cut")
+            # Clip, whose first bound is left out, and not Min: before 1.24 ONNX Runtime has no Min of 8-bit integers.
+            cut = self._constant("cut", np.array(LEVELS, np.uint8))
+            integers = self._add("Clip", [integers, "", cut], f"{name}.cut")
         return integers
 
     def _floats(self, name: str, integers: str) -> str:

@@ -23,7 +23,7 @@ from export.graph import INPUT, OUTPUT, assemble, check, exit_output, weights_of
 from export.record import WHOLE
 from export.scales import producers
 
-ROUNDING = frozenset({"QuantizeLinear", "Min", "DequantizeLinear"})  # what a tensor passes between float and float
+ROUNDING = frozenset({"QuantizeLinear", "Clip", "DequantizeLinear"})  # what a tensor passes between float and float
 
 
 @dataclass(frozen=True)

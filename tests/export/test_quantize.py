@@ -81,7 +81,7 @@ def test_rounding_stands_in_front_of_layers_only(case: Case, kind: Kind) -> None
     model = case.quantised(kind)
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
-            assert {reader.op_type for reader in readers(model, node.output[0])} <= {"DequantizeLinear", "Min"}
+            assert {reader.op_type for reader in readers(model, node.output[0])} <= {"DequantizeLinear", "Clip"}
         if node.op_type == "DequantizeLinear":
             wanted = {"Conv", "GlobalAveragePool", "Mul", "Add", "Concat", "AveragePool", "ReduceMean"}
             assert {reader.op_type for reader in readers(model, node.output[0])} <= wanted
