@@ -80,11 +80,7 @@ def available(names: Sequence[str], rate: int) -> tuple[tuple[str, ...], list[st
             through(name, tone, rate, np.random.default_rng(0))
             working.append(name)
         except (soundfile.LibsndfileError, ShrikeError, OSError, ValueError, TypeError) as error:
-            needs = (
-                f"an ffmpeg with {FFMPEG[name][0]} (sudo apt install ffmpeg)"
-                if name in FFMPEG
-                else "soundfile 0.13 or newer"
-            )
+            needs = f"an ffmpeg with {FFMPEG[name][0]}" if name in FFMPEG else "soundfile 0.13 or newer"
             refused.append(f"codec {name} needs {needs} ({' '.join(str(error).split())[:80]})")
     return tuple(working), refused
 
