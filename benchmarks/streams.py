@@ -44,8 +44,7 @@ class Options:
     """Load one core with streams in real time."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = (DEFAULT,)
-    """f0, wide, paths to model.onnx or model.engine with its card beside it, to model.pt, or names of networks, with
-    -streaming behind those that shall remember."""
+    """f0, wide, paths to model.pt, model.onnx or model.engine, or networks by name (ecanet9, ecanet9-streaming)."""
     streams: tuple[int, ...] = ()
     """Streams at once, numbers to try; none: the largest that holds is looked for."""
     largest: bool = False

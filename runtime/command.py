@@ -77,6 +77,7 @@ def parse(options: type[Options], module: str, documentation: str | None) -> Opt
             raise ShrikeError(f"{sentence} (python -m {module} --help shows all options)") from None
         if examples:
             print("examples:", *examples, sep="\n")
+        sys.stdout.flush()  # while a reader that has gone can still be told from a bug
         raise
 
 

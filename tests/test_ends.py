@@ -67,6 +67,7 @@ def test_ctrl_c_ends_without_a_traceback(words: str, code: int, there: Path) -> 
     with subprocess.Popen(
         [sys.executable, "-m", *words.split()],
         cwd=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as running:  # fmt: skip
         assert running.stdout is not None and running.stderr is not None
         assert select.select([running.stdout, running.stderr], [], [], 300)[0] and running.poll() is None
