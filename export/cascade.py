@@ -53,17 +53,8 @@ class Options:
                 raise ShrikeError(sentence)
 
 
-def main() -> int:
-    options = parse(Options, "export.cascade", __doc__)
-    from export import verify
-    from train.progress import say
-
-    try:
-        print(write(options))
-    except verify.Rejected as error:
-        say(f"rejected: {error}")
-        return verify.REJECTED
-    return 0
+def main() -> None:
+    print(write(parse(Options, "export.cascade", __doc__)))
 
 
 def write(options: Options) -> Path:

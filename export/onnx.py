@@ -32,17 +32,8 @@ class Options:
     gate: tyro.conf.OmitArgPrefixes[Gate] = field(default_factory=Gate)
 
 
-def main() -> int:
-    options = parse(Options, "export.onnx", __doc__)
-    from export import verify
-    from train.progress import say
-
-    try:
-        print(write(options))
-    except verify.Rejected as error:
-        say(f"rejected: {error}")
-        return verify.REJECTED
-    return 0
+def main() -> None:
+    print(write(parse(Options, "export.onnx", __doc__)))
 
 
 def write(options: Options) -> Path:

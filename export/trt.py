@@ -91,23 +91,18 @@ class Job:
 
 def main() -> int:
     options = parse(Options, "export.trt", __doc__)
-    from export import verify
     from export.device import NoDeviceError, advice, find_device
     from train.progress import say
 
     if options.device_check:
         return check_device(options)
+    job = read(options, options.source.model if options.source.model.suffix == ".onnx" else export(options))
     try:
-        job = read(options, options.source.model if options.source.model.suffix == ".onnx" else export(options))
-        try:
-            device = find_device()
-        except NoDeviceError as reason:
-            say(advice(reason, job.path, job.target, job.recipe, job.card.input, job.card.state))
-            return NO_ENGINE
-        print(make(options, job, device))
-    except verify.Rejected as error:
-        say(f"rejected: {error}")
-        return verify.REJECTED
+        device = find_device()
+    except NoDeviceError as reason:
+        say(advice(reason, job.path, job.target, job.recipe, job.card.input, job.card.state))
+        return NO_ENGINE
+    print(make(options, job, device))
     return 0
 
 

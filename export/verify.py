@@ -185,6 +185,8 @@ UNMEASURED = card.Accuracy(False, "no trials were given to verify with", None, 0
 class Rejected(ShrikeError):  # noqa: N818 - a verdict, not a mishap
     """The model lost too much: nothing was written."""
 
+    kind, code = "rejected", REJECTED
+
     def __init__(self, comparison: Comparison | None, faults: list[str], advice: str) -> None:
         super().__init__(f"{'; '.join(faults)}. Nothing was written. {advice}")
         self.comparison, self.faults = comparison, faults

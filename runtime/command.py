@@ -107,8 +107,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         code = main() or 0
         sys.stdout.flush()
     except ShrikeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
+        print(f"{error.kind}: {error}", file=sys.stderr)
+        code = error.code
     except BrokenPipeError:
         _silence()
         code = 0

@@ -1,4 +1,4 @@
-"""What a user can cause and mend. Every package raises these; a command prints one line and exits 2.
+"""What a user can cause and mend. Every package raises these; a command (runtime.command) prints one line and exits 2.
 
     raise ShrikeError("model.pt is not a Shrike checkpoint; train one with: python -m train --corpus PATH")
 
@@ -8,6 +8,8 @@ Anything else that reaches the top of a command is a bug of ours and keeps its t
 
 class ShrikeError(Exception):
     """One sentence or two: what came, what was expected, what to do next. What a terminal would act on is escaped."""
+
+    kind, code = "error", 2  # what the line begins with, and the command's exit code
 
     def __str__(self) -> str:
         return "\n".join(printable(line) for line in super().__str__().split("\n"))

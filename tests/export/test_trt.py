@@ -19,6 +19,7 @@ from export import trt as command
 from export.builder import Recipe
 from export.device import Device, NoDeviceError, trtexec
 from runtime.card import Port, State, StateTensor, read_card, write_card
+from runtime.command import run
 from runtime.engines.cuda import open_cuda
 from runtime.errors import ShrikeError
 from tests.export.mock_tensorrt import MockDriver, MockTensorRT
@@ -312,7 +313,9 @@ def test_an_engine_that_is_worse_is_not_written(
               for line in text.splitlines()]  # fmt: skip
     protocol.write_text("\n".join(turned) + "\n")
     options = ["--precision", "fp32", "--verification", corpus, "--cache", tmp_path / "cache"]
-    assert call(monkeypatch, path, *options, "--verification-protocol", protocol) == 3
+    with pytest.raises(SystemExit) as left:
+        run(lambda: call(monkeypatch, path, *options, "--verification-protocol", protocol))
+    assert left.value.code == 3
     out, err = capsys.readouterr()
     assert not out and "EER rises by 100.00 % absolute" in " ".join(err.split())
     assert sorted(os.listdir(tmp_path / "deploy")) == ["model.json", "model.onnx"]
