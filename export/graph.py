@@ -34,21 +34,12 @@ PROBES = 4  # windows on which torch and ONNX are held against each other
 Floats = NDArray[np.float32]
 
 
-def exit_output(exit: int) -> str:
-    """What the logits of a shallow exit are called, in a graph that has them all."""
-    return f"{OUTPUT}{exit}"
-
-
-def trace(network: "nn.Module", frontend: FrontEnd, dynamic: bool = False, shallow: int = 0) -> onnx.ModelProto:
-    """The stripped network as a checked graph that gives torch's own logits; `dynamic` leaves the batch open.
-
-    `shallow`: how many exits it has before the last one, as export.strip.strip_exits leaves them.
-    """
+def trace(network: "nn.Module", frontend: FrontEnd, dynamic: bool = False) -> onnx.ModelProto:
+    """The stripped network as a checked graph that gives torch's own logits; `dynamic` leaves the batch open."""
     import torch
 
     rng = np.random.default_rng(0)
     probes = rng.normal(-8, 4, (PROBES, 1, 1, frontend.bands, frontend.width)).astype(np.float32)  # log power's range
-    outputs = [*map(exit_output, range(1, shallow + 1)), OUTPUT]
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         # The newer exporter needs onnxscript and writes opset 18 down to 17 with leftovers; this one's graph is clean.
         warnings.simplefilter("ignore")
@@ -57,18 +48,17 @@ def trace(network: "nn.Module", frontend: FrontEnd, dynamic: bool = False, shall
             (torch.from_numpy(probes[0]),),
             Path(folder) / "traced.onnx",
             input_names=[INPUT],
-            output_names=outputs,
+            output_names=[OUTPUT],
             opset_version=OPSET,
-            dynamic_axes={name: {0: "batch"} for name in (INPUT, *outputs)} if dynamic else None,
+            dynamic_axes={name: {0: "batch"} for name in (INPUT, OUTPUT)} if dynamic else None,
             dynamo=False,
         )
         model = tidy(onnx.load(Path(folder) / "traced.onnx"))
     check(model)
     with torch.inference_mode():
-        said = [network(torch.from_numpy(probe)) for probe in probes]
-    expected = np.stack([torch.cat(each if shallow else (each,)).numpy() for each in said])  # (probes, exits, 2)
+        expected = np.stack([network(torch.from_numpy(probe)).numpy() for probe in probes])  # (probes, batch, 2)
     session = open_session(model)
-    found = np.stack([np.concatenate(session.run(outputs, {INPUT: probe})) for probe in probes])
+    found = np.stack([session.run([OUTPUT], {INPUT: probe})[0] for probe in probes])
     worst = float(np.abs(found - expected).max())
     limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     assert worst <= limit, f"ONNX Runtime's logits differ from torch's by {worst:.2g}, {limit:.2g} is allowed"

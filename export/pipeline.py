@@ -186,9 +186,8 @@ def prepare(
     gate: Gate,
     precision: Literal["fp32", "int8"],
     kind: "Kind",
-    exits: bool = False,
 ) -> Prepared:
-    """Checkpoint -> graph; everything up to the files. With `exits` the graphs give the shallow exits' logits, too."""
+    """Checkpoint -> graph; everything up to the files."""
     if precision == "int8" and int8.calibration is None:
         raise ShrikeError(
             "INT8 needs --calibration CORPUS: ranges come from real training trials; or export with --precision fp32"
@@ -200,13 +199,13 @@ def prepare(
             + nearby(int8.calibration)
         )
     from export import graph, steps
-    from export.strip import DeployedExits, DeployedStream, strip, strip_exits
+    from export.strip import DeployedStream, strip
     from train.checkpoint import read_checkpoint
     from train.progress import say
 
     checkpoint = read_checkpoint(source.model)
     frontend = checkpoint.settings.frontend
-    network = strip_exits(checkpoint) if exits else strip(checkpoint, source.exit)
+    network = strip(checkpoint, source.exit)
     step = None
     if isinstance(network, DeployedStream):
         layout: steps.Layout = "channels last" if kind == "uint8" else "channels first"
@@ -217,8 +216,7 @@ def prepare(
             f"--frames {source.frames}: {source.model} looks at whole windows; train one with --streaming"
         )
     else:
-        shallow = len(network.exits) if isinstance(network, DeployedExits) else 0
-        float_graph = graph.trace(network, frontend, source.batch == "dynamic", shallow)
+        float_graph = graph.trace(network, frontend, source.batch == "dynamic")
     trials, float_scores = None, None
     if corpus := gate.verification or int8.calibration:
         trials = gate.read_trials(frontend, corpus, source.cache, source.frames if step else None)

@@ -66,7 +66,6 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
         input=card.Port("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
         output=card.Port("logits", (batch, card.OUTPUTS)),
         state=state,
-        cascade=None,
         precision=prepared.precision,
         target=target,
         score=score,

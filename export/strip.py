@@ -1,7 +1,6 @@
 """Checkpoint -> the network that ships: one exit, no helpers, batch norms folded, the level inside.
 
     network = strip(read_checkpoint("runs/model/model.pt"))       # raw log power (batch, 1, bands, 600) -> (batch, 2)
-    network = strip_exits(read_checkpoint("runs/model/model.pt")) # the same with its shallow classifiers, for a cascade
 
     training   features -> level -> conv, batch norm, relu ... -> mean -> dropout -> x · w / |w|   + helpers
     shipped    features -> level -> conv with bias,   relu ... -> mean ------------> linear map
@@ -50,21 +49,6 @@ class Deployed(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x = self.stages(self.begin(features))
         return self.head(self.pool(x).flatten(1))
-
-
-class DeployedExits(Deployed):
-    """The same network with the classifiers of its shallow stages: logits of every exit, shallow to deep."""
-
-    def __init__(self, level: Level, whole: Deployed, shallow: list[nn.Linear]) -> None:
-        super().__init__(level, whole.stem, list(whole.stages), whole.head)
-        self.exits = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), head) for head in shallow)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        x, said = self.begin(features), []
-        for place, stage in enumerate(self.stages):
-            x = stage(x)
-            said.append(self.exits[place](x) if place < len(self.exits) else self.head(self.pool(x).flatten(1)))
-        return tuple(said)
 
 
 class DeployedStream(nn.Module):
@@ -119,25 +103,6 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed | DeployedStrea
     left = [type(layer).__name__ for layer in deployed.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]
     assert not left, f"{left} would ship: fold() knows only batch norms that follow a convolution in an nn.Sequential"
     return deployed.eval().requires_grad_(False)
-
-
-def strip_exits(checkpoint: Checkpoint) -> DeployedExits:
-    """The whole network and what its shallow stages were taught to say."""
-    network, shallow = checkpoint.classroom().shipping()
-    if isinstance(network, StreamingNetwork):
-        raise ShrikeError(
-            "a cascade decides window by window, and this network was trained with --streaming: it remembers, and has "
-            "no windows; export it with python -m export.onnx"
-        )
-    if not shallow:
-        raise ShrikeError(
-            "a cascade needs shallow exits, and only self-distillation teaches them: this model was trained with "
-            "--distill off; train with --distill on"
-        )
-    heads = [linear(head) for head in shallow if isinstance(head, Head)]
-    whole = strip(checkpoint)
-    assert isinstance(whole, Deployed)
-    return DeployedExits(checkpoint.settings.frontend.level, whole, heads).eval().requires_grad_(False)
 
 
 class DirectionLinear(nn.Linear):

@@ -196,8 +196,7 @@ def write(plan: bytes, record: "TensorRT", job: Job) -> None:
     with whole_files(target.parent, [target.name, target.with_suffix(".json").name]) as folder:
         (folder / target.name).write_bytes(plan)
         files = {**(card.files if beside else {}), target.name: sha256_file(folder / target.name)}
-        cascade = card.cascade if beside else None  # its segments lie beside the ONNX
-        finished = replace(card, target="tensorrt", cascade=cascade, files=files, tensorrt=record, notes=tuple(notes))
+        finished = replace(card, target="tensorrt", files=files, tensorrt=record, notes=tuple(notes))
         write_card(folder / target.name, finished)
 
 

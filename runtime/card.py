@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 from runtime import records
-from runtime.cascade import Cascade
 from runtime.entries import (
     ANY_BATCH,
     Accuracy,
@@ -46,7 +45,6 @@ __all__ = [  # with what a card's writer needs
     "VERSION",
     "Accuracy",
     "Calibration",
-    "Cascade",
     "ModelCard",
     "Network",
     "Origin",
@@ -66,8 +64,8 @@ __all__ = [  # with what a card's writer needs
     "write_card",
 ]
 
-VERSION = 2  # of the card's form; a newer one is a newer Shrike's
-ADDED = {1: ("state", "cascade")}  # entries that cards of an older version lack: they are null there
+VERSION = 3  # of the card format; a newer one needs a newer Shrike
+ADDED = {1: ("state",), 2: ()}  # entries that cards of an older version lack: null there
 LARGEST_CARD = 1 << 20  # bytes; ours have a few thousand
 MOST_FILES = 16  # of one export
 CREATED = "%Y-%m-%dT%H:%M:%SZ"  # UTC
@@ -88,7 +86,6 @@ class ModelCard:
     input: Port  # raw log power; the graph applies the front-end's level itself
     output: Port  # logits (spoof, bona fide)
     state: State | None  # of a network that remembers: its input is the newest frames instead of a window
-    cascade: Cascade | None  # the same network in segments, which runtime.stream --cascade runs as far as needed
     precision: Precision  # of the ONNX graph; an engine's own stands in its record
     target: Target
     score: Score
@@ -118,20 +115,8 @@ class ModelCard:
         for name, digest in self.files.items():
             check_name(name)
             check_hash(digest, name)
-        self._check_cascade()
         engines = [name for name in self.files if name.endswith(".engine")]
         demand(bool(engines) == (self.tensorrt is not None), "an engine and its TensorRT record go together")
-
-    def _check_cascade(self) -> None:
-        if self.cascade is None:
-            return
-        last, parts = self.cascade.segments[-1], self.cascade.segments
-        demand(self.state is None, "a cascade scores windows, a network that remembers has none")
-        demand(self.input.shape[0] == 1, "a cascade decides window by window: a batch of 1 was expected")
-        strange = sorted({part.file for part in parts} - self.files.keys())
-        demand(not strange, f"cascade: {', '.join(strange)} is not among the card's files")
-        same = (last.exit, last.scale, last.offset) == (self.network.exit, self.score.scale, self.score.offset)
-        demand(same, "cascade: its last segment's exit, scale and offset must be the network's own")
 
     def check_tensorrt(self, version: str, gpu: str, capability: str) -> list[str]:
         """A sentence for everything in which this machine differs from the one the engine was built on."""
@@ -175,7 +160,9 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
             f"{card_file} has card version {records.show(version)}, this Shrike reads versions 1 to {VERSION}; "
             "use the Shrike that wrote it (its entry origin.shrike), or export the model again"
         )
-    values = dict.fromkeys(ADDED.get(version, ())) | values | {"version": VERSION}  # as this version writes it
+    if version == 2 and values.pop("cascade", None) is not None:
+        raise ShrikeError(f"{card_file} describes an early-exit export, which is no longer supported; export it again")
+    values = dict.fromkeys(ADDED.get(version, ())) | values | {"version": VERSION}  # in the current format
     card = records.build(ModelCard, values, str(card_file))
     if verify:
         name = Path(path).name

@@ -2,7 +2,6 @@
 
 path = find_model("f0")                            # runtime/models/f0.onnx
 chosen = choose(path, "auto")                      # its .engine where one fits, else the ONNX; says which and why
-chosen = choose(path, "auto", cascade=True)        # the segments that its card names, as far as a window needs them
 """
 
 import os
@@ -44,7 +43,7 @@ def find_model(name: str) -> Path:
     )
 
 
-def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu", cascade: bool = False) -> Chosen:
+def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> Chosen:
     """Open it. `auto` prefers a TensorRT engine of the same stem, and takes the ONNX where that does not run.
 
     A `provider` other than the CPU is ONNX Runtime's, so that it decides for the ONNX.
@@ -52,10 +51,6 @@ def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu", casc
     if not str(path).isprintable():
         raise ShrikeError(f"the model's path {str(path)!a} holds characters that cannot be printed: rename it")
     plan, graph = path.with_suffix(".engine"), path.with_suffix(".onnx")
-    if cascade:
-        if kind == "tensorrt":
-            raise ShrikeError("--cascade runs with ONNX Runtime, --engine tensorrt without it: give one of them")
-        return _open_cascade(graph, threads, provider)
     if provider != "cpu":
         if kind == "tensorrt":
             raise ShrikeError("--provider belongs to ONNX Runtime, --engine tensorrt runs without it: give one of them")
@@ -71,15 +66,6 @@ def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu", casc
     except ShrikeError as error:
         reason = str(error).partition("\n")[0]  # without the table of JetPacks, which --engine tensorrt shows
         return _open(graph, threads, provider, f"{plan.name} does not run here: {reason}")
-
-
-def _open_cascade(path: Path, threads: int, provider: str) -> Chosen:
-    from runtime.engines.cascade import open_cascade
-
-    engine = open_cascade(path, threads, provider)
-    exits = [str(segment.exit) for segment in engine.cascade.segments]
-    by = "ONNX Runtime" if provider == "cpu" else f"ONNX Runtime on {provider}"
-    return Chosen(engine, engine.card, by, f"a cascade, which stops at exit {', '.join(exits[:-1])} or {exits[-1]}")
 
 
 def _open(path: Path, threads: int, provider: str, why: str) -> Chosen:

@@ -14,9 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.card import ModelCard
-from runtime.cascade import Depth, depth
 from runtime.engines import Engine
-from runtime.engines.cascade import CascadeEngine
 from runtime.hearing import Score
 from runtime.pool import StreamPool
 from runtime.quality import QualityMonitor
@@ -52,8 +50,6 @@ class Session:
         """`kind` of engine, in words. `pool`: one that is shared, of the same engine and step."""
         self._engine, self._card, self._sinks, self._settings, self._kind = engine, card, sinks, settings, kind
         self._pool = StreamPool(engine, card.frontend, settings.step) if pool is None else pool
-        # A shared one counts for all its streams, so that no session may say what its own cost.
-        self._cascade = engine if isinstance(engine, CascadeEngine) and pool is None else None
         self._new_judge()  # what the settings cannot be is said here, before a source is opened
 
     def _new_judge(self) -> None:
@@ -96,8 +92,6 @@ class Session:
         opening, self._live = self.opening(source), source.live
         self._tally = Tally(opening, self._judge, self._settings.sure)
         self._lost = 0  # samples
-        if self._cascade:
-            self._cascade.decided.clear()
         self._spent = 0.0  # s of work since the last score, besides the stream's own
         for sink in self._sinks:
             sink.begin(opening)
@@ -135,14 +129,10 @@ class Session:
             self._stream.finish()
             self._report(None)
         seconds = (self._stream.heard - self._lost) / self._card.frontend.rate
-        summary = self._tally.summary(seconds, self._depth())
+        summary = self._tally.summary(seconds)
         for sink in self._sinks:
             sink.end(summary)
         return summary
-
-    def _depth(self) -> Depth | None:
-        """Of a cascade, how far this source's windows went."""
-        return depth(self._cascade.cascade, self._cascade.decided) if self._cascade else None
 
     def abandon(self) -> None:
         """Give back the stream's place; after `end`, or where something went wrong."""

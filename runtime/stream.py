@@ -66,8 +66,6 @@ class Options:
     """auto: TensorRT where an engine lies beside the model and runs here, else ONNX Runtime."""
     provider: str = "cpu"
     """What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, as far as installed."""
-    cascade: bool = False
-    """Run the network only as far as each window needs, where the model was exported for it (docs/cascade.md)."""
     threads: int = 1
     """CPU threads of the network; 0 leaves ONNX Runtime's choice."""
     step: Optional[int] = None  # noqa: UP045 - runtime.command says why
@@ -131,7 +129,7 @@ def main() -> int:
     settings = Settings(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        chosen = choose(find_model(options.model), options.engine, options.threads, options.provider, options.cascade)
+        chosen = choose(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(chosen.engine.close)
         say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
         if chosen.card.score.fitted_on is None:

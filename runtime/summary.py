@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from runtime.cascade import Depth
 from runtime.measure import Percentiles, resident, since_process_start
 from runtime.sinks import Opening
 from runtime.verdict import SURE, Judge, State, Verdict
@@ -46,7 +45,6 @@ class Summary:
     lost: float  # s
     gaps: int
     cost: Cost
-    cascade: Depth | None = None  # of a network in segments: which exits decided, and what that cost
 
     def line(self) -> str:
         """For a person, in one line."""
@@ -70,8 +68,6 @@ class Summary:
             parts.append(f"{self.cost.resident_mb:.0f} MB")
         if self.cost.first_s is not None:
             parts.append(f"first score after {self.cost.first_s:.2f} s")
-        if self.cascade is not None:
-            parts.append(self.cascade.line())
         return ", ".join(parts)
 
 
@@ -110,7 +106,7 @@ class Tally:
         self.lost += lost
         self.gaps += 1
 
-    def summary(self, seconds: float, cascade: Depth | None = None) -> Summary:
+    def summary(self, seconds: float) -> Summary:
         count = sum(self._states.values())
         total, number = self._sums["full"] if self._sums["full"][1] else self._sums["warming-up"]
         llr = total / number if number else None
@@ -129,7 +125,6 @@ class Tally:
             lost=self.lost,
             gaps=self.gaps,
             cost=self._cost(),
-            cascade=cascade,
         )
 
     def _overall(self, p_spoof: float | None, count: int) -> State:

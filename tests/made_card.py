@@ -20,7 +20,6 @@ def plain_card(frontend: FrontEnd, **entries: Any) -> ModelCard:
         "input": cards.Port("features", (1, 1, frontend.bands, frontend.width)),
         "output": cards.Port("logits", (1, 2)),
         "state": None,
-        "cascade": None,
         "precision": "fp32",
         "target": "any",
         "score": cards.Score(1.0, 0.0, 0.0, None),

@@ -55,8 +55,6 @@ CAUSED = [
     ("benchmarks.accuracy f0 --corpus corpus --partition eval --protocol bare.txt", "accuracy needs bona fide"),
     ("benchmarks.accuracy --scores asv.txt --asv asv.txt", "--scores names only the file that --asv names; give"),
     ("benchmarks.accuracy --scores scores.txt --flip score", "--flip score: no such system among --scores; there"),
-    ("benchmarks.cascade --corpus corpus", "nothing to measure: name a model.onnx that python -m export.cascade"),
-    ("benchmarks.cascade small.onnx --corpus corpus --bootstrap 0", "--bootstrap: 1 or more"),
     ("benchmarks.compare report report --tolerance -1", "--tolerance -1.0: percent, 0 or more, were expected"),
     ("benchmarks.compare report damaged", "damaged/report.json"),
     ("benchmarks.experiments", "no runs were named; give the folders that python -m train --out wrote"),

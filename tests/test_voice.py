@@ -61,10 +61,8 @@ OTHER_TYPES = {
     ("train.summary", "flip"): bool,  # one system, so that there is nothing to name
     ("export.onnx", "batch"): str,  # a choice: 1 or dynamic
     ("export.trt", "batch"): str,
-    ("export.cascade", "batch"): str,
     ("export.onnx", "out"): str,  # a Path would lose the slash that says: a folder
     ("export.trt", "out"): str,
-    ("export.cascade", "out"): str,
 }
 
 
@@ -235,8 +233,6 @@ PATHS = [  # words with one wrong path, which begins with a !, and what is there
     ("export.onnx model.pt --calibration !corpsu", "corpus"),
     ("export.onnx model.pt --precision fp32 --asv !avs.txt", "asv.txt"),
     ("export.trt !smal.onnx", "small.onnx"),
-    ("export.cascade !modle.pt --calibration corpus", "model.pt"),
-    ("export.cascade model.pt --calibration !corpsu", "corpus"),
     ("runtime.stream --file !cal.flac", "call.flac"),
     ("runtime.stream --demo --model !smal.onnx", "small.onnx"),
     ("runtime.stream --demo --model !small.onx", "small.onnx"),
@@ -244,7 +240,6 @@ PATHS = [  # words with one wrong path, which begins with a !, and what is there
     ("benchmarks.accuracy small.onnx --corpus !corpsu", "corpus"),
     ("benchmarks.accuracy --scores !score.txt", "scores.txt"),
     ("benchmarks.accuracy --scores scores.txt --asv !avs.txt", "asv.txt"),
-    ("benchmarks.cascade !smal.onnx --corpus corpus", "small.onnx"),
     ("benchmarks.compare !repor report", "report"),
     ("benchmarks.drift !modle.pt small.onnx --corpus corpus", "model.pt"),
     ("benchmarks.drift model.pt !smal.onnx --corpus corpus", "small.onnx"),

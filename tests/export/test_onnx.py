@@ -15,7 +15,7 @@ from export import onnx as command
 from export.onnx import Options
 from export.pipeline import Gate, Int8, Prepared, Source, place
 from export.record import advice
-from export.strip import DeployedStream, strip, strip_exits
+from export.strip import DeployedStream, strip
 from runtime.card import read_card
 from runtime.engines import open_engine
 from runtime.errors import ShrikeError
@@ -292,17 +292,15 @@ def test_a_spoiled_step_and_one_that_drifts_are_rejected(
     assert not (tmp_path / "out.onnx").exists() and not (tmp_path / "out.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("streaming", "exits", "qat"), [(False, False, True), (True, False, False), (False, True, False)]
-)
-def test_fine_tuning_is_advised_where_it_can_be_done(streaming: bool, exits: bool, qat: bool) -> None:
+@pytest.mark.parametrize("streaming", [False, True])
+def test_fine_tuning_is_advised_where_it_can_be_done(streaming: bool) -> None:
     checkpoint = make_checkpoint(streaming=streaming)
     frontend = checkpoint.settings.frontend
-    network = strip_exits(checkpoint) if exits else strip(checkpoint)
+    network = strip(checkpoint)
     step = steps.trace(network, frontend) if isinstance(network, DeployedStream) else None
-    model = step.graph if step else graph.trace(network, frontend, shallow=3 * exits)
+    model = step.graph if step else graph.trace(network, frontend)
     prepared = Prepared(Source(Path("model.pt")), Gate(), checkpoint, model, model, "int8", None, None, step=step)
-    assert ("--qat" in advice(prepared, lost=True)) == (not streaming and not exits)
+    assert ("--qat" in advice(prepared, lost=True)) == (not streaming)
 
 
 def test_what_steps_cannot_do_is_one_sentence(
@@ -315,5 +313,3 @@ def test_what_steps_cannot_do_is_one_sentence(
         command.write(replace(wanted, int8=replace(wanted.int8, qat=1)))
     with pytest.raises(ShrikeError, match=r"--frames 32: .*model\.pt looks at whole windows"):
         command.write(replace(wanted, source=replace(wanted.source, model=model_pt, frames=32)))
-    with pytest.raises(ShrikeError, match="a cascade decides window by window"):
-        strip_exits(make_checkpoint(streaming=True))

@@ -30,7 +30,6 @@ def make_card(folder: Path, **changes: Any) -> ModelCard:
         input=cards.Port("features", (-1, 1, 60, 600)),
         output=cards.Port("logits", (-1, 2)),
         state=None,
-        cascade=None,
         precision="int8",
         target="tensorrt",
         score=cards.Score(1.5, -0.25, 0.125, "dev, 1,200 trials"),
@@ -136,21 +135,21 @@ def test_a_file_that_the_card_does_not_know(tmp_path: Path) -> None:
     assert "does not speak for model.engine, only for model.onnx" in refusal(tmp_path / "model.engine")
 
 
-@pytest.mark.parametrize("version", [0, 3, 99, "1", 1.0, True, None, -1])
+@pytest.mark.parametrize("version", [0, 4, 99, "1", 1.0, True, None, -1])
 def test_an_unknown_version_says_which_is_needed(tmp_path: Path, version: object) -> None:
     message = spoil(tmp_path, "version", value=version)
-    assert f"card version {version!r}" in message and "reads versions 1 to 2" in message
+    assert f"card version {version!r}" in message and "reads versions 1 to 3" in message
 
 
-def test_a_card_of_version_1_has_neither_state_nor_cascade(tmp_path: Path) -> None:
+def test_a_card_of_version_1_has_no_state(tmp_path: Path) -> None:
     card = make_card(tmp_path)
     path = write_card(tmp_path / "model.onnx", card)
     values = json.loads(path.read_text("utf-8"))
-    del values["state"], values["cascade"]
+    del values["state"]
     path.write_text(json.dumps(values | {"version": 1}), "utf-8")
     assert read_card(path) == card
     path.write_text(json.dumps(values), "utf-8")
-    assert "state is missing, cascade is missing" in refusal(path)
+    assert "state is missing" in refusal(path)
 
 
 LEVEL = cards.StateTensor("level", "level.next", (2,), "float32", (0.0, 0.5))
