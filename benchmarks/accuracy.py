@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from benchmarks.report import Report
     from benchmarks.systems import System
-    from train.corpus import Partition
-    from train.metrics import AsvScores
+    from train.data.corpus import Partition
+    from train.evaluate.metrics import AsvScores
 
 ENDINGS = (".gz", ".txt", ".tsv", ".scores")  # of a score file, which its system's name does without
 
@@ -76,8 +76,8 @@ def main() -> None:
     from benchmarks.markdown import table_text
     from benchmarks.report import check_place, report_folder, write_report
     from benchmarks.systems import draw
+    from train.evaluate.scorefile import read_asv_scores, write_scores
     from train.progress import say
-    from train.scorefile import read_asv_scores, write_scores
 
     check_place(options.out, options.overwrite)
     asv = read_asv_scores(options.asv) if options.asv else None
@@ -115,11 +115,11 @@ def score_models(options: Options) -> "tuple[list[System], Partition | None]":
         return [], None
     from benchmarks.scoring import binding, find_artefact, labels, score_trials
     from benchmarks.systems import System
-    from train.cache import build_cache
-    from train.corpus import open_corpus, select
-    from train.processes import cores
+    from train.data.cache import build_cache
+    from train.data.corpus import open_corpus, select
+    from train.data.processes import cores
+    from train.evaluate.scorefile import ScoreTable
     from train.progress import say
-    from train.scorefile import ScoreTable
 
     partition = open_corpus(options.corpus, options.partition, options.protocol, options.subset)
     partition = select(partition, options.only)
@@ -145,8 +145,8 @@ def read_systems(options: Options) -> "list[System]":
     """Systems that are known by their score files."""
     from benchmarks.scoring import labels
     from benchmarks.systems import System
+    from train.evaluate.scorefile import read_scores
     from train.progress import say
-    from train.scorefile import read_scores
 
     paths = [path for path in options.scores if not (options.asv and path.exists() and path.samefile(options.asv))]
     if options.scores and not paths:

@@ -22,11 +22,11 @@ import tyro
 from benchmarks.markdown import flat, table_text
 from benchmarks.noise import CONFIDENCE, Interval, difference_of, ratio_of, stretched
 from benchmarks.schema import Cell, Column, Measured, Report, Table, read_report
-from runtime.command import FAILED, parse, run
-from runtime.errors import ShrikeError
+from runtime.support.command import FAILED, parse, run
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
-    from train.scorefile import ScoreTable
+    from train.evaluate.scorefile import ScoreTable
 
 RATES = ("%",)  # units in which differences are told, not ratios
 SCORES = ".scores.txt"  # what follows a system's name in a folder with its scores
@@ -181,8 +181,8 @@ def _by_scores(pair: _Pair, confidence: float, folder_a: Path, folder_b: Path) -
     paths = [folder / f"{name}{SCORES}" for folder in (folder_a, folder_b)]
     if not all(path.is_file() for path in paths):
         return None
-    from train.bootstrap import paired_bootstrap_eer_difference
-    from train.scorefile import read_scores
+    from train.evaluate.bootstrap import paired_bootstrap_eer_difference
+    from train.evaluate.scorefile import read_scores
 
     first, second = _by_name(read_scores(paths[0])), _by_name(read_scores(paths[1]))
     if first.utterance.tolist() != second.utterance.tolist() or (first.is_bonafide != second.is_bonafide).any():

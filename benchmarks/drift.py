@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Options:
     """Replace the report that stands there."""
 
     def __post_init__(self) -> None:
-        from export.streams import SHORTEST
+        from export.streaming_eval import SHORTEST
 
         if not SHORTEST <= self.minutes <= 24 * 60:
             raise ShrikeError(f"--minutes {self.minutes}: {SHORTEST} to {24 * 60} were expected")
@@ -71,15 +71,15 @@ def main() -> int:
     from benchmarks import host
     from benchmarks.markdown import table_text
     from benchmarks.report import check_place, new_report, report_folder, write_report
-    from export.calibration import clip_input
-    from export.steps import Stream, trace
-    from export.streams import FORGOTTEN, long_sound
+    from export.int8.calibration import clip_input
+    from export.streaming_eval import FORGOTTEN, long_sound
+    from export.streaming_graph import Stream, trace
     from export.strip import DeployedStream, strip
-    from runtime.card import read_card
+    from runtime.card.model_card import read_card
     from runtime.engines import open_engine, stepping
-    from train.cache import build_cache
     from train.checkpoint import read_checkpoint
-    from train.corpus import open_corpus
+    from train.data.cache import build_cache
+    from train.data.corpus import open_corpus
     from train.progress import say
 
     out = options.out or Path(time.strftime(OUT))
@@ -130,7 +130,7 @@ def stepped(title: str, step: "Callable[[Floats], Floats]", clip: "Floats", fram
     import numpy as np
 
     from export.graph import score
-    from export.steps import steps
+    from export.streaming_graph import steps
     from train.progress import Progress
 
     found = np.empty(clip.shape[3] // frames)
@@ -148,7 +148,7 @@ def whole_scores(checkpoint: "Checkpoint", clip: "Floats", frames: int) -> "Scor
     import torch
 
     from export.graph import score
-    from runtime.features import level
+    from runtime.audio.features import level
     from train.networks.streaming import StreamingNetwork
 
     network = checkpoint.network().eval()
@@ -173,7 +173,7 @@ def compare(
     import numpy as np
 
     from benchmarks.report import Column, Table
-    from export.streams import Drift
+    from export.streaming_eval import Drift
 
     rows: list[dict[str, Cell]] = []
     names = (

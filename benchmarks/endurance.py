@@ -20,10 +20,10 @@ from typing import IO, Any
 import numpy as np
 
 from benchmarks.speech import as_pcm
-from runtime.errors import ShrikeError
-from runtime.features import RATE, Samples
-from runtime.measure import resident
-from train.metrics import Floats
+from runtime.audio.features import RATE, Samples
+from runtime.support.errors import ShrikeError
+from runtime.support.measure import resident
+from train.evaluate.metrics import Floats
 from train.progress import Progress
 
 READINGS = 400  # of memory, over the whole run

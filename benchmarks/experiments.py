@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import tyro
 
-from runtime.card import read_card
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
+from runtime.card.model_card import read_card
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Result:
 
 
 def read_run(folder: Path) -> Result:
-    from train import metrics
     from train.checkpoint import read_checkpoint
+    from train.evaluate import metrics
+    from train.evaluate.scorefile import read_scores
     from train.networks.senet import multiply_adds
-    from train.scorefile import read_scores
 
     checkpoint = read_checkpoint(folder / "model.pt")
     flat = checkpoint.settings.recipe()

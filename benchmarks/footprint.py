@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.forms import Subject
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 
 CHILD = "from benchmarks.footprint import child; child()"
 LONGEST = 300.0  # s; torch on a slow card takes one to import
@@ -80,6 +80,6 @@ def child() -> None:
                 remembers.seats(1).run(1)
             else:
                 engine(window)
-    from runtime.measure import resident
+    from runtime.support.measure import resident
 
     print(json.dumps(resident()))

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.card import ANY_BATCH, ModelCard, read_card
-from runtime.choice import MODELS
+from runtime.audio.features import FrontEnd
+from runtime.audio.score_times import STEP
+from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
 from runtime.engines import Engine, open_engine
-from runtime.errors import ShrikeError
-from runtime.features import FrontEnd
-from runtime.steps import STEP
-from runtime.suggestions import nearby, nearest
+from runtime.engines.model_loader import MODELS
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby, nearest
 from train.networks import NAMES, STREAMING
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from export.steps import Step
+    from export.streaming_graph import Step
     from train.checkpoint import Checkpoint
 
 Form = Literal["torch", "float", "s8", "u8"]
@@ -218,9 +218,9 @@ class _Exporter:
 
     def write(self, form: Form, dynamic: bool) -> Path:
         """A file with its card, as export.onnx leaves them."""
-        from export import quantize
-        from runtime.card import write_card
-        from runtime.hashes import sha256_file
+        from export.int8 import quantize
+        from runtime.card.checksums import sha256_file
+        from runtime.card.model_card import write_card
 
         step = self._step(dynamic, form) if self.frames else None
         float_graph = graph = step.graph if step else self._traced(dynamic)
@@ -241,7 +241,7 @@ class _Exporter:
         return self.graphs[dynamic]
 
     def _step(self, dynamic: bool, form: Form) -> "Step":
-        from export import steps
+        from export import streaming_graph as steps
         from export.strip import DeployedStream
 
         layout: steps.Layout = "channels first" if form == "s8" else "channels last"
@@ -252,8 +252,9 @@ class _Exporter:
         return self.steps[dynamic, layout]
 
     def _step_ranges(self, names: list[str]) -> dict[str, float]:
-        from export import calibration, steps
+        from export import streaming_graph as steps
         from export.graph import INPUT
+        from export.int8 import calibration
 
         step, frontend = self._step(False, "float"), self.checkpoint.settings.frontend
         inner = tuple(name for name in names if name != INPUT)
@@ -263,7 +264,7 @@ class _Exporter:
         return calibration.read_ranges(names, seen, 0, "min-max")
 
     def _ranges(self, layers: Any) -> dict[str, float]:
-        from export import calibration, quantize
+        from export.int8 import calibration, quantize
 
         if not self.ranges:
             names = quantize.tensors(layers)
@@ -284,10 +285,10 @@ class _Exporter:
         files: dict[str, str],
     ) -> ModelCard:
         from export import verify
+        from export.card_writer import make_card
+        from export.int8.quantize import float_by_design, plan
         from export.pipeline import Gate, Prepared, Source
-        from export.quantize import float_by_design, plan
-        from export.record import make_card
-        from runtime.card import Quantisation
+        from runtime.card.model_card import Quantisation
 
         quantisation = None
         if form != "float":

@@ -15,13 +15,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ShrikeError
-from train.bootstrap import bootstrap_eer
-from train.corpus import Partition, find_metadata, read_metadata
-from train.metrics import eer
-from train.scorefile import ScoreTable
+from runtime.support.errors import ShrikeError
+from train.data.corpus import Partition, find_metadata, read_metadata
+from train.evaluate.bootstrap import bootstrap_eer
+from train.evaluate.metrics import eer
+from train.evaluate.scorefile import ScoreTable
 
-PROTOCOL_COLUMNS = ("speaker", "condition", "subset")  # of train.protocols.Trial; attacks have a table of their own
+PROTOCOL_COLUMNS = (
+    "speaker",
+    "condition",
+    "subset",
+)  # of train.data.protocols.Trial; attacks have a table of their own
 USUAL = "family"  # shown unasked where there is such a column
 UNKNOWN = "(not listed)"  # trials that metadata.csv does not have
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.sam import ascent, moved
+from train.losses.sam import ascent, moved
 
 Indices = NDArray[np.int64]
 

@@ -23,8 +23,8 @@ import tyro
 
 from benchmarks.forms import Form
 from benchmarks.timing import ROUNDS, RUNS, SECONDS
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 EMBEDDED = ("f0", "wide")
 OUT = "runs/reports/latency-%Y%m%d-%H%M%S"

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.schema import Measured, Table
 from benchmarks.timing import Times
-from runtime.files import whole_file
+from runtime.support.atomic import whole_file
 
 DPI = 100
 WIDTH, ROW = 8.0, 0.28  # inches

@@ -14,7 +14,7 @@ from benchmarks.markdown import table_text
 from benchmarks.noise import paired_ratio
 from benchmarks.report import Cell, Column, Measured, Plot, Report, Table, new_report
 from benchmarks.timing import ROUNDS, WARM_UP, Times
-from runtime.features import HOP, RATE
+from runtime.audio.features import HOP, RATE
 from runtime.scorer import STEP
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from benchmarks.peers import open_bare, open_peer, parse_shape
 from benchmarks.steps import features_part, network_part, step_part, windows
 from benchmarks.timing import Case, repeat
 from benchmarks.work import multiply_adds
+from runtime.audio.features import FrontEnd
 from runtime.engines import Engine
-from runtime.errors import ShrikeError
-from runtime.features import FrontEnd
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from benchmarks.latency import Options
@@ -147,7 +147,7 @@ def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
 
 def frontend_name(frontend: FrontEnd) -> str:
     """What the table calls the features of this front-end: the level is taken in the graph and costs nothing here."""
-    from runtime.features import PRESETS
+    from runtime.audio.features import PRESETS
 
     plain = replace(frontend, level="none")
     named = (name for name, preset in PRESETS.items() if preset == plain)

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.timing import no_garbage_collection
-from runtime.card import ModelCard
+from runtime.audio.features import Samples
+from runtime.audio.framer import Score
+from runtime.audio.score_times import EARLIEST
+from runtime.card.model_card import ModelCard
 from runtime.engines import Engine
-from runtime.features import Samples
-from runtime.hearing import Score
-from runtime.measure import resident
-from runtime.pool import PoolStream, StreamPool
-from runtime.steps import EARLIEST
+from runtime.multi_stream import PoolStream, StreamPool
+from runtime.support.measure import resident
 
 PACE = 0.02  # s of sound that a stream delivers at once
 SPREAD = 0.618034  # golden ratio: no two streams of a few hundred take their steps at the same moment

@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks import host
 from benchmarks.schema import Cell, Column, Measured, Report, Table, read_report
-from runtime.errors import ShrikeError
-from runtime.suggestions import nearby
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 
 PAGE = "report.md"
 BLOCK = re.compile(r"(?ms)^<!-- report: *(?P<marker>[^\n]*?) *-->\n(?P<body>.*?)^<!-- end report -->$")

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.soundcard import SoundCard
-from runtime.choice import Chosen
-from runtime.features import RATE, Samples
+from runtime.audio.features import RATE, Samples
+from runtime.engines.model_loader import Chosen
 from runtime.session import Session, Settings
 from runtime.sinks import Sink
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources.file import FileSource
 from runtime.sources.microphone import Microphone
-from runtime.stopping import Stop
 from runtime.summary import Cost, Summary
+from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
 
 

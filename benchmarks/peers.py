@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ShrikeError
-from runtime.suggestions import nearby
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 
 KINDS = {
     "tensor(float)": np.float32,

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import ShrikeError
-from runtime.files import whole_file
-from train.metrics import Floats, det_curve, equal_error
-from train.scorefile import ScoreTable
+from runtime.support.atomic import whole_file
+from runtime.support.errors import ShrikeError
+from train.evaluate.metrics import Floats, det_curve, equal_error
+from train.evaluate.scorefile import ScoreTable
 
 DPI = 120
 TICKS = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a DET axis

@@ -29,10 +29,10 @@ from benchmarks.schema import Report as Report
 from benchmarks.schema import Table as Table
 from benchmarks.schema import read_report as read_report
 from runtime import __version__
-from runtime.card import created_now
-from runtime.command import FAILED, parse, run
-from runtime.errors import ShrikeError
-from runtime.files import whole_file, whole_folder
+from runtime.card.model_card import created_now
+from runtime.support.atomic import whole_file, whole_folder
+from runtime.support.command import FAILED, parse, run
+from runtime.support.errors import ShrikeError
 
 LONGEST_COMMAND = 1_000  # characters
 

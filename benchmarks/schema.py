@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime import records
-from runtime.card import CREATED
-from runtime.errors import ShrikeError
-from runtime.hashes import check_name
-from runtime.suggestions import nearby
+from runtime.card import codec as records
+from runtime.card.checksums import check_name
+from runtime.card.model_card import CREATED
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 
 VERSION = 1  # of the schema; another one is another Shrike's
 NAME = "report.json"

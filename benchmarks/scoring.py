@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.card import ModelCard, State, read_card
-from runtime.choice import MODELS, find_model
-from runtime.errors import ShrikeError
-from runtime.features import FrontEnd
-from runtime.hashes import sha256_file
-from runtime.steps import scored
-from runtime.suggestions import nearby, nearest
-from train.cache import FeatureCache
-from train.corpus import Partition
-from train.processes import in_processes
+from runtime.audio.features import FrontEnd
+from runtime.audio.score_times import scored
+from runtime.card.checksums import sha256_file
+from runtime.card.model_card import ModelCard, State, read_card
+from runtime.engines.model_loader import MODELS, find_model
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby, nearest
+from train.data.cache import FeatureCache
+from train.data.corpus import Partition
+from train.data.processes import in_processes
 from train.progress import Progress, say
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def _checkpoint(path: Path, exit: int) -> Artefact:
     """One exit of a checkpoint, traced here once: the processes need no torch."""
     import onnxruntime
 
-    from export import graph, steps
+    from export import graph
+    from export import streaming_graph as steps
     from export.strip import DeployedStream, strip
     from train.checkpoint import read_checkpoint
 
@@ -115,7 +116,7 @@ def _checkpoint(path: Path, exit: int) -> Artefact:
 
 
 def _open_file(path: Path) -> "Engine":
-    from export.streams import by_steps
+    from export.streaming_eval import by_steps
     from runtime.engines import open_engine, stepping
 
     engine = open_engine(path)  # one thread
@@ -134,7 +135,7 @@ def _open_graph(model: bytes) -> "Engine":
 def _open_step(model: bytes, state: State) -> "Engine":
     import onnx
 
-    from export.steps import Step, as_runner
+    from export.streaming_graph import Step, as_runner
 
     return as_runner(Step(onnx.load_from_string(model), state))
 
@@ -225,9 +226,9 @@ def _score_clips(
     engine: "Engine", cache: FeatureCache, clips: Sequence[int], mean: bool, step: int | None
 ) -> list[float]:
     """Bona fide minus spoof of each clip's first window, or the mean over windows that overlap by half; of a network
-    that remembers behind the step that runtime.steps names, from a clean state in every window."""
-    from export.calibration import as_input
+    that remembers behind the step that runtime.audio.score_times names, from a clean state in every window."""
     from export.graph import score
+    from export.int8.calibration import as_input
 
     def of_clip(clip: int) -> float:
         windows = (as_input(cache.window(clip, int(start))) for start in cache.starts(clip, mean))

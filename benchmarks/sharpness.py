@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from benchmarks.landscape import Rise
     from train.checkpoint import Checkpoint
-    from train.corpus import Partition, Trial
-    from train.scorefile import ScoreTable
+    from train.data.corpus import Partition, Trial
+    from train.evaluate.scorefile import ScoreTable
 
 OUT = "runs/reports/sharpness-%Y%m%d-%H%M%S"
 
@@ -84,7 +84,7 @@ def main() -> None:
     from benchmarks.report import check_place, report_folder, write_report
     from benchmarks.sharpness_report import compose
     from train.checkpoint import read_checkpoint
-    from train.corpus import open_corpus, select
+    from train.data.corpus import open_corpus, select
     from train.progress import say
 
     out = options.out or Path(time.strftime(OUT))
@@ -128,13 +128,13 @@ def measure(
     import numpy as np
 
     from benchmarks.landscape import Landscape, draw_batches
-    from train.augment import Augment
-    from train.cache import build_cache
-    from train.dataset import Windows
-    from train.evaluate import score
-    from train.place import find_place
+    from train.augment.features import Augment
+    from train.data.cache import build_cache
+    from train.data.dataset import Windows
+    from train.device import find_place
+    from train.evaluate.evaluate import score
+    from train.evaluate.scorefile import ScoreTable
     from train.progress import Progress
-    from train.scorefile import ScoreTable
 
     settings = checkpoint.settings
     here = replace(settings.run, device=options.device, precision="fp32", threads=options.threads)

@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.landscape import Rise, bootstrap_spearman, spearman
 from benchmarks.report import Column, Measured, Plot, Report, Table, new_report
 from benchmarks.sharpness import Options
-from runtime.files import whole_file
-from train.bootstrap import interval_of, resampled_eers
-from train.metrics import Bools, Floats, eer, ranked
-from train.scorefile import ScoreTable
+from runtime.support.atomic import whole_file
+from train.evaluate.bootstrap import interval_of, resampled_eers
+from train.evaluate.metrics import Bools, Floats, eer, ranked
+from train.evaluate.scorefile import ScoreTable
 
 FEWEST_SOURCES = 4  # for a rank correlation
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from runtime.features import Samples
-from runtime.stopping import Stop
+from runtime.audio.features import Samples
+from runtime.support.shutdown import Stop
 
 LINGERS = 1.0  # s after the last block, in which what waits in the queue is still scored; a Microphone waits for 2
 

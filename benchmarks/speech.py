@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.features import RATE, Samples
+from runtime.audio.features import RATE, Samples
 
 VOWELS = np.array([(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410)])
 # Hz of three formants each, of men (Peterson and Barney 1952)
@@ -59,8 +59,8 @@ def _phrase(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
 
 def clips(corpus: Path, seconds: float, seed: int = 0) -> Samples:
     """Development clips of a corpus in random order, with pauses; again from the start where they do not suffice."""
-    from runtime.audio import load
-    from train.corpus import open_corpus
+    from runtime.audio.decode import load
+    from train.data.corpus import open_corpus
 
     trials = open_corpus(corpus, "dev").trials
     order = np.random.default_rng(seed).permutation(len(trials))

@@ -16,10 +16,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.audio.features import FeatureStream, FrontEnd, Samples
+from runtime.audio.ring_buffer import FeatureWindow
 from runtime.engines import Engine, stepping
-from runtime.features import FeatureStream, FrontEnd, Samples
 from runtime.scorer import STEP, StreamScorer
-from runtime.window import FeatureWindow
 
 SECONDS = 20.0  # of sound that the parts hear again and again
 SYLLABLES = 4.0  # Hz in which it grows louder and softer, as speech does

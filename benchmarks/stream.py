@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import tyro
 
-from runtime.choice import DEFAULT
-from runtime.command import FAILED, parse, run
-from runtime.errors import ShrikeError
+from runtime.engines.model_loader import DEFAULT
+from runtime.support.command import FAILED, parse, run
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from benchmarks.endurance import Endurance
     from benchmarks.pacing import RealTime
     from benchmarks.report import Report
-    from runtime.choice import Chosen
-    from runtime.features import Samples
+    from runtime.audio.features import Samples
+    from runtime.engines.model_loader import Chosen
     from runtime.summary import Cost
 
 OUT = "runs/reports/stream-%Y%m%d-%H%M%S"
@@ -54,7 +54,7 @@ class Options:
     """How often file mode and start-up are measured."""
     hours: float = 0.0
     """Hours of sound at full speed, with memory watched; 24 is the long form, 0 leaves it out."""
-    step: Optional[int] = None  # noqa: UP045 - runtime.command says why
+    step: Optional[int] = None  # noqa: UP045 - runtime.support.command says why
     """Frames of 8.125 ms between two verdicts; by default the model's own."""
     device_rate: int = 48_000
     """Hz of the made sound card: what it delivers is resampled as a microphone's sound is."""
@@ -84,8 +84,8 @@ def main() -> int:
     from benchmarks.markdown import table_text
     from benchmarks.pacing import from_file, in_real_time
     from benchmarks.report import check_place, report_folder, write_report
-    from runtime.choice import choose, find_model
-    from runtime.features import RATE
+    from runtime.audio.features import RATE
+    from runtime.engines.model_loader import choose, find_model
     from train.progress import say
 
     out = options.out or Path(time.strftime(OUT))
@@ -138,7 +138,7 @@ def start_up(options: Options, samples: "Samples") -> float:
 
     import soundfile
 
-    from runtime.features import RATE
+    from runtime.audio.features import RATE
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sound.flac"
@@ -186,7 +186,7 @@ def make_report(options: Options, found: Found, machine: dict[str, Any], folder:
     from benchmarks.plots import draw_latencies, draw_memory
     from benchmarks.report import Plot, new_report
     from benchmarks.streamed import hours_table, live_table, notes, speed_table
-    from runtime.hearing import STEP
+    from runtime.audio.framer import STEP
 
     live, hours, card = found.live, found.hours, found.chosen.card
     draw_latencies({name: one.spoken_ms for name, one in live.items()}, folder / "latency.png")

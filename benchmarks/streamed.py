@@ -9,7 +9,7 @@ from benchmarks.endurance import Endurance
 from benchmarks.latency import BUSY
 from benchmarks.pacing import RealTime
 from benchmarks.report import Cell, Column, Measured, Table
-from runtime.features import RATE
+from runtime.audio.features import RATE
 from runtime.summary import Cost
 
 SHARES = (50, 95, 99)  # percentiles of a latency

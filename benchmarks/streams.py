@@ -6,7 +6,7 @@
     python -m benchmarks.streams f0 wide --largest --out runs/reports/streams
 
 Models that remember and those that are given whole windows are loaded alike. A number of streams holds where 99 of 100
-scores come less than one step late. The streams are those of runtime.pool: front-end and network, without verdicts and
+scores come less than one step late. The streams are those of runtime.multi_stream: front-end and network, without verdicts and
 output. docs/stream.md says how the product runs several sources at once.
 """
 
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import tyro
 
-from runtime.choice import DEFAULT
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
+from runtime.engines.model_loader import DEFAULT
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from benchmarks.forms import Subject
     from benchmarks.load import Load
     from benchmarks.report import Report, Table
-    from runtime.choice import Chosen
-    from runtime.features import Samples
+    from runtime.audio.features import Samples
+    from runtime.engines.model_loader import Chosen
 
 OUT = "runs/reports/streams-%Y%m%d-%H%M%S"
 SOUNDS = 8  # different ones, which streams share
@@ -51,7 +51,7 @@ class Options:
     """Look for the largest number that holds, besides those of --streams."""
     seconds: float = 10.0
     """Seconds of sound that are counted, in each try."""
-    corpus: Optional[Path] = None  # noqa: UP045 - runtime.command says why
+    corpus: Optional[Path] = None  # noqa: UP045 - runtime.support.command says why
     """Folder of the corpus whose development clips are streamed; without it voices that code makes."""
     step: Optional[int] = None  # noqa: UP045
     """Frames of 8.125 ms between two verdicts; by default the model's own."""
@@ -130,8 +130,8 @@ def make_sounds(options: Options) -> "list[Samples]":
 
 def measure(name: str, subject: "Subject", options: Options, sounds: "list[Samples]", say: Any) -> Borne:
     from benchmarks.load import bear, memory, speed
-    from runtime.choice import choose
-    from runtime.pool import StreamPool
+    from runtime.engines.model_loader import choose
+    from runtime.multi_stream import StreamPool
 
     with ExitStack() as stack:
         chosen = choose(subject.open_batch or subject.path, "auto")

@@ -4,7 +4,7 @@
     found = summaries(systems, asv, bootstrap=1000)
     system_table(systems, found), attack_table(systems, found), difference_table(systems, 1000)
 
-Rates are percent here and in the report, because that is how they are read; train.summary has them in 0..1.
+Rates are percent here and in the report, because that is how they are read; train.evaluate.summary has them in 0..1.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ import numpy as np
 from benchmarks.groups import Reading, by_value, column_of, reading_of
 from benchmarks.plots import draw_det, draw_histogram
 from benchmarks.report import Cell, Column, Measured, Table
-from runtime.card import ModelCard
-from runtime.errors import ShrikeError
-from train.bootstrap import paired_bootstrap_eer_difference
-from train.corpus import Partition
-from train.metrics import AsvScores, actual_dcf, cllr, eer_threshold
-from train.scorefile import ScoreTable
-from train.summary import Summary, summarise
+from runtime.card.model_card import ModelCard
+from runtime.support.errors import ShrikeError
+from train.data.corpus import Partition
+from train.evaluate.bootstrap import paired_bootstrap_eer_difference
+from train.evaluate.metrics import AsvScores, actual_dcf, cllr, eer_threshold
+from train.evaluate.scorefile import ScoreTable
+from train.evaluate.summary import Summary, summarise
 
 FEW = 50  # trials of a class; below, one trial is more than 2 %
 SYSTEM = Column("system", key=True)

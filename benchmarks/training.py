@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from runtime.command import parse, run
+from runtime.support.command import parse, run
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def main() -> None:
     options = parse(Options, "benchmarks.training", __doc__)
     import torch
 
-    from train.cache import build_cache
     from train.config import Data, Distillation, Model, Optimiser, Run, Settings
-    from train.corpus import open_corpus
-    from train.dataset import batches, training_plan
+    from train.data.cache import build_cache
+    from train.data.corpus import open_corpus
+    from train.data.dataset import batches, training_plan
+    from train.device import find_place
     from train.loop import Trainer
-    from train.place import find_place
     from train.progress import say
 
     with tempfile.TemporaryDirectory() as folder:

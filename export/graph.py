@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from runtime import __version__
-from runtime.features import FrontEnd
+from runtime.audio.features import FrontEnd
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -5,7 +5,7 @@ python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA
 python -m export.onnx runs/model/model.pt --calibration /data/ASVspoof2019/LA --target tensorrt --report --out jetson/
 
 Writes model.onnx and model.json; of a network that was trained with --streaming its step, which takes 16 new frames and
-what it remembers (export/steps.py). An INT8 model whose EER rose by more than --max-eer-rise on the development trials
+what it remembers (export/streaming_graph.py). An INT8 model whose EER rose by more than --max-eer-rise on the development trials
 is not written: exit code 3, with a table of what was lost.
 """
 
@@ -16,7 +16,7 @@ from typing import Literal
 import tyro
 
 from export.pipeline import Gate, Int8, Source, place, prepare
-from runtime.command import parse, run
+from runtime.support.command import parse, run
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def main() -> None:
 
 def write(options: Options) -> Path:
     """model.onnx and model.json, both or neither; returns the path of the first."""
-    from export.record import judge, make_card
-    from runtime.card import Target, write_card
-    from runtime.files import whole_files
-    from runtime.hashes import sha256_file
+    from export.card_writer import judge, make_card
+    from runtime.card.checksums import sha256_file
+    from runtime.card.model_card import Target, write_card
+    from runtime.support.atomic import whole_files
 
     prepared = prepare(
         options.source, options.int8, options.gate, options.precision, "uint8" if options.target == "cpu" else "int8"

@@ -1,7 +1,7 @@
 """From options to the graph that ships: what `python -m export.onnx` and `python -m export.trt` share.
 
     prepared = prepare(source, int8, gate, "int8", "uint8")      # strip, trace, calibrate, quantise
-    judged = judge(prepared, scores)                             # export.record: Rejected, or what the card says
+    judged = judge(prepared, scores)                             # export.card_writer: Rejected, or what the card says
     path = place(source, ".onnx")
 
 Options are groups of fields that each command puts together into its own; heavy imports wait until they are parsed.
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from runtime.errors import ShrikeError
-from runtime.steps import STEP
-from runtime.suggestions import nearby
+from runtime.audio.score_times import STEP
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
     from numpy.typing import NDArray
 
-    from export.quantize import Kind
-    from export.steps import Step
-    from export.streams import Drift
+    from export.int8.quantize import Kind
+    from export.streaming_eval import Drift
+    from export.streaming_graph import Step
     from export.verify import Limits, Trials
-    from runtime import card
-    from runtime.features import FrontEnd
+    from runtime.audio.features import FrontEnd
+    from runtime.card import model_card as card
     from train.checkpoint import Checkpoint
 
 
@@ -123,7 +123,7 @@ class Gate:
 
     def read_trials(self, frontend: "FrontEnd", corpus: Path, folder: Path, step: int | None = None) -> "Trials":
         """`step`: frames of a network that remembers; its trials are streams."""
-        from export.streams import StreamTrials
+        from export.streaming_eval import StreamTrials
         from export.verify import read_trials
 
         trials = read_trials(
@@ -165,7 +165,8 @@ class Prepared:
 
 
 def _scores(trials: "Trials", model: "onnx.ModelProto", step: "Step | None", title: str) -> "NDArray[np.float64]":
-    from export import graph, steps
+    from export import graph
+    from export import streaming_graph as steps
 
     return trials.scores(graph.as_engine(model) if step is None else steps.as_runner(step), title)
 
@@ -198,7 +199,8 @@ def prepare(
             "python -m train; ranges come from its training trials, never from random data or single files"
             + nearby(int8.calibration)
         )
-    from export import graph, steps
+    from export import graph
+    from export import streaming_graph as steps
     from export.strip import DeployedStream, strip
     from train.checkpoint import read_checkpoint
     from train.progress import say
@@ -228,10 +230,12 @@ def prepare(
 
 
 def _quantised(prepared: Prepared, int8: Int8, kind: "Kind") -> Prepared:
-    from export import calibration, quantize, sensitivity, steps, streams
-    from runtime import card
-    from train.cache import build_cache
-    from train.corpus import open_corpus, select
+    from export import streaming_eval as streams
+    from export import streaming_graph as steps
+    from export.int8 import calibration, quantize, sensitivity
+    from runtime.card import model_card as card
+    from train.data.cache import build_cache
+    from train.data.corpus import open_corpus, select
     from train.progress import say
 
     source, checkpoint, step, trials = prepared.source, prepared.checkpoint, prepared.step, prepared.trials
@@ -258,7 +262,7 @@ def _quantised(prepared: Prepared, int8: Int8, kind: "Kind") -> Prepared:
         ranges = streams.find_ranges(step, names, crops, int8.method, int8.percentile)
     tuned = float_graph  # or what fine-tuning makes of it
     if int8.qat:
-        from export.qat import fine_tune
+        from export.int8.qat import fine_tune
 
         tuned, ranges = fine_tune(float_graph, layers, ranges, checkpoint, partition, source.cache, int8)
     # From all over the list: it is sorted by name, and names go by source.

@@ -8,7 +8,7 @@
 Losses on cosines leave a division by the embedding's length in front of the map; it is a handful of float operations.
 The front-end's level stands inside, so that a runtime hands over its ring of raw log power as it is, without a copy.
 
-A streaming network keeps the layers that remember (export.steps makes their states inputs and outputs). Its linear map
+A streaming network keeps the layers that remember (export.streaming_graph makes their states inputs and outputs). Its linear map
 comes before the mean, with a third row that is always 1: what is remembered of a map frame are three numbers.
 """
 
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.gates import Product, Rows, RunningRows, step_gate
-from runtime.errors import ShrikeError
-from runtime.features import WINDOW_FRAMES, Level
+from export.streaming_ops import Product, Rows, RunningRows, step_gate
+from runtime.audio.features import WINDOW_FRAMES, Level
+from runtime.support.errors import ShrikeError
 from train.checkpoint import Checkpoint
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
 from train.networks.heads import Head, direction

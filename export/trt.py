@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from export.pipeline import Gate, Int8, Source, place
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
-from runtime.steps import STEP
-from runtime.suggestions import nearby
+from runtime.audio.score_times import STEP
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 
 if TYPE_CHECKING:
     import onnx
 
-    from export.builder import Recipe
-    from export.device import Device
+    from export.tensorrt.builder import Recipe
+    from export.tensorrt.device import Device
     from export.verify import Engine
-    from runtime.card import ModelCard, TensorRT
+    from runtime.card.model_card import ModelCard, TensorRT
 
 NO_ENGINE = 4  # exit code: all but the engine is done
 MOST_STREAMS = 65_536
@@ -91,7 +91,7 @@ class Job:
 
 def main() -> int:
     options = parse(Options, "export.trt", __doc__)
-    from export.device import NoDeviceError, advice, find_device
+    from export.tensorrt.device import NoDeviceError, advice, find_device
     from train.progress import say
 
     if options.device_check:
@@ -108,7 +108,7 @@ def main() -> int:
 
 def check_device(options: Options) -> int:
     """What this machine has, on stdout."""
-    from export.device import NoDeviceError, find_device
+    from export.tensorrt.device import NoDeviceError, find_device
 
     try:
         device = find_device()
@@ -129,9 +129,9 @@ def export(options: Options) -> Path:
 
 def read(options: Options, path: Path) -> Job:
     """The graph, which TensorRT must be able to take, its card, and how it shall be built."""
-    from export.builder import Recipe
-    from export.parsable import check, is_quantised, read_onnx
-    from runtime.card import read_card
+    from export.tensorrt.builder import Recipe
+    from export.tensorrt.check import check, is_quantised, read_onnx
+    from runtime.card.model_card import read_card
 
     graph = read_onnx(path)
     check(graph, path.name)
@@ -149,12 +149,12 @@ def read(options: Options, path: Path) -> Job:
 
 def make(options: Options, job: Job, device: "Device") -> Path:
     """Build, inspect, verify, and write engine and card; both or neither."""
-    from export.builder import build_plan
-    from export.layers import read_layers
-    from export.parsable import check
-    from runtime.card import TensorRT
+    from export.tensorrt.builder import build_plan
+    from export.tensorrt.check import check
+    from export.tensorrt.layers import read_layers
+    from runtime.card.checksums import sha256_file
+    from runtime.card.model_card import TensorRT
     from runtime.engines.tensorrt import TensorRTEngine
-    from runtime.hashes import sha256_file
     from train.progress import say
 
     recipe = job.recipe
@@ -186,9 +186,9 @@ def make(options: Options, job: Job, device: "Device") -> Path:
 
 def write(plan: bytes, record: "TensorRT", job: Job) -> None:
     """model.engine and model.json, both or neither; beside its ONNX file the card speaks for both."""
-    from runtime.card import write_card
-    from runtime.files import whole_files
-    from runtime.hashes import sha256_file
+    from runtime.card.checksums import sha256_file
+    from runtime.card.model_card import write_card
+    from runtime.support.atomic import whole_files
 
     target, path, card = job.target, job.path, job.card
     beside = target.parent.resolve() == path.parent.resolve() and target.stem == path.stem
@@ -235,7 +235,7 @@ def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, flo
 
 def _scored(engine: "Engine") -> "Engine":
     """What trials are given to: the engine itself, or whole clips step by step where it remembers."""
-    from export.streams import by_steps
+    from export.streaming_eval import by_steps
     from runtime.engines import stepping
 
     remembers = stepping(engine)  # type: ignore[arg-type]

@@ -21,17 +21,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.calibration import as_input
 from export.graph import Floats, score
-from runtime import card
-from runtime.errors import ShrikeError
-from runtime.features import FrontEnd
-from train import metrics
-from train.bootstrap import paired_bootstrap_eer_difference
-from train.cache import FeatureCache, build_cache
-from train.corpus import Trial, open_corpus
+from export.int8.calibration import as_input
+from runtime.audio.features import FrontEnd
+from runtime.card import model_card as card
+from runtime.support.errors import ShrikeError
+from train.data.cache import FeatureCache, build_cache
+from train.data.corpus import Trial, open_corpus
+from train.evaluate import metrics
+from train.evaluate.bootstrap import paired_bootstrap_eer_difference
+from train.evaluate.scorefile import read_asv_scores
 from train.progress import CONSOLE, Progress
-from train.scorefile import read_asv_scores
 
 FINEST = 4  # steps of the EER, at least, within the rise that is allowed
 MOST_WINDOWS = 20_000  # in all: beyond it, a list has as many windows as it has trials

@@ -14,33 +14,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from runtime.card import ModelCard, read_card
-    from runtime.detector import Detector, Stream, load
+    from runtime.api import Detector, Stream, load
+    from runtime.audio.features import PRESETS, FeatureStream, FrontEnd
+    from runtime.audio.framer import Score
+    from runtime.card.model_card import ModelCard, read_card
     from runtime.engines import open_engine
-    from runtime.errors import ShrikeError
-    from runtime.features import PRESETS, FeatureStream, FrontEnd
-    from runtime.hearing import Score
-    from runtime.pool import StreamPool
+    from runtime.multi_stream import StreamPool
     from runtime.scorer import StreamScorer
     from runtime.summary import Summary
+    from runtime.support.errors import ShrikeError
     from runtime.verdict import Verdict
 
 PLACES = {  # of every stable name
-    "load": "detector",
-    "Detector": "detector",
-    "Stream": "detector",
+    "load": "api",
+    "Detector": "api",
+    "Stream": "api",
     "Verdict": "verdict",
     "Summary": "summary",
-    "StreamPool": "pool",
+    "StreamPool": "multi_stream",
     "StreamScorer": "scorer",
-    "Score": "hearing",
+    "Score": "audio.framer",
     "open_engine": "engines",
-    "ModelCard": "card",
-    "read_card": "card",
-    "FrontEnd": "features",
-    "FeatureStream": "features",
-    "PRESETS": "features",
-    "ShrikeError": "errors",
+    "ModelCard": "card.model_card",
+    "read_card": "card.model_card",
+    "FrontEnd": "audio.features",
+    "FeatureStream": "audio.features",
+    "PRESETS": "audio.features",
+    "ShrikeError": "support.errors",
 }
 
 __all__ = [

@@ -4,14 +4,14 @@
     for score in scorer.push(samples):           # any number of samples, also none
         print(score.time, score.value)           # bona fide minus spoof of the last 600 frames
 
-A pool with one stream, computed as it comes; runtime.hearing says when scores are due, runtime.pool serves many.
+A pool with one stream, computed as it comes; runtime.audio.framer says when scores are due, runtime.multi_stream serves many.
 """
 
+from runtime.audio.features import FrontEnd, Samples
+from runtime.audio.framer import LARGEST, SPLICED, STEP, Score, checked
+from runtime.audio.score_times import EARLIEST
 from runtime.engines import Engine
-from runtime.features import FrontEnd, Samples
-from runtime.hearing import LARGEST, SPLICED, STEP, Score, checked
-from runtime.pool import StreamPool
-from runtime.steps import EARLIEST
+from runtime.multi_stream import StreamPool
 
 __all__ = ["EARLIEST", "LARGEST", "PIECE", "SPLICED", "STEP", "Score", "StreamScorer"]
 

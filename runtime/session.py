@@ -5,7 +5,7 @@
         summary = session.run(source, stop)
 
 Blocks are cut where scores fall due, so that level, flags and verdicts are the same for every block size, as the
-scores are. Several sessions may share a pool (runtime.together): then `begin`, `take` and `end` are called in the place
+scores are. Several sessions may share a pool (runtime.multi_source): then `begin`, `take` and `end` are called in the place
 of `run`, and whoever calls them runs the pool.
 """
 
@@ -13,15 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from runtime.card import ModelCard
+from runtime.audio.framer import Score
+from runtime.audio.quality import QualityMonitor
+from runtime.card.model_card import ModelCard
 from runtime.engines import Engine
-from runtime.hearing import Score
-from runtime.pool import StreamPool
-from runtime.quality import QualityMonitor
+from runtime.multi_stream import StreamPool
 from runtime.sinks import Opening, Sink
 from runtime.sources import Block, Named, Source
-from runtime.stopping import Stop
 from runtime.summary import Summary, Tally
+from runtime.support.shutdown import Stop
 from runtime.verdict import SMOOTHING, SURE, Judge
 
 

@@ -20,18 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
-from runtime.choice import DEFAULT, Kind
-from runtime.command import PATHS, WORDS, parse, run
-from runtime.errors import ShrikeError
+from runtime.engines.model_loader import DEFAULT, Kind
 from runtime.sources.pcm import Coding
+from runtime.support.command import PATHS, WORDS, parse, run
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
-    from runtime.choice import Chosen
-    from runtime.features import FrontEnd
+    from runtime.audio.features import FrontEnd
+    from runtime.engines.model_loader import Chosen
     from runtime.session import Settings
     from runtime.sinks import Sink
     from runtime.sources import Source
-    from runtime.stopping import Stop
+    from runtime.support.shutdown import Stop
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Options:
     """What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, as far as installed."""
     threads: int = 1
     """CPU threads of the network; 0 leaves ONNX Runtime's choice."""
-    step: Optional[int] = None  # noqa: UP045 - runtime.command says why
+    step: Optional[int] = None  # noqa: UP045 - runtime.support.command says why
     """Frames of 8.125 ms between two verdicts; by default the model's own, 12, or 16 for one that remembers."""
     prior: float = 0.5
     """How often speech is fake where you listen: P(spoof) follows from it and from the likelihood ratio."""
@@ -122,9 +122,9 @@ def main() -> int:
         print(list_devices())
         return 0
     check(options)
-    from runtime.choice import choose, find_model
+    from runtime.engines.model_loader import choose, find_model
     from runtime.session import Session, Settings
-    from runtime.stopping import Stop
+    from runtime.support.shutdown import Stop
 
     settings = Settings(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
@@ -157,9 +157,9 @@ def main() -> int:
 
 def run_together(options: Options, chosen: "Chosen", settings: "Settings", stack: ExitStack, stop: "Stop") -> int:
     """All sources at once; one that cannot be opened or fails leaves the others alone."""
-    from runtime.pool import StreamPool
+    from runtime.multi_source import Together, name_apart
+    from runtime.multi_stream import StreamPool
     from runtime.session import Session
-    from runtime.together import Together, name_apart
 
     pool = StreamPool(chosen.engine, chosen.card.frontend, settings.step)
     make_sinks = together_sinks(options)

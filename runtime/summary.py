@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from runtime.measure import Percentiles, resident, since_process_start
 from runtime.sinks import Opening
+from runtime.support.measure import Percentiles, resident, since_process_start
 from runtime.verdict import SURE, Judge, State, Verdict
 
 

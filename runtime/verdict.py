@@ -17,10 +17,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime.card import Score as ScoreMap
-from runtime.errors import ShrikeError
-from runtime.hearing import Score
-from runtime.quality import BLINDING, Quality
+from runtime.audio.framer import Score
+from runtime.audio.quality import BLINDING, Quality
+from runtime.card.model_card import Score as ScoreMap
+from runtime.support.errors import ShrikeError
 
 SMOOTHING = 1.0  # s, time constant of the mean over log-likelihood ratios; windows overlap by 4.9 s anyway
 SURE = 0.7  # probability that a state must reach to be entered; it is left at one half

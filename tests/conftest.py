@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from runtime.features import RATE
+from runtime.audio.features import RATE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from runtime import card as cards
-from runtime.card import ModelCard, write_card
-from runtime.features import FrontEnd
-from runtime.hashes import sha256_file
+from runtime.audio.features import FrontEnd
+from runtime.card import model_card as cards
+from runtime.card.checksums import sha256_file
+from runtime.card.model_card import ModelCard, write_card
 
 
 def plain_card(frontend: FrontEnd, **entries: Any) -> ModelCard:

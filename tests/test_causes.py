@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.test_voice import in_process
 
 # In a folder that holds corpus/, model.pt, small.onnx, scores.txt, asv.txt, report/, call.flac, page.md and rooms/
@@ -27,8 +27,8 @@ CAUSED = [
     ),
     ("train.score model.pt --corpus corpus --device tpu", "--device tpu"),
     ("benchmarks.drift model.pt small.onnx --corpus corpus", "small.json does not speak for small.onnx, only for"),
-    ("train.summary empty.txt", "empty.txt holds no scores, but lines .* were expected"),
-    ("train.summary folder.txt", "folder.txt cannot be read .Is a directory.; a text file of lines"),
+    ("train.evaluate.summary empty.txt", "empty.txt holds no scores, but lines .* were expected"),
+    ("train.evaluate.summary folder.txt", "folder.txt cannot be read .Is a directory.; a text file of lines"),
     ("export.onnx folder.txt --precision fp32", "folder.txt"),
     ("export.onnx empty.txt --precision fp32", "empty.txt cannot be read as a checkpoint: it is empty"),
     ("export.onnx model.pt", r"INT8 needs --calibration CORPUS: .* or export with --precision fp32$"),
@@ -121,7 +121,7 @@ def test_a_missing_system_package_is_named_with_its_command(
 
 
 def test_a_missing_ffmpeg_is_named_with_its_command(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.sound import codecs
+    from train.augment.features import codecs
 
     monkeypatch.setattr(codecs.shutil, "which", lambda name: None)
     with pytest.raises(ShrikeError, match="there is no ffmpeg here: sudo apt install ffmpeg"):
@@ -132,7 +132,7 @@ def test_a_missing_ffmpeg_is_named_with_its_command(there: Path, monkeypatch: py
 
 def test_a_terminal_is_no_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     from runtime.sources.pcm import PcmSource
-    from runtime.stopping import Stop
+    from runtime.support.shutdown import Stop
 
     ours, theirs = os.openpty()
     try:

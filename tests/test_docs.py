@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.card import ModelCard
+from runtime.card.model_card import ModelCard
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

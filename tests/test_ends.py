@@ -24,7 +24,7 @@ def ended(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 WRITERS = [
     "runtime.stream --file call.flac --json",
     "runtime.stream --help",
-    "train.summary scores.txt --bootstrap 0",
+    "train.evaluate.summary scores.txt --bootstrap 0",
     "benchmarks.host --json",
     "benchmarks.report report",
     "benchmarks.compare report report --all",
@@ -82,5 +82,5 @@ def test_a_file_that_may_not_be_read_is_said(there: Path, tmp_path: Path) -> Non
     closed = tmp_path / "closed.txt"
     closed.write_text("u1 - bonafide 1.5\n")
     closed.chmod(0)
-    done = ended(f"python -m train.summary {closed}", there)
+    done = ended(f"python -m train.evaluate.summary {closed}", there)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Permission denied" in done.stderr

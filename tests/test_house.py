@@ -76,11 +76,13 @@ def test_no_module_needs_itself() -> None:
     assert [module for module in MODULES if module in reached(module)] == []
 
 
-@pytest.mark.parametrize("room", ["runtime.sources", "runtime.sinks", "runtime.verdict", "runtime.features"])
+@pytest.mark.parametrize("room", ["runtime.sources", "runtime.sinks", "runtime.verdict", "runtime.audio.features"])
 def test_sources_sinks_and_verdicts_know_nothing_of_engines(room: str) -> None:
     """They meet in runtime.session alone."""
     theirs = {name for module in MODULES if module.startswith(room) for name in reached(module)}
-    assert [name for name in theirs if name.startswith(("runtime.engines", "runtime.pool", "runtime.session"))] == []
+    assert [
+        name for name in theirs if name.startswith(("runtime.engines", "runtime.multi_stream", "runtime.session"))
+    ] == []
 
 
 def test_runtime_never_imports_torch() -> None:
@@ -92,7 +94,7 @@ def test_the_commands_are_the_ones_we_promise() -> None:
     promised = {
         "train",
         "train.score",
-        "train.summary",
+        "train.evaluate.summary",
         "train.networks",
         "export.onnx",
         "export.trt",

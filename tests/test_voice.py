@@ -15,9 +15,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-import runtime.command
-from runtime.complaints import OTHER_NAMES, names
-from runtime.errors import ShrikeError
+import runtime.support.command
+from runtime.support.errors import ShrikeError
+from runtime.support.usage_errors import OTHER_NAMES, names
 from tests.test_house import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ SHARED: dict[str, tuple[type, str]] = {
 }
 # One word in two senses, or in another form, each for its reason.
 OTHER_TYPES = {
-    ("train.summary", "flip"): bool,  # one system, so that there is nothing to name
+    ("train.evaluate.summary", "flip"): bool,  # one system, so that there is nothing to name
     ("export.onnx", "batch"): str,  # a choice: 1 or dynamic
     ("export.trt", "batch"): str,
     ("export.onnx", "out"): str,  # a Path would lose the slash that says: a folder
@@ -115,7 +115,7 @@ def test_what_means_the_same_is_called_the_same(command: str) -> None:
             assert took is expected or took is tuple, f"{command} --{name} takes {took}, not {expected}"
             assert re.match(beginning, told), f"{command} --{name}: {told!r} does not begin with {beginning!r}"
     foreign = {other for others in OTHER_NAMES.values() for other in others} & found.keys()
-    assert not foreign, f"{command}: {foreign} have another name elsewhere (runtime/complaints.py)"
+    assert not foreign, f"{command}: {foreign} have another name elsewhere (runtime/support/usage_errors.py)"
 
 
 def test_an_option_of_two_commands_stands_in_the_table_or_is_told_alike() -> None:
@@ -209,12 +209,12 @@ def test_a_model_may_come_with_its_name(words: list[str], monkeypatch: pytest.Mo
 
 
 def test_several_models_may_come_with_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = runtime.command._unnamed(
+    taken = runtime.support.command._unnamed(
         options("benchmarks.accuracy"), ["--scores", "s", "--model", "a", "b", "--seed", "1"]
     )
     assert taken == ["a", "b", "--scores", "s", "--seed", "1"]
     kept = ["--demo", "--model", "a"]
-    assert runtime.command._unnamed(options("runtime.stream"), kept) == kept
+    assert runtime.support.command._unnamed(options("runtime.stream"), kept) == kept
 
 
 PATHS = [  # words with one wrong path, which begins with a !, and what is there
@@ -227,8 +227,8 @@ PATHS = [  # words with one wrong path, which begins with a !, and what is there
     ("train.score model.pt --corpus !corpsu", "corpus"),
     ("train.score model.pt --corpus corpus --protocol !corpus/protocols/evall.txt", "corpus/protocols/eval.txt"),
     ("train.score model.pt --corpus corpus --asv !avs.txt", "asv.txt"),
-    ("train.summary !score.txt", "scores.txt"),
-    ("train.summary scores.txt --asv !avs.txt", "asv.txt"),
+    ("train.evaluate.summary !score.txt", "scores.txt"),
+    ("train.evaluate.summary scores.txt --asv !avs.txt", "asv.txt"),
     ("export.onnx !modle.pt --precision fp32", "model.pt"),
     ("export.onnx model.pt --calibration !corpsu", "corpus"),
     ("export.onnx model.pt --precision fp32 --asv !avs.txt", "asv.txt"),
@@ -261,7 +261,7 @@ PATHS = [  # words with one wrong path, which begins with a !, and what is there
 
 def test_every_command_that_reads_has_a_wrong_path() -> None:
     assert {*COMMANDS} - {words.split()[0] for words, _ in PATHS} == {
-        "benchmarks.host", "train.networks", "train.sound"  # which read nothing
+        "benchmarks.host", "train.networks", "train.augment"  # which read nothing
     }  # fmt: skip
 
 

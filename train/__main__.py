@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
-from runtime.suggestions import nearby
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 from train.config import Settings
 
 Made = TypeVar("Made")
@@ -38,12 +38,12 @@ def main() -> int:
 
     from torch import distributed as dist  # torch loads only once the command line is understood
 
-    from train.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
-    from train.corpus import Partition, open_corpus, select
+    from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
+    from train.data.corpus import Partition, open_corpus, select
+    from train.data.corpus_index import Tree
+    from train.device import find_place
     from train.loop import Trainer
-    from train.place import find_place
     from train.progress import say
-    from train.tree import Tree
 
     place = find_place(settings)
     if place.world > 1:

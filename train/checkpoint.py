@@ -4,7 +4,7 @@
     network = checkpoint.network()                  # train.networks.senet.StagedNetwork with its weights, in eval mode
 
 A run keeps two: `model.pt`, the best epoch on dev without the optimiser (to deploy), and `last.pt` with it (to resume).
-There is no random state to keep: all randomness of step n follows from (seed, n), see train.loop and train.dataset.
+There is no random state to keep: all randomness of step n follows from (seed, n), see train.loop and train.data.dataset.
 """
 
 import pickle
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from runtime import __version__
-from runtime.errors import ShrikeError
-from runtime.files import whole_file
-from runtime.suggestions import nearby
+from runtime.support.atomic import whole_file
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 from train.config import Settings
-from train.distill import Classroom
+from train.losses.distillation import Classroom
 from train.networks import build
 
 if TYPE_CHECKING:

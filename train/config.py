@@ -2,7 +2,7 @@
 
 Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
 
-Fields that came after checkpoints had been written are `later` (train.kept).
+Fields that came after checkpoints had been written are `later` (train.config_codec).
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import tyro
 
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, FrontEnd
-from runtime.suggestions import nearest
-from train.kept import build, later, plain
+from runtime.audio.features import PRESETS, FrontEnd
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearest
+from train.augment import CODECS, RAWBOOST
+from train.config_codec import build, later, plain
 from train.networks import NAMES, STREAMING
-from train.sound import CODECS, RAWBOOST
 
 Switch = Literal["on", "off"]
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runtime.files import whole_file
+from runtime.support.atomic import whole_file
 from train.progress import say
 
 

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from runtime.errors import ShrikeError
-from train import metrics
-from train.augment import Augment, specmix
-from train.cache import FeatureCache, SoundCache
+from runtime.support.errors import ShrikeError
+from train.augment.chain import build_chain
+from train.augment.features import Augment, specmix
 from train.checkpoint import (
     Checkpoint,
     Progress,
@@ -30,21 +29,22 @@ from train.checkpoint import (
     versions,
     write_checkpoint,
 )
+from train.checks import Sums, check_classes, explained
 from train.config import Settings, differences
-from train.dataset import Batch, SoundBatch, SoundWindows, Windows, loader, training_plan
-from train.distill import Classroom
-from train.evaluate import score
-from train.frontend import SoundFrontEnd
+from train.data.cache import FeatureCache, SoundCache
+from train.data.dataset import Batch, SoundBatch, SoundWindows, Windows, loader, training_plan
+from train.data.frontend import SoundFrontEnd
+from train.device import Place
+from train.evaluate import metrics
+from train.evaluate.evaluate import score
+from train.evaluate.scorefile import ScoreTable, write_scores
 from train.history import History
-from train.mentor import Mentor
-from train.optim import adam, learning_rate
-from train.place import Place
+from train.losses.distillation import Classroom
+from train.losses.external_teacher import Mentor
+from train.losses.sam import descent
+from train.optimiser import adam, learning_rate
 from train.progress import Progress as Bar
 from train.progress import say
-from train.sam import descent
-from train.scorefile import ScoreTable, write_scores
-from train.sound.chain import build_chain
-from train.trouble import Sums, check_classes, explained
 
 CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
 

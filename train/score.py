@@ -1,7 +1,7 @@
 """Score a corpus with a checkpoint: a score file in ASVspoof's form, and what it amounts to.
 
 python -m train.score runs/model/model.pt --corpus /data/ASVspoof2019/LA --partition eval --out eval.scores.txt
-python -m train.summary eval.scores.txt --asv ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
+python -m train.evaluate.summary eval.scores.txt --asv ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
 """
 
 from dataclasses import dataclass, replace
@@ -10,9 +10,9 @@ from typing import Literal
 
 import tyro
 
-from runtime.command import parse, run
-from runtime.errors import ShrikeError
-from runtime.files import whole_file
+from runtime.support.atomic import whole_file
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class Options:
 
 def main() -> None:
     options = parse(Options, "train.score", __doc__)
-    from train.augment import Augment
-    from train.cache import build_cache
+    from train.augment.features import Augment
     from train.checkpoint import read_checkpoint
-    from train.corpus import open_corpus, select
-    from train.evaluate import score
-    from train.place import find_place
+    from train.data.cache import build_cache
+    from train.data.corpus import open_corpus, select
+    from train.device import find_place
+    from train.evaluate.evaluate import score
+    from train.evaluate.scorefile import ScoreTable, read_asv_scores, write_scores
+    from train.evaluate.summary import show, summarise
     from train.progress import say
-    from train.scorefile import ScoreTable, read_asv_scores, write_scores
-    from train.summary import show, summarise
 
     checkpoint = read_checkpoint(options.model)
     settings = checkpoint.settings

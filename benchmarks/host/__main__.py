@@ -10,7 +10,7 @@ It names neither the machine nor its user. A value that is missing says why.
 import json
 from dataclasses import dataclass
 
-from runtime.command import parse, run
+from runtime.support.command import parse, run
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.host.cpu import policies
 from benchmarks.host.machine import UNKNOWN, Machine, NotMeasured, fact
 from benchmarks.host.system import debian_package
-from runtime.jetpack import jetpack, l4t
+from runtime.engines.jetpack import jetpack, l4t
 
 NO_JETSON = f"{UNKNOWN}this is not a Jetson"
 RELEASE = "etc/nv_tegra_release"

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.host.cpu import cgroups
 from benchmarks.host.machine import Machine, NotMeasured, fact, known
-from runtime.jetpack import memory_available
+from runtime.engines.jetpack import memory_available
 
 NO_LIMIT = 1 << 60  # bytes: above it, the first version of cgroups means none
 PACKAGES = {  # distributions that may bring it

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.entries import State
-from runtime.errors import ShrikeError
+from runtime.card.schema import State
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
-    from runtime.card import ModelCard
+    from runtime.card.model_card import ModelCard
 
 Array = NDArray[Any]
 Step = Callable[[NDArray[np.float32], list[Array]], tuple[NDArray[np.float32], list[Array]]]

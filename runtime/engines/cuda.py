@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 
 LIBRARY = "libcuda.so.1"
 FIRST_GPU = 0

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.card import ANY_BATCH, ModelCard, read_card
+from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
 from runtime.engines import Array, Seats, SteppedSeats, check_step
-from runtime.engines.bound import BoundSeats, reason
-from runtime.engines.ports import check_ports, expected_ports
+from runtime.engines.io_binding import BoundSeats, reason
+from runtime.engines.onnx_safety import check_selfcontained
 from runtime.engines.providers import CPU, RECORD, Placed, find_provider, short, verify_provider
-from runtime.engines.selfcontained import check_selfcontained
-from runtime.errors import ShrikeError
-from runtime.suggestions import nearby
+from runtime.engines.signature import check_ports, expected_ports
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
 
 SILENT = 4  # ONNX Runtime's log level for what ends the process; all else that goes wrong comes as an exception
 

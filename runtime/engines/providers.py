@@ -9,7 +9,7 @@ graph, and says so in its log at most. Here both are errors: whoever asks for a 
 
 from typing import Any, NamedTuple
 
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 
 SUFFIX = "ExecutionProvider"
 CPU = "CPU" + SUFFIX

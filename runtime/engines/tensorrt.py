@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.card import ModelCard, read_card
+from runtime.card.model_card import ModelCard, read_card
 from runtime.engines import Array, Seats, SteppedSeats, check_step, reset_states
 from runtime.engines.cuda import Cuda, open_cuda
-from runtime.errors import ShrikeError
-from runtime.jetpack import load_tensorrt
+from runtime.engines.jetpack import load_tensorrt
+from runtime.support.errors import ShrikeError
 
 KEPT = 3  # last errors of TensorRT that go into one of ours: the first names the cause, the others repeat it
 LONGEST = 300  # characters of one of them

@@ -7,7 +7,7 @@ sound, timeline.py plots a file. They are called from the one loop that scores, 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runtime.features import Samples
+from runtime.audio.features import Samples
 from runtime.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import time
 from collections import deque
 from typing import Any
 
-from runtime.features import Samples
-from runtime.quality import FLAGS
+from runtime.audio.features import Samples
+from runtime.audio.quality import FLAGS
 from runtime.sinks import Opening, Sink
 from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, elapsed, pointer
 from runtime.summary import Summary

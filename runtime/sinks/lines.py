@@ -9,8 +9,8 @@ With several sources at once every line begins as the last one does.
 import time
 from typing import IO
 
-from runtime.features import Samples
-from runtime.quality import FLAGS
+from runtime.audio.features import Samples
+from runtime.audio.quality import FLAGS
 from runtime.sinks import Opening, Sink
 from runtime.summary import Summary
 from runtime.verdict import Verdict

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.features import Samples
-from runtime.quality import FLAGS
+from runtime.audio.features import Samples
+from runtime.audio.quality import FLAGS
 from runtime.sinks import Opening, Sink
 from runtime.summary import Summary
 from runtime.verdict import Verdict

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.errors import ShrikeError
-from runtime.features import Samples
-from runtime.files import whole_file
+from runtime.audio.features import Samples
 from runtime.sinks import Opening, Sink
 from runtime.summary import Summary
+from runtime.support.atomic import whole_file
+from runtime.support.errors import ShrikeError
 
 SUBTYPE = "PCM_24"  # 144 dB: the quietest frames stay above the front-end's floor
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import ShrikeError
-from runtime.features import FrontEnd, Samples
-from runtime.files import whole_file
+from runtime.audio.features import FrontEnd, Samples
 from runtime.sinks import Sink
 from runtime.summary import Summary
+from runtime.support.atomic import whole_file
+from runtime.support.errors import ShrikeError
 from runtime.verdict import Verdict
 
 POINTS = 4000  # of the waveform: more than a picture has columns

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.features import Samples
+from runtime.audio.features import Samples
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.features import Samples
+from runtime.audio.features import Samples
 from runtime.sources import Block
 from runtime.sources.file import paced
-from runtime.stopping import Stop
+from runtime.support.shutdown import Stop
 
 NAME = "demo"
 HONEST = "a voice made by code: spoof is right, though this model may miss it"

@@ -2,18 +2,18 @@
 
     source = FileSource("call.flac", rate=16_000, stop=stop, realtime=True)
 
-runtime.audio decodes it, so that a stream hears exactly what offline evaluation does.
+runtime.audio.decode decodes it, so that a stream hears exactly what offline evaluation does.
 """
 
 import os
 import time
 from collections.abc import Iterator
 
-from runtime.audio import load
-from runtime.errors import AudioError, ShrikeError, printable
-from runtime.features import Samples
+from runtime.audio.decode import load
+from runtime.audio.features import Samples
 from runtime.sources import Block
-from runtime.stopping import Stop
+from runtime.support.errors import AudioError, ShrikeError, printable
+from runtime.support.shutdown import Stop
 
 BLOCK = 8_000  # samples at a time, 0.5 s: short enough to stop quickly
 PACE = 0.02  # s of sound in one block of --realtime, as a sound card delivers it

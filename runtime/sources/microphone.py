@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ShrikeError
+from runtime.audio.resampler import Intake
 from runtime.sources import Block
-from runtime.sources.intake import Intake
-from runtime.stopping import Stop
+from runtime.support.errors import ShrikeError
+from runtime.support.shutdown import Stop
 
 QUEUED = 2.0  # s that may wait for us: more would only make verdicts late
 DROPPED = 0.2  # s that go at once when it is full: between holes there must be room for whole frames of 108 ms

@@ -16,10 +16,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ShrikeError
+from runtime.audio.resampler import Intake
 from runtime.sources import Block
-from runtime.sources.intake import Intake
-from runtime.stopping import Stop
+from runtime.support.errors import ShrikeError
+from runtime.support.shutdown import Stop
 
 Coding = Literal["s16le", "s16be", "s32le", "u8", "f32le", "f64le"]  # as ffmpeg names them
 TYPES = {"s16le": "<i2", "s16be": ">i2", "s32le": "<i4", "u8": "u1", "f32le": "<f4", "f64le": "<f8"}
@@ -36,7 +36,7 @@ class PcmSource:
     def __init__(
         self, rate: int, coding: Coding, channels: int, wanted: int, stop: Stop, descriptor: int | None = None
     ) -> None:
-        from runtime.audio import MAX_RATE, MIN_RATE
+        from runtime.audio.decode import MAX_RATE, MIN_RATE
 
         if not MIN_RATE <= rate <= MAX_RATE:
             raise ShrikeError(f"--rate {rate}: {MIN_RATE:,} to {MAX_RATE:,} Hz were expected")

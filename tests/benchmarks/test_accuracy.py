@@ -14,14 +14,14 @@ import pytest
 
 from benchmarks import accuracy, groups, plots, scoring
 from benchmarks.report import Report, read_report
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.runtime.made_model import made_model
-from train.cache import FeatureCache, build_cache
 from train.checkpoint import write_checkpoint
-from train.corpus import open_corpus
-from train.metrics import eer
-from train.scorefile import ScoreTable, read_scores, write_scores
+from train.data.cache import FeatureCache, build_cache
+from train.data.corpus import open_corpus
+from train.evaluate.metrics import eer
+from train.evaluate.scorefile import ScoreTable, read_scores, write_scores
 
 ASV = "ASVspoof2019.LA.asv.eval.gi.trl.scores.txt.gz"
 

@@ -12,10 +12,10 @@ import pytest
 from benchmarks.compare import compare, differences_in_front, only_on_one_side
 from benchmarks.noise import difference_of, paired_ratio, ratio_of
 from benchmarks.report import Column, Measured, Report, Table, new_report, report_folder, write_report
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.benchmarks.made_report import made_report
-from train.metrics import eer
-from train.scorefile import ScoreTable, write_scores
+from train.evaluate.metrics import eer
+from train.evaluate.scorefile import ScoreTable, write_scores
 
 NOWHERE = Path("nowhere")
 ROUNDS = 20

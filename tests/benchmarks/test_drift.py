@@ -10,7 +10,7 @@ from benchmarks import drift
 from benchmarks.report import read_report
 from export import onnx
 from export.pipeline import Source
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.runtime.made_model import made_model
 from train.checkpoint import write_checkpoint

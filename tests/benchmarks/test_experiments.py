@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from benchmarks.experiments import main, read_run, table, time_rows
-from runtime import card as cards
-from runtime.card import read_card, write_card
-from runtime.errors import ShrikeError
+from runtime.card import model_card as cards
+from runtime.card.model_card import read_card, write_card
+from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
 from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Optimiser, Run, Settings
-from train.scorefile import ScoreTable, write_scores
+from train.evaluate.scorefile import ScoreTable, write_scores
 
 
 def fake_run(folder: Path, seed: int, dev: float, frontend: str = "f0", evaluation: float | None = None) -> Path:

@@ -9,13 +9,13 @@ import torch
 from benchmarks.footprint import footprint, peer_footprint
 from benchmarks.forms import FORMS, Subject, of_file, resolve, unique
 from benchmarks.steps import Sound, network_part, step_part, windows
-from export.streams import by_steps
-from runtime.card import ANY_BATCH, read_card
-from runtime.choice import MODELS
+from export.streaming_eval import by_steps
+from runtime.audio.features import PRESETS, FeatureStream
+from runtime.audio.score_times import STEP
+from runtime.card.model_card import ANY_BATCH, read_card
 from runtime.engines import reset_states, stepping
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, FeatureStream
-from runtime.steps import STEP
+from runtime.engines.model_loader import MODELS
+from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.runtime.made_model import made_model
 from train.checkpoint import Checkpoint, Progress, versions, write_checkpoint

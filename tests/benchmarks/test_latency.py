@@ -18,10 +18,10 @@ from benchmarks.lineup import Entry, Lineup, _add_subject, frontend_name
 from benchmarks.report import Measured, Report, read_report
 from benchmarks.steps import Sound, features_part, network_part, step_part, windows
 from benchmarks.timing import Case, Times
+from runtime.audio.features import PRESETS, FrontEnd
 from runtime.engines import open_engine
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, FrontEnd
 from runtime.scorer import STEP
+from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -226,9 +226,9 @@ def test_unsteady_rounds_are_spoken_of() -> None:
 
 def test_an_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against MOCKS of TensorRT and the driver: that the numbers find their columns."""
-    from runtime.card import write_card
+    from runtime.card.checksums import sha256_file
+    from runtime.card.model_card import write_card
     from runtime.engines.cuda import open_cuda
-    from runtime.hashes import sha256_file
     from tests.export.mock_tensorrt import MockDriver, MockTensorRT
     from tests.runtime.test_tensorrt_engine import make_card, replace
 

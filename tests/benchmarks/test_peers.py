@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks.peers import KINDS, open_peer, parse_shape
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 
 Sizes = list[int | str]
 TYPES = {

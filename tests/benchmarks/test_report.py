@@ -14,7 +14,7 @@ from benchmarks import report as reports
 from benchmarks.markdown import fill, number, page, table_text
 from benchmarks.report import Column, Measured, Plot, Table, command_line, read_report, report_folder, write_report
 from benchmarks.schema import as_json
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.benchmarks.made_report import COLUMNS, ROWS, made_report
 
 ROOT = Path(__file__).resolve().parent.parent.parent

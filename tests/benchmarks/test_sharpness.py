@@ -13,7 +13,7 @@ from benchmarks.landscape import Landscape, Rise, bootstrap_spearman, draw_batch
 from benchmarks.report import Measured, read_report
 from benchmarks.sharpness import Options
 from benchmarks.sharpness_report import correlation, mean_of
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.train.small_run import small_run
 
 OPTIONS = Options(Path("model.pt"), Path("corpus"), bootstrap=200)

@@ -15,8 +15,8 @@ from benchmarks.pacing import from_file, in_real_time
 from benchmarks.report import read_report
 from benchmarks.speech import as_pcm, clips, voice
 from benchmarks.streamed import hours_table, notes
-from runtime.choice import Chosen, choose
-from runtime.features import RATE
+from runtime.audio.features import RATE
+from runtime.engines.model_loader import Chosen, choose
 from tests.runtime.made_model import made_model
 
 MINUTES = float(os.environ.get("SHRIKE_STREAM_MINUTES", "3"))

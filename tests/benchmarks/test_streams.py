@@ -13,7 +13,7 @@ from benchmarks.load import bear, memory, speed
 from benchmarks.report import read_report
 from benchmarks.speech import voice
 from benchmarks.streams import find_largest
-from runtime.choice import Chosen, choose
+from runtime.engines.model_loader import Chosen, choose
 from tests.runtime.made_model import made_model
 from tests.runtime.made_steps import made_steps
 

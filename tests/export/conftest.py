@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from runtime.audio import load
-from runtime.features import PRESETS, fill
+from runtime.audio.decode import load
+from runtime.audio.features import PRESETS, fill
 from tests.threads import one_thread
 from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Settings
-from train.corpus import open_corpus
-from train.distill import Classroom
+from train.data.corpus import open_corpus
+from train.losses.distillation import Classroom
 
 __all__ = ["checkpoint", "make_checkpoint", "model_pt", "one_thread", "speech"]
 

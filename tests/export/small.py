@@ -9,10 +9,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from export import calibration, graph, quantize
+from export import graph
+from export.int8 import calibration, quantize
 from export.strip import strip
-from runtime import card as cards
-from runtime.features import PRESETS
+from runtime.audio.features import PRESETS
+from runtime.card import model_card as cards
 from tests.made_card import made_card
 from train.checkpoint import Checkpoint, Progress
 from train.config import Data, Distillation, Model, Settings

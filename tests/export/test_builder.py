@@ -10,14 +10,15 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from export import graph as graphs
-from export import quantize, steps
-from export.builder import Recipe, build_plan, is_strongly_typed
-from export.half import half
-from export.layers import read_layers
-from export.parsable import check, is_quantised, read_onnx
-from export.steps import Step, Stream
+from export import streaming_graph as steps
+from export.int8 import quantize
+from export.streaming_graph import Step, Stream
 from export.strip import DeployedStream, strip
-from runtime.errors import ShrikeError
+from export.tensorrt.builder import Recipe, build_plan, is_strongly_typed
+from export.tensorrt.check import check, is_quantised, read_onnx
+from export.tensorrt.half import half
+from export.tensorrt.layers import read_layers
+from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.export.mock_tensorrt import VERSIONS, MockTensorRT
 from tests.export.small import float_graph, quantised_graph, windows

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.calibration import Crops, Histogram, check_disjoint, choose, describe, silence
+from export.int8.calibration import Crops, Histogram, check_disjoint, choose, describe, silence
 from export.pipeline import Gate, Int8, Source, prepare
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS
-from train.cache import build_cache
-from train.corpus import Partition, Trial, open_corpus, select
+from runtime.audio.features import PRESETS
+from runtime.support.errors import ShrikeError
+from train.data.cache import build_cache
+from train.data.corpus import Partition, Trial, open_corpus, select
 
 
 def partition(bonafide: int, attacks: dict[str, int], unlabelled: int = 0) -> Partition:

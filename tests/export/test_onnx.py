@@ -10,15 +10,17 @@ import numpy as np
 import onnx
 import pytest
 
-from export import graph, steps, streams, verify
+from export import graph, verify
 from export import onnx as command
+from export import streaming_eval as streams
+from export import streaming_graph as steps
+from export.card_writer import advice
 from export.onnx import Options
 from export.pipeline import Gate, Int8, Prepared, Source, place
-from export.record import advice
 from export.strip import DeployedStream, strip
-from runtime.card import read_card
+from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
 from train.checkpoint import Checkpoint, write_checkpoint
 
@@ -200,7 +202,7 @@ def test_a_card_that_cannot_be_written_takes_the_model_with_it(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("runtime.card.write_card", full)
+    monkeypatch.setattr("runtime.card.model_card.write_card", full)
     with pytest.raises(ShrikeError, match="no space left"):
         command.write(options(model_pt, None, tmp_path, tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from export import graph
-from export.calibration import Crops, find_ranges
+from export.int8.calibration import Crops, find_ranges
+from export.int8.qat import GraphNetwork, fine_tune, round_activation, round_weight
+from export.int8.quantize import plan, quantise, tensors
+from export.int8.scales import Ranges, weight_scales
 from export.pipeline import Int8
-from export.qat import GraphNetwork, fine_tune, round_activation, round_weight
-from export.quantize import plan, quantise, tensors
-from export.scales import Ranges, weight_scales
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
-from train.cache import build_cache
-from train.corpus import open_corpus
+from train.data.cache import build_cache
+from train.data.corpus import open_corpus
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from export import graph, sensitivity
-from export.calibration import find_ranges
-from export.quantize import Kind, Layer, float_by_design, plan, quantise, tensors
-from export.scales import Ranges
+from export import graph
+from export.int8 import sensitivity
+from export.int8.calibration import find_ranges
+from export.int8.quantize import Kind, Layer, float_by_design, plan, quantise, tensors
+from export.int8.scales import Ranges
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
 

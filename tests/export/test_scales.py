@@ -5,9 +5,9 @@ import onnx
 import pytest
 
 from export import graph
-from export.calibration import find_ranges
-from export.quantize import Layer, plan, tensors
-from export.scales import LARGEST, Ranges, activation_scale, weight_scales, without_ties
+from export.int8.calibration import find_ranges
+from export.int8.quantize import Layer, plan, tensors
+from export.int8.scales import LARGEST, Ranges, activation_scale, weight_scales, without_ties
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
 

@@ -8,25 +8,27 @@ import onnx
 import pytest
 import torch
 
-from export import graph, quantize, steps
+from export import graph
 from export import onnx as onnx_command
-from export.calibration import Clips
+from export import streaming_graph as steps
+from export.int8 import quantize
+from export.int8.calibration import Clips
 from export.pipeline import Source
-from export.steps import Step, Stream
-from export.streams import StreamTrials, find_ranges, measure_drift
+from export.streaming_eval import StreamTrials, find_ranges, measure_drift
+from export.streaming_graph import Step, Stream
 from export.strip import DeployedStream, strip
-from runtime.audio import load
-from runtime.card import read_card
+from runtime.audio.decode import load
+from runtime.audio.features import PRESETS, fill
+from runtime.audio.features import level as flattened
+from runtime.audio.score_times import STEP, first, scored
+from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, fill
-from runtime.features import level as flattened
 from runtime.scorer import StreamScorer
-from runtime.steps import STEP, first, scored
+from runtime.support.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
-from train.cache import FeatureCache, build_cache
 from train.checkpoint import write_checkpoint
-from train.corpus import open_corpus
+from train.data.cache import FeatureCache, build_cache
+from train.data.corpus import open_corpus
 
 FRONTEND = PRESETS["f0"]
 CASES = [

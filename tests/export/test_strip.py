@@ -7,10 +7,10 @@ from torch import nn
 
 from export import graph
 from export.strip import strip
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
 from train.checkpoint import Checkpoint
-from train.frontend import level
+from train.data.frontend import level
 
 TOLERANCE = 1e-5  # of a logit; relative to the largest where that is above 1, as float32 is
 

@@ -144,7 +144,7 @@ TABLE_ROWS = read_table() if TABLE.is_file() else {}
 
 def test_there_is_something_to_hold() -> None:
     files = {path.relative_to(ROOT).as_posix() for path in files_with_tensorrt()}
-    assert {"export/builder.py", "runtime/engines/tensorrt.py"} <= files
+    assert {"export/tensorrt/builder.py", "runtime/engines/tensorrt.py"} <= files
     names = {name for path in files_with_tensorrt() for name, _ in uses(path.read_text("utf-8"), set(TABLE_ROWS))}
     expected = {"IExecutionContext.execute_async_v3", "BuilderFlag.INT8", "Builder.build_serialized_network"}
     assert expected <= names and len(names) > 40

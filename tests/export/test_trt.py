@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 import pytest
 
-from export import device as devices
 from export import trt as command
-from export.builder import Recipe
-from export.device import Device, NoDeviceError, trtexec
-from runtime.card import Port, State, StateTensor, read_card, write_card
-from runtime.command import run
+from export.tensorrt import device as devices
+from export.tensorrt.builder import Recipe
+from export.tensorrt.device import Device, NoDeviceError, trtexec
+from runtime.card.model_card import Port, State, StateTensor, read_card, write_card
 from runtime.engines.cuda import open_cuda
-from runtime.errors import ShrikeError
+from runtime.support.command import run
+from runtime.support.errors import ShrikeError
 from tests.export.mock_tensorrt import MockDriver, MockTensorRT
 from tests.export.small import exported, float_graph, quantised_graph
 
@@ -34,8 +34,9 @@ class Missing:
         if name.partition(".")[0] in %r:
             raise ModuleNotFoundError(f"{name} is not on this machine", name=name)
 sys.meta_path.insert(0, Missing())
-from export import device, trt
-from runtime.command import run
+from export import trt
+from export.tensorrt import device
+from runtime.support.command import run
 from runtime.engines.cuda import open_cuda
 from tests.export.mock_tensorrt import MockDriver, MockTensorRT
 """

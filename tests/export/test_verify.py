@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from export import verify
 from export.verify import Limits, Rejected, compare, fit_score, read_trials
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS
-from train import metrics
+from runtime.audio.features import PRESETS
+from runtime.support.errors import ShrikeError
+from train.evaluate import metrics
 
 
 def scored(seed: int = 0, apart: float = 2.0, count: int = 500) -> tuple[np.ndarray, np.ndarray]:

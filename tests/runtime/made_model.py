@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime import card as cards
-from runtime.features import PRESETS
+from runtime.audio.features import PRESETS
+from runtime.card import model_card as cards
 from tests.made_card import made_card
 
 

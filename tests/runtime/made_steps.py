@@ -17,10 +17,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime import card as cards
-from runtime.card import ModelCard, read_card, write_card
-from runtime.features import PRESETS
-from runtime.hashes import sha256_file
+from runtime.audio.features import PRESETS
+from runtime.card import model_card as cards
+from runtime.card.checksums import sha256_file
+from runtime.card.model_card import ModelCard, read_card, write_card
 from tests.runtime.made_model import made_model
 
 FRAMES = 16

@@ -14,19 +14,19 @@ import pytest
 import soundfile
 from hypothesis import strategies as st
 
-from runtime.audio import MAX_RATE, MIN_RATE, load
-from runtime.card import read_card
-from runtime.choice import choose
-from runtime.errors import AudioError, ShrikeError
-from runtime.features import PRESETS, RATE
-from runtime.quality import FLAGS
+from runtime.audio.decode import MAX_RATE, MIN_RATE, load
+from runtime.audio.features import PRESETS, RATE
+from runtime.audio.quality import FLAGS
+from runtime.audio.resampler import Intake
+from runtime.card.model_card import read_card
+from runtime.engines.model_loader import choose
 from runtime.scorer import Score, StreamScorer
 from runtime.session import Session, Settings
 from runtime.sinks import Sink
 from runtime.sources.file import FileSource
-from runtime.sources.intake import Intake
 from runtime.sources.pcm import MOST_CHANNELS, TYPES, PcmSource
-from runtime.stopping import Stop
+from runtime.support.errors import AudioError, ShrikeError
+from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
 from tests.runtime.fuzzing import EDITS, Edit, damaged, fuzzed
 from tests.runtime.made_model import made_model

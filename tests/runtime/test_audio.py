@@ -13,9 +13,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import audio
-from runtime.audio import load
-from runtime.errors import AudioError
+from runtime.audio import decode as audio
+from runtime.audio.decode import load
+from runtime.support.errors import AudioError
 
 SECOND = 16_000
 LOSSLESS = [("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16"), ("aiff", "PCM_16")]
@@ -307,6 +307,6 @@ class TestAnyBytes:
 
 
 def test_importing_is_cheap() -> None:
-    command = "import sys, runtime.audio; print({'soundfile', 'soxr'} & set(sys.modules))"
+    command = "import sys, runtime.audio.decode; print({'soundfile', 'soxr'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

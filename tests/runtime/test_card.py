@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import card as cards
-from runtime.card import ModelCard, read_card, sha256_file, write_card
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS
+from runtime.audio.features import PRESETS
+from runtime.card import model_card as cards
+from runtime.card.model_card import ModelCard, read_card, sha256_file, write_card
+from runtime.support.errors import ShrikeError
 
 ENGINE = cards.TensorRT("10.3.0", "Orin", "8.7", "36.4.3", "ab" * 32, 256, "int8", ("head.Gemm",), 200, 0.03)
 

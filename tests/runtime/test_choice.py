@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from runtime import card as cards
-from runtime.card import read_card, write_card
-from runtime.choice import MODELS, Chosen, choose, find_model
+from runtime.audio.features import RATE
+from runtime.card import model_card as cards
+from runtime.card.checksums import sha256_file
+from runtime.card.model_card import read_card, write_card
 from runtime.engines import tensorrt as engines
 from runtime.engines.cuda import open_cuda
-from runtime.errors import ShrikeError
-from runtime.features import RATE
-from runtime.hashes import sha256_file
+from runtime.engines.model_loader import MODELS, Chosen, choose, find_model
 from runtime.scorer import StreamScorer
+from runtime.support.errors import ShrikeError
 from tests.export.mock_tensorrt import CAPABILITY, GPU, MockDriver, MockTensorRT
 from tests.runtime.made_model import made_model
 

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.card import read_card, write_card
-from runtime.choice import MODELS, choose
+from runtime.card.checksums import sha256_file
+from runtime.card.model_card import read_card, write_card
 from runtime.engines import open_engine
+from runtime.engines.model_loader import MODELS, choose
 from runtime.engines.onnx import OnnxEngine
-from runtime.engines.selfcontained import check_selfcontained
-from runtime.errors import ShrikeError
-from runtime.hashes import sha256_file
+from runtime.engines.onnx_safety import check_selfcontained
+from runtime.support.errors import ShrikeError
 from tests.runtime.fuzzing import EDITS, Edit, damaged, fuzzed
 from tests.runtime.made_model import made_model
 
@@ -121,9 +121,9 @@ IN_A_PROCESS_OF_ITS_OWN = """
 import sys
 import numpy as np
 from pathlib import Path
-from runtime.card import read_card
+from runtime.card.model_card import read_card
 from runtime.engines.onnx import OnnxEngine
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.runtime.test_damaged_models import WINDOW, bent
 path, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 card, model = read_card(path), path.read_bytes()

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.features import PRESETS, RATE
-from runtime.quality import QualityMonitor
+from runtime.audio.features import PRESETS, RATE
+from runtime.audio.quality import QualityMonitor
 from runtime.sources.demo import HONEST, VOWELS, DemoSource, envelope, voice
-from runtime.stopping import Stop
+from runtime.support.shutdown import Stop
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.errors import ShrikeError
 from runtime.sources import Block, microphone
 from runtime.sources.microphone import Microphone
-from runtime.stopping import Stop
+from runtime.support.errors import ShrikeError
+from runtime.support.shutdown import Stop
 
 RATE, SIZE = 16_000, 320
 FINE = SimpleNamespace(input_overflow=False)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.audio import load
-from runtime.card import read_card
-from runtime.choice import DEFAULT, MODELS, find_model
+from runtime.audio.decode import load
+from runtime.audio.features import PRESETS, FrontEnd
+from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.features import PRESETS, FrontEnd
+from runtime.engines.model_loader import DEFAULT, MODELS, find_model
 
 NAMES = ("f0", "wide")
 

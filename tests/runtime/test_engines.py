@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.card import read_card, write_card
+from runtime.card.model_card import read_card, write_card
 from runtime.engines import open_engine
 from runtime.engines.onnx import OnnxEngine, open_onnx
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.export.small import SHAPE, exported, float_graph, windows
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import ShrikeError
-from runtime.features import FLOOR, HOP, LEVEL_FRAMES, PRESETS, RATE, FeatureStream, FrontEnd, fill, level
+from runtime.audio.features import FLOOR, HOP, LEVEL_FRAMES, PRESETS, RATE, FeatureStream, FrontEnd, fill, level
+from runtime.support.errors import ShrikeError
 
 both = pytest.mark.parametrize("name", PRESETS)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import ShrikeError
-from runtime.files import whole_file, whole_folder
+from runtime.support.atomic import whole_file, whole_folder
+from runtime.support.errors import ShrikeError
 
 
 def test_a_file_appears_whole_and_nothing_else_stays(tmp_path: Path) -> None:

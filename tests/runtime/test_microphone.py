@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from runtime.card import read_card
+from runtime.audio.features import RATE
+from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.features import RATE
 from runtime.scorer import Score, StreamScorer
 from tests.runtime.made_model import made_model
 

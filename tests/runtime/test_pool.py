@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.card import read_card
+from runtime.audio.features import RATE, FrontEnd
+from runtime.card.model_card import read_card
 from runtime.engines import Engine, open_engine
-from runtime.errors import ShrikeError
-from runtime.features import RATE, FrontEnd
-from runtime.pool import PoolStream, StreamPool
+from runtime.multi_stream import PoolStream, StreamPool
 from runtime.scorer import Score, StreamScorer
+from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
 from tests.runtime.made_steps import made_steps
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.choice import choose
 from runtime.engines import open_engine
+from runtime.engines.model_loader import choose
 from runtime.engines.providers import SOURCES, Placed, find_provider, placement, short, verify_provider
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
 
 INSTALLED = [short(name) for name in onnxruntime.get_available_providers()]
@@ -92,7 +92,7 @@ def test_a_provider_decides_for_onnx_runtime(model: Path, monkeypatch: pytest.Mo
         opened.append((path, provider))
         return SimpleNamespace(placed=Placed(3, 4), close=lambda: None)
 
-    monkeypatch.setattr("runtime.choice.open_engine", mock_open)
+    monkeypatch.setattr("runtime.engines.model_loader.open_engine", mock_open)
     model.with_suffix(".engine").touch()
     chosen = choose(model, "auto", provider="cuda")
     model.with_suffix(".engine").unlink()

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.card import read_card
+from runtime.audio.features import HOP, PRESETS, RATE, fill
+from runtime.card.model_card import read_card
 from runtime.engines import Engine, open_engine
-from runtime.errors import ShrikeError
-from runtime.features import HOP, PRESETS, RATE, fill
 from runtime.scorer import LARGEST, Score, StreamScorer
+from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, RATE
-from runtime.quality import FLAGS, Quality
+from runtime.audio.features import PRESETS, RATE
+from runtime.audio.quality import FLAGS, Quality
 from runtime.sinks import Opening
 from runtime.sinks.lines import Lines
 from runtime.sinks.meter import Meter
 from runtime.sinks.recorder import Recorder
 from runtime.sinks.timeline import Timeline
 from runtime.summary import Cost, Summary
+from runtime.support.errors import ShrikeError
 from runtime.verdict import State, Verdict
 
 OPENING = Opening("USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE, 0.1)

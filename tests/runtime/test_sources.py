@@ -12,15 +12,15 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.audio import load
-from runtime.errors import ShrikeError
+from runtime.audio.decode import load
+from runtime.audio.resampler import Intake
 from runtime.scorer import LARGEST
 from runtime.sources import Source
 from runtime.sources.file import FileSource
-from runtime.sources.intake import Intake
 from runtime.sources.microphone import Newest
 from runtime.sources.pcm import TYPES, Coding, PcmSource
-from runtime.stopping import Stop
+from runtime.support.errors import ShrikeError
+from runtime.support.shutdown import Stop
 
 RATE = 16_000
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import card as cards
-from runtime.card import read_card
+from runtime.audio.features import PRESETS, RATE
+from runtime.audio.framer import Hearing
+from runtime.audio.score_times import first, scored
+from runtime.card import model_card as cards
+from runtime.card.model_card import read_card
 from runtime.engines import Engine, open_engine, reset_states
 from runtime.engines.onnx import OnnxEngine, open_onnx
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, RATE
-from runtime.hearing import Hearing
 from runtime.scorer import Score, StreamScorer
-from runtime.steps import first, scored
+from runtime.support.errors import ShrikeError
 from tests.runtime.made_steps import FRAMES, change, made_steps, step_graph
 
 SOUND = (np.random.default_rng(0).standard_normal(7 * RATE) * 0.05).astype(np.float32)
@@ -104,7 +104,7 @@ def test_a_clip_shorter_than_the_first_score_repeats_its_frames(engine: OnnxEngi
 
 @pytest.mark.parametrize("preset", ["f0", "wide"])
 def test_scores_fall_where_the_clip_rule_says(preset: str) -> None:
-    """runtime.steps is what training and export score clips by."""
+    """runtime.audio.score_times is what training and export score clips by."""
     frontend, whole = PRESETS[preset], False
     hearing = Hearing(frontend, frames=FRAMES)
     hearing.listen(SOUND)

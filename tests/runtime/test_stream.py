@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from runtime import card as cards
-from runtime.audio import load
-from runtime.card import read_card
-from runtime.choice import choose, find_model
+from runtime.audio.decode import load
+from runtime.audio.features import RATE, fill
+from runtime.card import model_card as cards
+from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.errors import ShrikeError
-from runtime.features import RATE, fill
-from runtime.measure import Percentiles, resident
+from runtime.engines.model_loader import choose, find_model
 from runtime.session import Session, Settings
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources import Block
-from runtime.stopping import Stop
 from runtime.summary import Summary
+from runtime.support.errors import ShrikeError
+from runtime.support.measure import Percentiles, resident
+from runtime.support.shutdown import Stop
 from tests.runtime.made_model import made_model
 
 ROOT = Path(__file__).resolve().parents[2]

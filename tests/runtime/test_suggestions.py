@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.suggestions import nearby, nearest
+from runtime.support.suggestions import nearby, nearest
 
 
 def test_the_nearest_name() -> None:

@@ -11,18 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from runtime import card as cards
-from runtime.card import ModelCard, sha256_file, write_card
+from runtime.audio.features import PRESETS, RATE
+from runtime.card import model_card as cards
+from runtime.card.model_card import ModelCard, sha256_file, write_card
 from runtime.engines import cuda as cuda_module
 from runtime.engines import open_engine, reset_states
 from runtime.engines import tensorrt as engines
 from runtime.engines.cuda import SIGNATURES, CudaError, open_cuda
+from runtime.engines.jetpack import JETPACKS, how_to_get_tensorrt, jetpack, l4t, load_tensorrt, memory_available
 from runtime.engines.tensorrt import TensorRTEngine
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, RATE
-from runtime.jetpack import JETPACKS, how_to_get_tensorrt, jetpack, l4t, load_tensorrt, memory_available
-from runtime.pool import StreamPool
+from runtime.multi_stream import StreamPool
 from runtime.scorer import StreamScorer
+from runtime.support.errors import ShrikeError
 from tests.export.mock_tensorrt import CAPABILITY, GPU, VERSIONS, MockDriver, MockTensorRT
 from tests.made_card import plain_card
 
@@ -328,7 +328,7 @@ def test_the_release_file_names_the_jetpack(tmp_path: Path, release: str, versio
 
 
 def test_on_a_jetson_its_own_row_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.jetpack.l4t", lambda: "36.4.3")
+    monkeypatch.setattr("runtime.engines.jetpack.l4t", lambda: "36.4.3")
     assert "This is JetPack 6.1 to 6.2.2 (L4T 36.4.3): TensorRT 10.3.0 for Python 3.10" in how_to_get_tensorrt()
 
 

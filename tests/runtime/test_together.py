@@ -15,17 +15,17 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from runtime.card import read_card
+from runtime.audio.features import RATE, Samples
+from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.errors import ShrikeError
-from runtime.features import RATE, Samples
-from runtime.pool import StreamPool
+from runtime.multi_source import Together, name_apart
+from runtime.multi_stream import StreamPool
 from runtime.session import Session, Settings
 from runtime.sinks.board import Board
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources import Block
-from runtime.stopping import Stop
-from runtime.together import Together, name_apart
+from runtime.support.errors import ShrikeError
+from runtime.support.shutdown import Stop
 from tests.runtime.made_model import made_model
 from tests.runtime.made_steps import made_steps
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.card import Score as ScoreMap
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, RATE
-from runtime.quality import FLAGS, Quality, QualityMonitor
+from runtime.audio.features import PRESETS, RATE
+from runtime.audio.quality import FLAGS, Quality, QualityMonitor
+from runtime.card.model_card import Score as ScoreMap
 from runtime.scorer import Score
+from runtime.support.errors import ShrikeError
 from runtime.verdict import Judge, State, Verdict
 
 MAP = ScoreMap(2.0, 0.5, -0.25, "trials")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.features import fill
-from runtime.window import FeatureWindow
+from runtime.audio.features import fill
+from runtime.audio.ring_buffer import FeatureWindow
 
 
 def frames(count: int, bands: int = 3, start: int = 0) -> np.ndarray:

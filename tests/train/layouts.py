@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import ShrikeError
-from train.corpus import Partition, open_corpus
+from runtime.support.errors import ShrikeError
+from train.data.corpus import Partition, open_corpus
 
 PLAIN = ("s1 u1 - - bonafide", "s1 u2 - A01 spoof", "s2 u3 - A02 spoof", "s2 u4 - - bonafide")
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from runtime.features import PRESETS
-from train.cache import build_cache
+from runtime.audio.features import PRESETS
 from train.checkpoint import Checkpoint, read_checkpoint
 from train.config import Augmentation, Data, Distillation, Model, Optimiser, Run, Settings
-from train.corpus import open_corpus
+from train.data.cache import build_cache
+from train.data.corpus import open_corpus
+from train.device import Place
 from train.loop import Trainer
-from train.place import Place
 
 EPOCHS = 2
 

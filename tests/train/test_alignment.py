@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.alignment import ALIGNMENTS, AttentionTransfer, Projection, Relational, SimilarityPreserving
-from train.views import View
+from train.losses.alignment import ALIGNMENTS, AttentionTransfer, Projection, Relational, SimilarityPreserving
+from train.losses.stage_outputs import View
 
 LOGITS = torch.zeros(2, 2)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.features import PRESETS, RATE
-from train.augment import NEPER, Augment, mask, specmix
+from runtime.audio.features import PRESETS, RATE
+from train.augment.features import NEPER, Augment, mask, specmix
 from train.config import Augmentation
-from train.frontend import level
+from train.data.frontend import level
 
 
 def test_nothing_is_done_by_default_and_outside_training_only_the_level() -> None:

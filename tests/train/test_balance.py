@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from train.balance import Fixed, Uncertainty
+from train.losses.weighting import Fixed, Uncertainty
 
 WEIGHTS = {"hard": 0.7, "soft": 0.3, "feature": 0.2}
 LOSSES = {"hard": torch.tensor(2.0), "soft": torch.tensor(0.5), "feature": torch.tensor(3.0)}

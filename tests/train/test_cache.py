@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from runtime.audio import load
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, RATE
-from train import cache as cache_module
-from train import shards as shards_module
-from train.cache import build_cache
-from train.corpus import Trial, open_corpus
-from train.shards import compute_shard, feature_kind, plan_shards
+from runtime.audio.decode import load
+from runtime.audio.features import PRESETS, RATE
+from runtime.support.errors import ShrikeError
+from train.data import cache as cache_module
+from train.data import shards as shards_module
+from train.data.cache import build_cache
+from train.data.corpus import Trial, open_corpus
+from train.data.shards import compute_shard, feature_kind, plan_shards
 
 F0 = PRESETS["f0"]
 
@@ -111,8 +111,8 @@ def test_killed_in_the_middle_it_goes_on_with_the_shards_that_stand(
     """A real process is ended by SIGKILL between shards; what it finished stands, nothing half-written is taken."""
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from train import cache, shards; from train.corpus import open_corpus\n"
-        "shards.SHARD_TRIALS = (4, 8); from runtime.features import PRESETS\n"
+        "from train import cache, shards; from train.data.corpus import open_corpus\n"
+        "shards.SHARD_TRIALS = (4, 8); from runtime.audio.features import PRESETS\n"
         "real = shards.compute_shard\n"
         "def slow(*a):\n    real(*a); print('shard', flush=True); time.sleep(0.5); return 1\n"
         "shards.compute_shard = slow\n"
@@ -184,11 +184,11 @@ def test_twenty_five_thousand_clips_are_served_from_maps_not_from_memory(tmp_pat
 import json, resource, sys
 from pathlib import Path
 import numpy as np
-from runtime.features import PRESETS
-from train.cache import build_cache
-from train.corpus import Trial
-from train.dataset import Windows, training_plan
-from train.shards import feature_kind, plan_shards
+from runtime.audio.features import PRESETS
+from train.data.cache import build_cache
+from train.data.corpus import Trial
+from train.data.dataset import Windows, training_plan
+from train.data.shards import feature_kind, plan_shards
 frontend, folder, frames = PRESETS["f0"], Path(sys.argv[1]), 420
 trials = [Trial(f"U{n}", "s", "-", bool(n % 2), None) for n in range(25_380)]
 shards = plan_shards(feature_kind(frontend), trials)

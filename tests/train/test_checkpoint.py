@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from train.checkpoint import Checkpoint, Progress, read_checkpoint, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Settings
-from train.distill import Classroom
+from train.losses.distillation import Classroom
 from train.networks import build
 
 

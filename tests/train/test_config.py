@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import tyro
 
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from train.config import Augmentation, Settings, differences
-from train.kept import build, later
+from train.config_codec import build, later
 
 
 def parse(*arguments: str) -> Settings:
@@ -30,7 +30,7 @@ def test_defaults_are_the_papers() -> None:
     augmentation = settings.augmentation
     assert augmentation == Augmentation(gain=0, noise=None, mask_bands=0, mask_frames=0, specmix=0)
     assert not augmentation.on_sound
-    from train.optim import BETAS, EPSILON
+    from train.optimiser import BETAS, EPSILON
 
     assert (BETAS, EPSILON) == ((0.9, 0.98), 1e-9)
 

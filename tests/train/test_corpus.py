@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.layouts import PLAIN, plain, protocol, refused, sounds, utterances
-from train.corpus import open_corpus
+from train.data.corpus import open_corpus
 
 
 class TestOfficialLayouts:
@@ -169,6 +169,6 @@ class TestIdentity:
 
 
 def test_reading_protocols_needs_no_torch() -> None:
-    command = "import sys, train.corpus; print({'torch', 'numpy', 'soundfile'} & set(sys.modules))"
+    command = "import sys, train.data.corpus; print({'torch', 'numpy', 'soundfile'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.features import PRESETS
-from train.cache import FeatureCache, build_cache
-from train.corpus import open_corpus
-from train.dataset import batches, scoring_plan, training_plan
+from runtime.audio.features import PRESETS
+from train.data.cache import FeatureCache, build_cache
+from train.data.corpus import open_corpus
+from train.data.dataset import batches, scoring_plan, training_plan
 
 
 @pytest.fixture(scope="module")

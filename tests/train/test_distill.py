@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from train.config import Distillation
-from train.distill import Classroom, distance
+from train.losses.distillation import Classroom, distance
 from train.networks import build
 from train.networks.heads import LOSSES
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.features import PRESETS, RATE, Level
-from runtime.features import level as numpy_level
-from train.frontend import TorchFrontEnd, level
+from runtime.audio.features import PRESETS, RATE, Level
+from runtime.audio.features import level as numpy_level
+from train.data.frontend import TorchFrontEnd, level
 
 devices = pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 
@@ -31,7 +31,7 @@ def float64_reference(name: str, sound: np.ndarray) -> np.ndarray:
 @devices
 @pytest.mark.parametrize("name", PRESETS)
 def test_both_agree_with_a_float64_reference(name: str, device: str, corpus_root) -> None:  # type: ignore[no-untyped-def]
-    from runtime.audio import load
+    from runtime.audio.decode import load
 
     names = ["GHC_10004", "GHC_10013", "GHC_10020"]
     clips = np.stack([load(corpus_root / "flac" / f"{utterance}.flac").samples[:RATE] for utterance in names])

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from train import metrics
 from train.checkpoint import read_checkpoint
-from train.scorefile import read_scores
+from train.evaluate import metrics
+from train.evaluate.scorefile import read_scores
 
 SMALL = ["--network", "senet9", "--width", "0.25", "--batch", "6", "--threads", "1", "--dropout", "0.2"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import ShrikeError
-from train import bootstrap, metrics, scorefile
-from train.summary import summarise
+from runtime.support.errors import ShrikeError
+from train.evaluate import bootstrap, metrics, scorefile
+from train.evaluate.summary import summarise
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = ("rawgat-st-mul", "resnet18-lfcc-softmax", "resnet18-lfcc-ocsoftmax")
@@ -414,7 +414,7 @@ def test_an_attack_that_the_verification_never_accepts_has_no_tdcf() -> None:
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "train.summary", *map(str, arguments)]
+    line = [sys.executable, "-m", "train.evaluate.summary", *map(str, arguments)]
     return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
 
 

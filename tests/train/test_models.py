@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from train import metrics
-from train.augment import Augment
-from train.cache import build_cache
+from train.augment.features import Augment
 from train.checkpoint import read_checkpoint
-from train.corpus import open_corpus
-from train.evaluate import score
-from train.place import Place
+from train.data.cache import build_cache
+from train.data.corpus import open_corpus
+from train.device import Place
+from train.evaluate import metrics
+from train.evaluate.evaluate import score
 
 MODELS = Path(__file__).resolve().parents[2] / "train" / "models"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from train.networks import NAMES, SENETS, build
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
 from train.networks.heads import LOSSES

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import ShrikeError
-from train.processes import in_processes
+from runtime.support.errors import ShrikeError
+from train.data.processes import in_processes
 
 
 def test_every_item_has_its_result() -> None:
@@ -30,7 +30,7 @@ def test_a_process_that_is_ended_is_one_sentence() -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
 def test_a_killed_caller_leaves_no_process_behind() -> None:
     program = (
-        "import multiprocessing, time; from train.processes import in_processes\n"
+        "import multiprocessing, time; from train.data.processes import in_processes\n"
         "for _ in in_processes(time.sleep, [0, 600, 600], 2, 'slept'):\n"
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
     )

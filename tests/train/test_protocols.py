@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import ShrikeError
-from train.protocols import FORMS, read_protocol
+from runtime.support.errors import ShrikeError
+from train.data.protocols import FORMS, read_protocol
 
 # First lines of the official files, and bona fide lines as they are written there: as (line, trial's facts).
 LINES = {

@@ -11,10 +11,10 @@ from torch import distributed as dist
 
 from tests.train.small_run import same, small_run, whole_and_resumed
 from train.config import Distillation, Optimiser
-from train.distill import Classroom
+from train.losses.distillation import Classroom
+from train.losses.sam import Descent, SharpnessAware, descent
 from train.networks import build
-from train.optim import adam
-from train.sam import Descent, SharpnessAware, descent
+from train.optimiser import adam
 
 CURVATURE = torch.tensor([1.0, 4.0])
 

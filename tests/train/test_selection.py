@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.train.layouts import plain, protocol, utterances
-from train.corpus import Partition, open_corpus, select
+from train.data.corpus import Partition, open_corpus, select
 
 
 class TestSelect:

@@ -9,17 +9,17 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS, RATE
+from runtime.audio.features import PRESETS, RATE
+from runtime.support.errors import ShrikeError
+from train.augment import CODECS, RAWBOOST
+from train.augment.chain import build_chain, played
+from train.augment.codecs import FFMPEG, LIBSNDFILE, available, compress, expand, round_trip
+from train.augment.demonstration import OnSound, sound_transforms, voice, whole_chain
+from train.augment.filters import BandLimit, convolve, fast_length
+from train.augment.noise import STEP, Dither, Gain, Noise
+from train.augment.rawboost import band_stop, convolutive, impulsive, notch, stationary
+from train.augment.rooms import Room, load_rooms, prepared, synthetic
 from train.config import Augmentation
-from train.sound import CODECS, RAWBOOST
-from train.sound.chain import build_chain, played
-from train.sound.codecs import FFMPEG, LIBSNDFILE, available, compress, expand, round_trip
-from train.sound.demonstration import OnSound, sound_transforms, voice, whole_chain
-from train.sound.filters import BandLimit, convolve, fast_length
-from train.sound.noise import STEP, Dither, Gain, Noise
-from train.sound.rawboost import band_stop, convolutive, impulsive, notch, stationary
-from train.sound.rooms import Room, load_rooms, prepared, synthetic
 
 WORKING = available(CODECS, RATE)[0]
 ALL = sound_transforms(RATE, WORKING)

@@ -9,16 +9,16 @@ import pytest
 import soundfile
 import torch
 
-from runtime.audio import load
-from runtime.features import PRESETS, RATE
-from train import shards
-from train.cache import SoundCache, build_cache, build_sound_cache
+from runtime.audio.decode import load
+from runtime.audio.features import PRESETS, RATE
+from train.augment.chain import Chain, build_chain
 from train.checkpoint import read_checkpoint
 from train.config import Augmentation
-from train.corpus import Trial, open_corpus
-from train.dataset import SoundBatch, SoundWindows, loader, training_plan
-from train.frontend import SoundFrontEnd
-from train.sound.chain import Chain, build_chain
+from train.data import shards
+from train.data.cache import SoundCache, build_cache, build_sound_cache
+from train.data.corpus import Trial, open_corpus
+from train.data.dataset import SoundBatch, SoundWindows, loader, training_plan
+from train.data.frontend import SoundFrontEnd
 
 HARD = Augmentation(
     speed=10, rir="synthetic", snr=(5, 30), sound_gain=6, rawboost="lnl,isd,ssi", band="random",

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS
-from runtime.steps import STEP, first, scored
+from runtime.audio.features import PRESETS
+from runtime.audio.score_times import STEP, first, scored
+from runtime.support.errors import ShrikeError
 from train.networks import NAMES, STREAMING, build
 from train.networks.streaming import (
     BLOCK,

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS
-from runtime.features import level as numpy_level
-from runtime.steps import STEP, scored
+from runtime.audio.features import PRESETS
+from runtime.audio.features import level as numpy_level
+from runtime.audio.score_times import STEP, scored
+from runtime.support.errors import ShrikeError
 from tests.train.small_run import same, small_run, whole_and_resumed
-from train.augment import Augment
-from train.cache import build_cache
+from train.augment.features import Augment
 from train.checkpoint import read_checkpoint
 from train.config import Augmentation, Data, Distillation, Model, Settings
-from train.corpus import open_corpus
-from train.distill import Classroom, distance
-from train.evaluate import score
-from train.mentor import Mentor
+from train.data.cache import build_cache
+from train.data.corpus import open_corpus
+from train.device import Place
+from train.evaluate.evaluate import score
+from train.losses.distillation import Classroom, distance
+from train.losses.external_teacher import Mentor
+from train.losses.stage_outputs import views
 from train.networks import build
-from train.place import Place
-from train.views import views
 
 CPU = Place(torch.device("cpu"), False)
 

@@ -12,15 +12,15 @@ from torch import distributed as dist
 
 from export import graph
 from export.strip import strip
-from runtime.errors import ShrikeError
+from runtime.support.errors import ShrikeError
 from tests.train.small_run import same, small_run, whole_and_resumed
 from train.checkpoint import read_checkpoint
 from train.config import Data, Distillation, Optimiser, Settings
-from train.distill import Classroom, distance
+from train.losses.distillation import Classroom, distance
+from train.losses.sam import SharpnessAware
+from train.losses.teachers import Average
 from train.networks import build
-from train.optim import adam
-from train.sam import SharpnessAware
-from train.teachers import Average
+from train.optimiser import adam
 
 VARIANTS = [
     {"teacher": teacher, "feature": feature, "balance": balance}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.train.layouts import PLAIN, plain, protocol, refused, sounds, utterances
-from train.corpus import open_corpus
-from train.tree import Tree
+from train.data.corpus import open_corpus
+from train.data.corpus_index import Tree
 
 
 class TestFindingSound:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime.errors import ShrikeError
-from runtime.features import PRESETS
-from train.cache import build_cache
+from runtime.audio.features import PRESETS
+from runtime.support.errors import ShrikeError
 from train.checkpoint import read_checkpoint
 from train.config import Data, Model, Optimiser, Run, Settings
-from train.corpus import open_corpus
+from train.data.cache import build_cache
+from train.data.corpus import open_corpus
+from train.device import Place, find_place
 from train.loop import Trainer
-from train.place import Place, find_place
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ import torch
 from pathlib import Path
 from train.config import Data, Model, Run, Settings
 from train.networks import build
-from train.place import find_place
+from train.device import find_place
 place = find_place(Settings(Data(Path("none"), frontend="wide"), Model("ecanet9", {width}), run=Run(threads=1)))
 network = build("ecanet9", {width}).to(memory_format=place.layout)
 for _ in range(4):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runtime.errors import ShrikeError
-from runtime.suggestions import nearest
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearest
 
 if TYPE_CHECKING:
     from train.networks.senet import StagedNetwork

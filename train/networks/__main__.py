@@ -8,8 +8,8 @@ python -m train.networks --streaming            # of one step instead, and what 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from runtime.command import parse, run
-from runtime.features import PRESETS
+from runtime.audio.features import PRESETS
+from runtime.support.command import parse, run
 
 if TYPE_CHECKING:
     from train.networks.streaming import StreamingNetwork
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def show_steps(options: Options) -> None:
-    from runtime.steps import STEP
+    from runtime.audio.score_times import STEP
     from train.networks import STREAMING, build
     from train.networks.senet import multiply_adds
     from train.networks.streaming import GATE_SECONDS, StreamingNetwork

@@ -9,7 +9,7 @@ and x added where the shape stays. Deviations, each for a reason:
     expansion 3, not 6        moving activations is what costs time on a small device, and here they are widest
     ECA behind the last 1x1   MobileNetV3 (Howard et al., ICCV 2019) gates the wide part; this is a third of it
     ReLU, not ReLU6           in INT8 the scale is what clips
-    a ReLU behind every unit  what is never negative has all of INT8's steps on a CPU (export/scales.py: SIGNED_LEVELS)
+    a ReLU behind every unit  what is never negative has all of INT8's steps on a CPU (export/int8/scales.py: SIGNED_LEVELS)
     stem 3x3, step 1 x 2      frames overlap by 75 % (wide) and 92 % (f0): every second says nearly the same
 """
 

@@ -23,7 +23,7 @@ class StagedNetwork(nn.Module):
     """A stem, four stages, and one classifier on the pooled output of the last stage: what all our networks are.
 
     Self-distillation looks at every stage's pooled output (`embeddings`); its own classifiers live elsewhere
-    (train.distill), so that a network without them is simply this module.
+    (train.losses.distillation), so that a network without them is simply this module.
     """
 
     def __init__(

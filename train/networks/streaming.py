@@ -35,15 +35,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from runtime.features import HOP, LEVEL_FRAMES, RATE, WINDOW_FRAMES
-from runtime.steps import STEP
+from runtime.audio.features import HOP, LEVEL_FRAMES, RATE, WINDOW_FRAMES
+from runtime.audio.score_times import STEP
 from train.networks.blocks import Time
 from train.networks.heads import CLASSES, Head
 from train.networks.senet import StagedNetwork
 
 GATE_SECONDS = 1.0  # time constant of the gates' averages: five syllables, and as long as the first score waits
 BLOCK = 128  # map frames averaged by one matrix product: its matrix has 66 KB
-FIRST_FRAMES = 112  # behind which training takes its first loss: runtime.steps.first of f0, 1.0 s of sound
+FIRST_FRAMES = 112  # behind which training takes its first loss: runtime.audio.score_times.first of f0, 1.0 s of sound
 
 State = dict[str, Tensor]  # by the name of the layer that keeps it, in the order of the layers; all (batch, ...)
 

@@ -1,0 +1,1 @@
+"""INT8: calibration, quantisation, sensitivity and quantisation-aware training."""

@@ -1,0 +1,232 @@
+"""Calibration: which real trials set the INT8 ranges, and three ways to read a range off them.
+
+    chosen = choose(open_corpus("/data/LA", "train"), 500)
+    windows = crops(build_cache(frontend, chosen, folder))          # (1, 1, bands, 600) each, cut as training cuts
+    ranges = find_ranges(model, tensors(layers), windows, "min-max")
+
+Ranges come from labelled training trials and from nothing else: random numbers, or a folder of any sound, give ranges
+that look fine and cost accuracy on speech. Both classes get half of the trials, every attack its equal share.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.graph import INPUT, Floats, open_session
+from export.int8.scales import LEVELS, Ranges
+from runtime.audio.score_times import STEP, first
+from runtime.card import model_card as card
+from runtime.support.errors import ShrikeError
+from train.data.cache import FeatureCache
+from train.data.corpus import Partition, Trial
+from train.progress import Progress, say
+
+FEW = 100  # trials; below, the ranges hang on single clips
+SILENCE = 40.0  # dB under the loudest frame of its window: a frame below holds no speech
+NEPER = np.log(10) / 10  # log power per dB
+BINS = 2048  # of a magnitude histogram, as TensorRT's own calibrator has them
+SMALLEST_SHARE = 1e-12  # of a histogram's mass, in place of none: its logarithm is finite
+PACE = 8  # how many bins the search for the best range goes at a time: 0.4 % of the range
+
+Method = Literal["min-max", "entropy", "percentile"]
+
+
+def choose(partition: Partition, count: int, seed: int = 0) -> list[Trial]:
+    """`count` labelled trials: half of each class, in a class the same number of each attack, as far as they go."""
+    if count < 1:
+        raise ShrikeError(f"{count} calibration trials: at least 1 was expected; 500 serve well")
+    if partition.unlabelled or not partition.bonafide or not partition.spoof:
+        raise ShrikeError(
+            f"{partition.protocol} has {partition.bonafide} bona fide, {partition.spoof} spoofed and "
+            f"{partition.unlabelled} unlabelled trials; calibration needs labelled ones of both classes"
+        )
+    if count < FEW:
+        say(f"warning: {count} calibration trials; below {FEW} the ranges hang on single clips")
+    rng = np.random.default_rng(seed)
+    trials = [partition.trials[place] for place in rng.permutation(len(partition.trials))]
+    by_class = [
+        _rounds([trial for trial in trials if trial.bonafide], lambda trial: trial.attack),
+        _rounds([trial for trial in trials if not trial.bonafide], lambda trial: trial.attack),
+    ]
+    longest = max(map(len, by_class))
+    taken = [part[turn] for turn in range(longest) for part in by_class if turn < len(part)][:count]
+    if len(taken) < count:
+        say(f"warning: {partition.name} has {len(taken)} trials, {count} were wanted for calibration")
+    return sorted(taken, key=lambda trial: trial.utterance)
+
+
+def _rounds(trials: Sequence[Trial], kind: Callable[[Trial], str]) -> list[Trial]:
+    """One of each kind, then another of each, until none are left."""
+    turn: Counter[str] = Counter()
+    order = []
+    for trial in trials:
+        order.append((turn[kind(trial)], trial))
+        turn[kind(trial)] += 1
+    return [trial for _, trial in sorted(order, key=lambda pair: pair[0])]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """One random window of every clip, as training cuts them; the same ones each time it is gone through."""
+
+    cache: FeatureCache
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def __iter__(self) -> Iterator[Floats]:
+        rng = np.random.default_rng(self.seed)
+        width = self.cache.frontend.width
+        for clip, frames in enumerate(self.cache.lengths):
+            start = int(rng.integers(frames - width + 1 if frames > width else frames))
+            yield as_input(self.cache.window(clip, start))
+
+
+@dataclass(frozen=True)
+class Clips(Crops):
+    """Every clip as a stream from its first frame on; at most two windows of it: what a network remembers by then has
+    been renewed. A clip that ends before a stream's first score repeats its frames up to there."""
+
+    step: int = STEP  # frames
+
+    def __iter__(self) -> Iterator[Floats]:
+        frontend = self.cache.frontend
+        for clip in range(len(self.cache)):
+            yield clip_input(self.cache.frames(clip)[: 2 * frontend.width], first(frontend, self.step))
+
+
+def clip_input(frames: NDArray[np.float16], least: int) -> Floats:
+    """(frames, bands) of a whole clip -> (1, 1, bands, frames or `least`): a shorter one repeats itself."""
+    return as_input(frames[np.arange(max(least, len(frames))) % len(frames)])
+
+
+def as_input(window: NDArray[np.float16]) -> Floats:
+    """(frames, bands) of the cache -> (1, 1, bands, frames) for the network."""
+    return np.ascontiguousarray(window.T, np.float32)[None, None]
+
+
+def describe(crops: Crops, partition: Partition, method: Method) -> card.Calibration:
+    """What the card says about these trials."""
+    trials = crops.cache.trials
+    names = "".join(sorted(f"{trial.utterance}\n" for trial in trials))
+    return card.Calibration(
+        method=method,
+        corpus=partition.identity(),
+        partition=" where ".join(filter(None, (partition.name, partition.selection))),
+        trials=len(trials),
+        trials_sha256=hashlib.sha256(names.encode()).hexdigest(),
+        classes=dict(Counter("bonafide" if trial.bonafide else "spoof" for trial in trials)),
+        attacks=dict(Counter(trial.attack for trial in trials if not trial.bonafide)),
+        silence=round(float(np.mean([silence(window) for window in crops])), 4),
+    )
+
+
+def silence(window: Floats) -> float:
+    """Share of a window's frames that lie SILENCE dB or more under its loudest frame, by their summed power."""
+    power = np.logaddexp.reduce(window[0, 0].astype(np.float64), axis=0)  # (frames,)
+    return float(np.mean(power < power.max() - SILENCE * NEPER))
+
+
+# ---- ranges ----------------------------------------------------------------------------------------------------------
+
+
+def find_ranges(
+    model: onnx.ModelProto, names: Sequence[str], windows: Iterable[Floats], method: Method, percentile: float = 99.999
+) -> Ranges:
+    """The largest magnitude that INT8 shall hold, for every named tensor of the float graph."""
+    inner = [name for name in names if name != INPUT]
+    session = open_session(model, inner)
+    seen = (dict(zip([*inner, INPUT], [*session.run(inner, {INPUT: w}), w], strict=True)) for w in windows)
+    return read_ranges(names, seen, len(windows) if isinstance(windows, Crops | list) else 0, method, percentile)
+
+
+def read_ranges(
+    names: Sequence[str], seen: Iterable[Mapping[str, Floats]], total: int, method: Method, percentile: float = 99.999
+) -> Ranges:
+    """The same of values by tensor, as they were seen; `total`: how often, 0 if that is not known."""
+    found: dict[str, Histogram] = {name: Histogram() for name in names}
+    with Progress("calibration", total, "runs") as bar:
+        for values in seen:
+            for name in names:
+                found[name].add(values[name], counted=method != "min-max")
+            bar.advance()
+    if method == "percentile":
+        return {name: found[name].percentile(percentile) for name in names}
+    return {name: found[name].entropy() if method == "entropy" else found[name].largest for name in names}
+
+
+class Histogram:
+    """How often magnitudes occur, in BINS equal bins; its range doubles when a larger value comes."""
+
+    def __init__(self) -> None:
+        self.largest = 0.0
+        self.reach = 0.0  # upper edge of the last bin
+        self.counts = np.zeros(BINS, np.int64)
+
+    def add(self, values: NDArray[np.float32], counted: bool = True) -> None:
+        peak = float(max(values.max(), -values.min()))
+        if not np.isfinite(peak):
+            raise ShrikeError("the network's values are not finite on a calibration trial; train it again")
+        self.largest = max(self.largest, peak)
+        if not counted or peak == 0.0:
+            return
+        self.reach = self.reach or peak
+        while peak > self.reach:
+            pairs = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate([pairs, np.zeros(BINS // 2, np.int64)])
+            self.reach *= 2.0
+        places = (np.abs(values, dtype=np.float32).ravel() * np.float32(BINS / self.reach)).astype(np.int32)
+        self.counts += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
+
+    def percentile(self, share: float) -> float:
+        """The magnitude below which `share` percent of all values lie."""
+        below = np.cumsum(self.counts)
+        place = int(np.searchsorted(below, share / 100 * below[-1]))
+        return min(self.largest, (place + 1) * self.reach / BINS)
+
+    def entropy(self) -> float:
+        """The range whose 128 levels tell most about the values: least Kullback-Leibler divergence (Migacz, GTC 2017).
+
+        The zeros that a ReLU leaves say nothing about the range: the first bin counts like its neighbour.
+        """
+        if not self.counts.any():
+            return self.largest
+        counts = self.counts.astype(np.float64)
+        counts[0] = counts[1]
+        candidates = range(LEVELS + 1, BINS + 1, PACE)
+        best = min(candidates, key=lambda bins: _divergence(counts, bins))
+        return min(self.largest, best * self.reach / BINS)
+
+
+def _divergence(counts: NDArray[np.float64], bins: int) -> float:
+    """Between the first `bins` bins with all beyond clipped into the last, and the same seen through 128 levels."""
+    inside = counts[:bins]
+    wanted = inside.copy()
+    wanted[-1] += counts[bins:].sum()
+    level = np.arange(bins) * (LEVELS + 1) // bins
+    filled = inside > 0
+    mass = np.bincount(level, inside, LEVELS + 1)
+    members = np.bincount(level, filled, LEVELS + 1)
+    seen = np.where(filled, (mass / np.maximum(members, 1))[level], 0.0)
+    if not wanted.sum() or not seen.sum():
+        return np.inf
+    p, q = wanted / wanted.sum(), seen / seen.sum()
+    there = p > 0
+    return float(np.sum(p[there] * np.log(p[there] / np.maximum(q[there], SMALLEST_SHARE))))
+
+
+def check_disjoint(chosen: Iterable[Trial], verification: Iterable[Trial]) -> None:
+    """The gate must not be judged by trials that set the ranges."""
+    shared = {trial.utterance for trial in chosen} & {trial.utterance for trial in verification}
+    if shared:
+        raise ShrikeError(
+            f"{len(shared):,} trials would both calibrate and verify, {min(shared)} among them; "
+            "give another --verification-protocol"
+        )

@@ -1,0 +1,167 @@
+"""Scales on which no value of an INT8 layer falls between two integers, so that every arithmetic rounds it alike.
+
+    scales = without_ties(model, layers, ranges)        # tensor or weight -> scale, for export.int8.quantize
+
+A layer's result is round(sum * M): a sum of integers, and M made of its scales. With M = 1/n, n odd, none is a tie:
+
+    n = 4   ... 1.25  1.5  1.75 ...      1.5 is a tie: which side it takes hangs on the last bit of a float
+    n = 5   ... 1.2   1.4  1.6  1.8      the nearest stay half an n-th away, a thousand times what floats err
+
+So the S8 file's convolutions, which ONNX Runtime computes in float, and the U8 file's, which it computes in integers,
+give the same integers, and so does any other arithmetic that errs less. Scales only grow, mostly by less than a
+hundredth: nothing is clipped that was not.
+
+    Conv   M = input * weight / output       the weight's scales give way, one for every channel
+    Mul    M = value * gate / output         the value's scale gives way, that of the convolution before the gate
+    Pool   M = input / (cells * output)      the input's scale gives way
+    Add    (i main + j skip) / n             the main branch's and the output's: all three are multiples of one unit
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.graph import INPUT, weights_of
+
+if TYPE_CHECKING:
+    from export.int8.quantize import Layer
+
+LEVELS = 127  # largest integer; -128 stays unused, as TensorRT's symmetric weights leave it
+SIGNED_LEVELS = 64  # of weights whose input U8 counts from 128: AVX2 adds two of its products in 16 bits, 2 x 255 x 64
+SMALLEST_SCALE = 1e-8  # of a tensor that is always zero: TensorRT wants scales above 0
+UNIT_PARTS = (
+    512,
+    4096,
+)  # of an Add's smallest scale, at least, and of its skip branch's, at most: rounding up is cheap
+MOVES = ("Transpose", "Unsqueeze")  # what changes no value
+LARGEST = 2**15  # of n: beyond it half an n-th is no longer far from what floats err
+
+Ranges = dict[str, float]  # tensor -> largest magnitude that INT8 holds
+Scales = dict[str, NDArray[np.float32]]  # tensor () or weight (channels,) -> what one integer stands for
+
+
+def activation_scale(largest: float) -> np.float32:
+    return np.float32(max(largest / LEVELS, SMALLEST_SCALE))
+
+
+def weight_scales(weight: NDArray[np.float32], levels: int = LEVELS) -> NDArray[np.float32]:
+    """One scale for every output channel, (channels,)."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    return np.maximum(largest / np.float32(levels), np.float32(SMALLEST_SCALE)).astype(np.float32)
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Tensor -> the node that makes it."""
+    return {output: node for node in model.graph.node for output in node.output}
+
+
+def never_negative(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
+    """Whether U8 may count a tensor from 0."""
+    node = made_by.get(name)
+    if node is not None and node.op_type in ("Concat", "AveragePool", "Add"):
+        sources = [source for source in node.input if not _of_a_state(made_by, source)]  # it is as what it is joined to
+        return all(never_negative(made_by, source) for source in sources)
+    return node is not None and node.op_type in ("Relu", "Sigmoid")
+
+
+def _of_a_state(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
+    """Whether a tensor comes into the graph, as it is or turned around, and is not what the network looks at."""
+    node = made_by.get(name)
+    return name != INPUT if node is None else node.op_type in MOVES and _of_a_state(made_by, node.input[0])
+
+
+def scale_owners(model: onnx.ModelProto) -> dict[str, str]:
+    """What goes into a Concat -> its output, whose scale it takes: then the Concat moves integers and changes none."""
+    return {name: node.output[0] for node in model.graph.node if node.op_type == "Concat" for name in node.input}
+
+
+def remembered(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
+    """What a convolution reads, where a Concat made it of a state and new frames -> these two."""
+    states = {port.name for port in model.graph.input} - {INPUT}
+    states |= {node.output[0] for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in states}
+    read = {node.input[0] for node in model.graph.node if node.op_type == "Conv"}
+    concats = [node for node in model.graph.node if node.op_type == "Concat" and node.input[0] in states]
+    return {node.output[0]: tuple(node.input) for node in concats if node.output[0] in read}
+
+
+def without_ties(
+    model: onnx.ModelProto,
+    layers: "Sequence[Layer]",
+    ranges: Ranges,
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
+) -> Scales:
+    """The scale of every tensor and weight of these layers; `weights` takes the place of the model's own."""
+    weights = weights_of(model) if weights is None else weights
+    names = [name for layer in layers for name in (*layer.tensors, *layer.memory)]
+    scales = _Shared(scale_owners(model), names, ranges)
+    made_by, nodes = producers(model), {node.name: node for node in model.graph.node}
+    rounded = _rounded_as(model, scales.names)
+    for layer in layers:  # in the graph's order: the output of one Add is the skip branch of the next
+        output = rounded.get(layer.name)
+        if layer.operation == "Add" and output:
+            main, skip = layer.tensors
+            smallest = min(scales[name] for name in (main, skip, output))
+            unit = scales[skip] / min(np.ceil(UNIT_PARTS[0] * scales[skip] / smallest), UNIT_PARTS[1])
+            scales[main] = unit * np.ceil(scales[main] / unit)
+            scales[output] = unit * (np.ceil(scales[output] / unit) // 2 * 2 + 1)
+    for layer in layers:
+        output = rounded.get(layer.name)
+        if layer.operation == "Mul" and output:
+            value, gate = layer.tensors
+            scales[value] = _dividing(scales[output] / scales[gate], scales[value])
+        elif layer.operation == "AveragePool" and output:
+            (source,) = layer.tensors
+            scales[source] = _dividing(scales[output] * _cells(nodes[layer.name]), scales[source])
+    found = {name: scales[name] for name in scales.names}
+    for layer in layers:
+        if layer.weight:
+            weight, (source,) = weights[layer.weight], layer.tensors
+            sums = weight[0].size > 1 and not never_negative(made_by, source)
+            scale = weight_scales(weight, SIGNED_LEVELS if sums else LEVELS).astype(np.float64)
+            if output := rounded.get(layer.name):
+                scale = _dividing(found[output] / found[source], scale)
+            found[layer.weight] = scale
+    return {name: np.float32(scale) for name, scale in found.items()}
+
+
+class _Shared:
+    """Scales by tensor, where tensors of one owner have one."""
+
+    def __init__(self, owners: dict[str, str], names: Iterable[str], ranges: Ranges) -> None:
+        self.names, self._owners = frozenset(names), owners
+        by_owner = {owners.get(name, name) for name in self.names}
+        self._scales: dict[str, Any] = {name: float(activation_scale(ranges[name])) for name in by_owner}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._scales[self._owners.get(name, name)]
+
+    def __setitem__(self, name: str, scale: Any) -> None:
+        self._scales[self._owners.get(name, name)] = scale
+
+
+def _dividing(whole: Any, scale: Any) -> Any:
+    """The scale, grown until it divides `whole` by an odd number; as it is where that number is no use."""
+    n = np.floor((whole / scale - 1) / 2) * 2 + 1
+    return np.where((n >= 1) & (n < LARGEST), whole / np.maximum(n, 1), scale)
+
+
+def _cells(pool: onnx.NodeProto) -> int:
+    """How many values a pooling takes the mean of."""
+    (shape,) = (item.ints for item in pool.attribute if item.name == "kernel_shape")
+    return math.prod(shape)
+
+
+def _rounded_as(model: onnx.ModelProto, names: Collection[str]) -> dict[str, str]:
+    """Layer -> the tensor as which its result is rounded: its own, or that of the Relu behind it."""
+    behind = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
+    found = {}
+    for node in model.graph.node:
+        output = node.output[0]
+        output = output if output in names else behind.get(output, "")
+        if output in names:
+            found[node.name] = output
+    return found

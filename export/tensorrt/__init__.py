@@ -1,0 +1,1 @@
+"""TensorRT: parser checks, builder, device and engine inspection."""

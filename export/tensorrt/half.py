@@ -1,0 +1,157 @@
+"""Half precision written into the graph, for TensorRT 11 and later, which take types from the graph alone.
+
+    strongly_typed = half(read_onnx("model.onnx"))       # float32 in, float32 out, float16 between
+
+    float32   features - level -. cast             cast .- logits
+    float16                     '- Conv ... Gemm -------'      Q/DQ scales and weights as well: opset 19
+
+What a network remembers stays in float32 as well where it is an average: a running one would stop moving where a step
+is less than half's precision, and the mean of the newest frames is a sum of 75. States of convolutions are half inside.
+
+The front-end's level stays in float32: the sum of 27,000 log powers overflows half (65,504). Weights behind Q/DQ are
+quantised here, from float32 with the scale as half keeps it, so that no weight is rounded twice.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export.tensorrt.check import load_onnx_package
+from runtime.support.errors import ShrikeError
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 19  # the first whose QuantizeLinear takes half
+SMALLEST = 2.0**-24  # half's smallest positive number: no scale may become 0
+LARGEST = 65_504.0  # half's largest number
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+
+
+def half(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """A copy with everything behind the first weighted layer's input in float16."""
+    onnx = load_onnx_package()
+    graph_model = onnx.version_converter.convert_version(model, OPSET)
+    graph = graph_model.graph
+    del graph.value_info[:]
+    _constants_to_initializers(graph)
+    _quantise_weights(graph)
+    before = _before_first_layer(graph) | _averages(graph)
+    scales = {node.input[1] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in before:
+            values = onnx.numpy_helper.to_array(tensor)
+            if np.any(np.abs(values) > LARGEST):
+                raise ShrikeError(
+                    f"{tensor.name} holds values above {LARGEST:,.0f}, half's largest: use --precision fp32"
+                )
+            if tensor.name in scales:
+                values = np.maximum(values, SMALLEST)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name))
+    _cast_boundaries(graph, before)
+    _drop_unused(graph)
+    onnx.checker.check_model(graph_model)
+    return graph_model
+
+
+def _constants_to_initializers(graph: Any) -> None:
+    """One place for constants, so that one loop converts them."""
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]:
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        graph.node.remove(node)
+
+
+def _quantise_weights(graph: Any) -> None:
+    """constant -> Q -> DQ becomes INT8 constant -> DQ."""
+    onnx = load_onnx_package()
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in constants]:
+        weight, scale = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[:2])
+        axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
+        shape = [-1 if number == axis else 1 for number in range(weight.ndim)] if scale.size > 1 else []
+        kept = np.maximum(scale.astype(np.float16), np.float16(SMALLEST)).astype(np.float32)
+        values = np.clip(np.rint(weight / kept.reshape(shape)), -128, 127).astype(np.int8)
+        graph.initializer.append(onnx.numpy_helper.from_array(values, node.output[0]))
+        graph.node.remove(node)
+
+
+def _before_first_layer(graph: Any) -> set[str]:
+    """Tensors that stay in float32: all from the input to the first weighted layer, without that layer's Q/DQ."""
+    reached, kept = {port.name for port in graph.input}, {port.name for port in graph.input}
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        variables = [name for name in node.input if name and name not in constants]
+        if not variables or not set(variables) <= reached:
+            continue
+        reached.update(node.output)
+        if node.op_type in WEIGHTED or node.op_type == "QuantizeLinear":
+            reached.difference_update(node.output)
+        else:
+            kept.update([*node.output, *(name for name in node.input if name in constants)])
+    return kept
+
+
+def _averages(graph: Any) -> set[str]:
+    """What lies between a state and the next, where no convolution reads it; and all behind the last, the logits'."""
+    constants = {tensor.name for tensor in graph.initializer}
+    found: set[str] = set()
+    pairs = list(zip(graph.input, graph.output, strict=True))[1:]
+    for past, kept in pairs:
+        after, before = {past.name}, {kept.name}
+        for node in graph.node:
+            if not after.isdisjoint(node.input):
+                after.update(node.output)
+        for node in reversed(graph.node):
+            if not before.isdisjoint(node.output):
+                before.update(node.input)
+        last = past.name == pairs[-1][0].name
+        inside = [node for node in graph.node if after.issuperset(node.output) and (last or node.output[0] in before)]
+        between = {past.name, *(name for node in inside for name in node.output)}
+        readers = [node.op_type for node in graph.node if not between.isdisjoint(node.input)]
+        if not last and not {"Conv", "QuantizeLinear"}.isdisjoint(readers):
+            continue
+        found |= between.union(*({name for name in node.input if name in constants} for node in inside))
+    return found
+
+
+def _cast_boundaries(graph: Any, before: set[str]) -> None:
+    """A cast wherever float32 ends or begins again; what leaves the graph is float32."""
+    onnx = load_onnx_package()
+    wide, narrow = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    constants = {tensor.name for tensor in graph.initializer}
+    casts: dict[str, Any] = {}
+    for node in graph.node:
+        inside = set(node.output) <= before
+        for number, name in enumerate(node.input):
+            if not name or (name in before) == inside or (inside and name in constants):
+                continue
+            end, kind = ("float", wide) if inside else ("half", narrow)
+            if name not in casts:
+                casts[name] = onnx.helper.make_node("Cast", [name], [f"{name}_{end}"], f"{name}_to_{end}", to=kind)
+            node.input[number] = f"{name}_{end}"
+    leaving = {port.name for port in graph.output} - before
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for number, name in enumerate(names):
+                if name in leaving:
+                    names[number] = f"{name}_half"
+    for cast in casts.values():
+        if cast.input[0] in leaving:
+            cast.input[0] = f"{cast.input[0]}_half"
+    nodes = list(graph.node)
+    for cast in casts.values():
+        first = next(number for number, node in enumerate(nodes) if cast.output[0] in node.input)
+        nodes.insert(first, cast)
+    for name in sorted(leaving):
+        nodes.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], f"{name}_to_float", to=wide))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _drop_unused(graph: Any) -> None:
+    """The float weights whose INT8 form has taken their place."""
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)

@@ -1,0 +1,1 @@
+"""Audio in: decoding, resampling, the front-end, framing, and input quality."""

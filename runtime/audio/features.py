@@ -1,0 +1,210 @@
+"""The front-end: log band power, the one definition of what networks see.
+
+    frames = PRESETS["f0"].frames(samples)      # whole clip: (n, 45) float32
+    stream = FeatureStream(PRESETS["f0"])
+    new = stream.push(chunk)                     # any chunk size; the same frames, bit for bit
+
+Frame t covers samples [130 t, 130 t + window). Nothing is centred, nothing comes from the future:
+
+    samples  |0         130       260       390                          1728
+    frame 0  [==========================================================)
+    frame 1            [==========================================================)
+    frame 2                      [==========================================================)
+
+`f0` is the paper's F0 subband: the lowest 45 bins (0-417 Hz) of a 1728-point spectrum. `wide` covers 0-8 kHz with 60
+triangular bands, because what F0 shows decides within one recording domain and hardly beyond it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.support.errors import ShrikeError
+
+RATE = 16_000  # Hz
+HOP = 130  # samples, 8.125 ms
+WINDOW_FRAMES = 600  # frames a network sees: 599 x 130 + 1728 samples = 4.98 s (f0)
+FLOOR = 1e-10  # of power; log(1e-10) = -23: lower would cost INT8 resolution and show only digital silence
+BLOCK = 256  # frames transformed at once: bounds the memory of a long clip (256 x 1728 x 8 bytes = 3.5 MB)
+
+LEVEL_FRAMES = 300  # time constant of the running mean, 2.4 s: what it averages is then as old as a window's mean is
+
+Bands = Literal["bins", "triangular"]
+Level = Literal["none", "window-mean", "running-mean"]
+Samples = NDArray[np.float32]
+Frames = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """log(max(bands of |STFT|^2, floor)) with a periodic Blackman window; the transform is as long as the window."""
+
+    window: int = 1728  # samples, 108 ms: resolves 9.26 Hz
+    bands: int = 45  # values per frame
+    shape: Bands = "bins"  # bins: the lowest `bands` bins; triangular: `bands` overlapping triangles over all bins
+    # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past
+    level: Level = "none"
+    hop: int = HOP
+    rate: int = RATE
+    width: int = WINDOW_FRAMES  # frames in one window
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (type(value) is not int or not 0 < value < 1_000_000):
+                raise ShrikeError(f"front-end: {field.name} is {value!r}; a positive whole number was expected")
+        if self.shape not in get_args(Bands) or self.level not in get_args(Level):
+            raise ShrikeError(
+                f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
+                f"not {self.shape!r} with {self.level!r}; update Shrike"
+            )
+        most = self.bins if self.shape == "bins" else self.bins - 2  # every triangle needs a bin on both of its sides
+        if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
+            raise ShrikeError(
+                f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
+                "fewer bands or a smaller hop were expected"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "FrontEnd":
+        """From a card or checkpoint; unknown and missing entries are refused by name."""
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            raise ShrikeError(f"front-end: entries {sorted(values)} came, {sorted(known)} were expected")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def with_level(self, level: Level) -> "FrontEnd":
+        return replace(self, level=level)
+
+    @property
+    def bins(self) -> int:
+        return self.window // 2 + 1
+
+    @property
+    def seconds(self) -> float:
+        """How much sound one window of frames covers."""
+        return ((self.width - 1) * self.hop + self.window) / self.rate
+
+    @property
+    def passband(self) -> tuple[float, float]:
+        """Lowest and highest frequency in Hz that any band sees."""
+        seen = self.matrix.any(axis=0).nonzero()[0] * self.rate / self.window
+        return float(seen[0]), float(seen[-1])
+
+    def count(self, samples: int) -> int:
+        """How many frames that many samples give."""
+        return max(0, (samples - self.window) // self.hop + 1)
+
+    @cached_property
+    def taper(self) -> NDArray[np.float64]:
+        """Periodic Blackman window, (window,)."""
+        angle = 2 * np.pi * np.arange(self.window) / self.window
+        return 0.42 - 0.5 * np.cos(angle) + 0.08 * np.cos(2 * angle)
+
+    @cached_property
+    def slopes(self) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        r"""Triangles as sums over segments: first bin of each, (bands + 1,), rise and fall of every bin, (bins,) twice.
+
+        band k     /\            band k rises through segment k and falls through segment k + 1,
+        segment   |k |k+1|       so each bin is used twice: `rise` for one band, 1 - `rise` (fall) for the one before
+        """
+        edges = np.linspace(0.0, self.bins - 1, self.bands + 2)
+        bins = np.arange(self.bins)
+        segment = np.minimum(np.searchsorted(edges, bins, side="right") - 1, self.bands)
+        rise = (bins - edges[segment]) / (edges[segment + 1] - edges[segment])
+        starts = np.searchsorted(segment, np.arange(self.bands + 1))
+        return starts, rise, 1.0 - rise
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float64]:
+        """The bands as one matrix, (bands, bins): for torch, and for looking at."""
+        if self.shape == "bins":
+            return np.eye(self.bands, self.bins)
+        starts, rise, fall = self.slopes
+        matrix = np.zeros((self.bands + 2, self.bins))  # the first and last row collect what falls outside
+        for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], self.bins], strict=True)):
+            matrix[segment + 1, start:stop] += rise[start:stop]
+            matrix[segment, start:stop] += fall[start:stop]
+        return matrix[1:-1]
+
+    def frames(self, samples: Samples) -> Frames:
+        """All frames of a clip: (samples,) -> (n, bands); n is 0 for a clip shorter than one analysis window."""
+        out = np.empty((self.count(len(samples)), self.bands), np.float32)
+        if len(out):
+            # Frames as overlapping rows. numpy's sliding_window_view says the same, at a tenth of a step's cost.
+            samples = np.ascontiguousarray(samples)
+            strides = (self.hop * samples.itemsize, samples.itemsize)
+            view = np.ndarray((len(out), self.window), samples.dtype, samples, strides=strides)
+            for start in range(0, len(out), BLOCK):
+                out[start : start + BLOCK] = self._log_bands(view[start : start + BLOCK])
+        return out
+
+    def _log_bands(self, view: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n, window) samples -> (n, bands). Every step works row by row, so that n never changes a bit of the result
+        (a matrix product would: BLAS sums in another order for other shapes)."""
+        spectrum = np.fft.rfft(view * self.taper, axis=1)
+        if self.shape == "bins":
+            spectrum = spectrum[:, : self.bands]
+        power = spectrum.real**2 + spectrum.imag**2
+        if self.shape == "triangular":
+            starts, rise, fall = self.slopes
+            rising = np.add.reduceat(power * rise, starts, axis=1)
+            falling = np.add.reduceat(power * fall, starts, axis=1)
+            power = rising[:, :-1] + falling[:, 1:]
+        return np.log(np.maximum(power, FLOOR))
+
+
+PRESETS = {"f0": FrontEnd(), "wide": FrontEnd(window=512, bands=60, shape="triangular")}
+
+
+def fill(frames: Frames, width: int) -> Frames:
+    """The first `width` frames; a shorter clip repeats its frames from the start: (n, bands) -> (width, bands)."""
+    if len(frames) >= width:
+        return frames[:width]
+    return np.take(frames, np.arange(width) % len(frames), axis=0)
+
+
+def level(window: Frames, kind: Level) -> Frames:
+    """What is done about gain, on frames (n, bands): a factor on the samples is a constant in log power.
+
+    The running mean begins with the first of them: weights exp(-age / 300), which its sum of weights divides out.
+    """
+    if kind == "none":
+        return window
+    if kind == "window-mean":
+        return window - window.mean(dtype=np.float64).astype(np.float32)
+    keep = math.exp(-1 / LEVEL_FRAMES)
+    means = window.mean(axis=1, dtype=np.float64)
+    sums = np.fromiter(
+        accumulate(means.tolist(), lambda total, mean: keep * total + (1 - keep) * mean, initial=0.0), float
+    )
+    weights = 1 - keep ** np.arange(1, len(means) + 1)
+    return window - (sums[1:] / weights).astype(np.float32)[:, None]
+
+
+class FeatureStream:
+    """The same frames from chunks of any size. Keeps less than one analysis window of samples between chunks."""
+
+    def __init__(self, frontend: FrontEnd) -> None:
+        self.frontend = frontend
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what came: after a gap no frame may span it."""
+        self._rest: Samples = np.empty(0, np.float32)
+
+    def push(self, samples: Samples) -> Frames:
+        """New samples (any number, also none) -> the frames they complete, (n, bands)."""
+        joined = np.concatenate([self._rest, np.asarray(samples, np.float32)])
+        new = self.frontend.frames(joined)
+        self._rest = joined[len(new) * self.frontend.hop :]
+        return new

@@ -1,0 +1,145 @@
+"""Is what comes in fit to be judged? Level, silence, clipping, digital zeros, and bands that a line has removed.
+
+    monitor = QualityMonitor(card.frontend)
+    monitor.push(samples)                      # mono at the front-end's rate
+    quality = monitor.report()                 # level, flags, spectrum; FLAGS says what a flag means
+
+A model that looks at 0-417 Hz is blind behind a telephone, and one that looks at 0-8 kHz is half blind: so the mean
+spectrum of the voice is held against limits, measured on 250 clips of clean speech and on the same clips behind a
+300-3400 Hz line (Butterworth, fifth order; a codec at 8 kHz cuts harder):
+
+    40-130 Hz against 330-1000 Hz     clean: 1 % below -33 dB     line: half below -39 dB    limit -34 dB
+    4500-7500 Hz against 400-3400 Hz  clean: none below -42 dB    line: 95 % below -45 dB    limit -45 dB
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.audio.features import FrontEnd, Samples
+
+FRAME = 512  # samples, 32 ms: one spectrum, one level
+SILENT = -60.0  # dBFS of a frame; below it nobody speaks to this microphone
+QUIET = -45.0  # dBFS of the loudest recent frames; below it the converter's own noise counts
+SILENCE_AFTER = 2.0  # s without a louder frame
+ZEROS_AFTER = 1.0  # s of one and the same value: no converter does that, a muted device does
+CLIPPED = 0.985  # of full scale; resampling moves a flat top a little
+CLIPPED_SHARE = 1e-3  # of the samples in the last second or so: 16 of 16,000
+VOICE_RANGE = 35.0  # dB below the loudest recent frames: what still counts as voice
+LOUDEST_FALLS = 2.0  # dB per second: the memory for how loud the voice is
+SPECTRUM_TIME = 3.0  # s of voice, time constant of the mean spectrum
+VOICE_NEEDED = 2.0  # s of voice before a band may be called missing
+DEEP, OVER_DEEP, LOW_LIMIT = (40, 130), (330, 1000), -34.0  # Hz, Hz, dB
+HIGH, UNDER_HIGH, HIGH_LIMIT = (4500, 7500), (400, 3400), -45.0  # Hz, Hz, dB
+LOST_LOW, LOST_HIGH = 250.0, 4000.0  # Hz: what such a line removes
+BANDS_NEEDED = 0.25  # share of a front-end's bands in there that makes it matter
+FLOOR = 1e-12  # of power, -120 dB
+
+FLAGS = {
+    "clipping": "the input is overdriven: lower its gain",
+    "quiet": "the input is very quiet: raise its gain or come nearer",
+    "zeros": "digital zeros arrive: is the input muted?",
+    "no-low-band": "this microphone or line removes the low frequencies that the model looks at",
+    "no-high-band": "this microphone or line removes the high frequencies that the model looks at",
+    "invalid": "values that are no numbers arrived and were taken as silence",
+    "lost": "sound was lost within the last window",
+}
+BLINDING = frozenset({"no-low-band", "no-high-band"})  # with these a score says nothing about the voice
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the input is like now."""
+
+    level: float  # dBFS, RMS of the last frame
+    silent: bool
+    flags: tuple[str, ...]  # keys of FLAGS
+    spectrum: NDArray[np.float64]  # dB, 257 bins from 0 to 8 kHz: the voice's running mean
+
+
+class QualityMonitor:
+    """Flat memory: half a frame of samples, running sums, counters."""
+
+    def __init__(self, frontend: FrontEnd) -> None:
+        self._rate = frontend.rate
+        self._period = FRAME / frontend.rate
+        frequencies = np.arange(FRAME // 2 + 1) * frontend.rate / FRAME
+        self._bins = {band: slice(*np.searchsorted(frequencies, band)) for band in (DEEP, OVER_DEEP, HIGH, UNDER_HIGH)}
+        self._taper = np.hanning(FRAME)
+        centres = np.arange(frontend.bins) * frontend.rate / frontend.window @ frontend.matrix.T
+        centres /= np.maximum(frontend.matrix.sum(axis=1), 1e-9)  # (bands,) Hz
+        self._needs_low = bool((centres < LOST_LOW).mean() > BANDS_NEEDED)
+        self._needs_high = bool((centres > LOST_HIGH).mean() > BANDS_NEEDED)
+        self._window = frontend.seconds
+        self.reset()
+
+    def reset(self) -> None:
+        """Another microphone may be there after a gap."""
+        self._rest: Samples = np.empty(0, np.float32)
+        self._level = self._loudest = -120.0
+        self._since_loud = self._same = 0.0  # s
+        self._last = np.float32(np.nan)
+        self._clipped = 0.0  # running share
+        self._spectrum = np.full(FRAME // 2 + 1, FLOOR)
+        self._voice = 0.0  # s of voice in it
+        self._lost_for = self._invalid_for = 0.0  # s for which the flag stays
+
+    def mark(self, lost: bool, invalid: bool) -> None:
+        """What a source says about a block; both stay as long as the window may hold it."""
+        self._lost_for = self._window if lost else self._lost_for
+        self._invalid_for = self._window if invalid else self._invalid_for
+
+    def push(self, samples: Samples) -> None:
+        """New samples (n,), mono."""
+        if not len(samples):
+            return
+        seconds = len(samples) / self._rate
+        self._lost_for, self._invalid_for = self._lost_for - seconds, self._invalid_for - seconds
+        joined = np.concatenate([self._rest, samples])
+        whole = len(joined) // FRAME * FRAME
+        for frame in np.clip(joined[:whole], -1e4, 1e4).astype(np.float64).reshape(-1, FRAME):
+            self._push_frame(frame)
+        self._rest = joined[whole:]
+
+    def _push_frame(self, frame: NDArray[np.float64]) -> None:
+        self._level = 10 * math.log10(float(np.add.reduce(frame * frame)) / FRAME + FLOOR)
+        self._since_loud = 0.0 if self._level > SILENT else self._since_loud + self._period
+        constant = frame[0] == frame[-1] and bool((frame == frame[0]).all())
+        constant = constant and (self._same == 0 or frame[0] == self._last)
+        self._same = self._same + self._period if constant else 0.0
+        self._last = np.float32(frame[-1])
+        share = np.count_nonzero(np.abs(frame) >= CLIPPED) / FRAME
+        self._clipped += self._period * (share - self._clipped)  # time constant: 1 s
+        self._loudest = max(self._level, self._loudest - LOUDEST_FALLS * self._period)
+        if self._level > max(SILENT, self._loudest - VOICE_RANGE):
+            spectrum = np.fft.rfft(frame * self._taper)
+            power = spectrum.real**2 + spectrum.imag**2 + FLOOR
+            self._voice += self._period
+            weight = self._period / min(self._voice, SPECTRUM_TIME)  # a plain mean at first
+            self._spectrum += weight * (power - self._spectrum)
+
+    @property
+    def silent(self) -> bool:
+        return self._since_loud >= SILENCE_AFTER
+
+    def report(self) -> Quality:
+        """As of the last whole frame."""
+        present = {
+            "clipping": self._clipped > CLIPPED_SHARE,
+            "quiet": SILENT < self._loudest < QUIET and not self.silent,
+            "zeros": self._same >= ZEROS_AFTER,
+            "no-low-band": self._needs_low and self._missing(DEEP, OVER_DEEP, LOW_LIMIT),
+            "no-high-band": self._needs_high and self._missing(HIGH, UNDER_HIGH, HIGH_LIMIT),
+            "invalid": self._invalid_for > 0,
+            "lost": self._lost_for > 0,
+        }
+        flags = tuple(flag for flag, there in present.items() if there)
+        return Quality(self._level, self.silent, flags, 10 * np.log10(self._spectrum))
+
+    def _missing(self, band: tuple[int, int], against: tuple[int, int], limit: float) -> bool:
+        if self._voice < VOICE_NEEDED:
+            return False
+        power, reference = (self._spectrum[self._bins[one]].mean() for one in (band, against))
+        return bool(power < reference * 10 ** (limit / 10))

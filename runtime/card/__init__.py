@@ -1,0 +1,1 @@
+"""Model cards: model.json, its schema, and checksums."""

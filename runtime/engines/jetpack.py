@@ -1,0 +1,87 @@
+"""What a Jetson brings along, and what to say where TensorRT is missing.
+
+trt = load_tensorrt()       # the module, or a ShrikeError with the way to get it
+l4t()                       # "36.4.3" on a Jetson with JetPack 6.2, None elsewhere
+"""
+
+import importlib
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from runtime.support.errors import ShrikeError
+
+RELEASE = Path("/etc/nv_tegra_release")  # "# R36 (release), REVISION: 4.3, GCID: ..."
+MEMORY = Path("/proc/meminfo")
+
+# JetPack, its L4T, its Python, its TensorRT. A row counts for all L4T from its first to below the next row's.
+JETPACKS = (
+    ("5.1 to 5.1.6", "35.2.1 to 35.6.4", "3.8", "8.5.2"),
+    ("6.0", "36.3", "3.10", "8.6.2"),
+    ("6.1 to 6.2.2", "36.4 to 36.5", "3.10", "10.3.0"),
+    ("7.0, 7.1", "38", "3.12", "10.13"),
+    ("7.2 and later", "39", "3.12", "10.16.1, or 11.4.1 if installed"),
+)
+
+
+def l4t(release: Path = RELEASE) -> str | None:
+    """The version of a Jetson's system; None on other machines."""
+    try:
+        found = re.search(r"R(\d+)\D+REVISION:\s*([\d.]+)", release.read_text(errors="replace"))
+    except OSError:
+        return None
+    return f"{found[1]}.{found[2]}" if found else None
+
+
+def jetpack(version: str) -> tuple[str, str, str, str] | None:
+    """The row of the JetPack that an L4T version belongs to."""
+
+    def number(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+    fitting = [row for row in JETPACKS if number(version) >= number(row[1].split(" ")[0])]
+    return fitting[-1] if fitting else None
+
+
+def table() -> str:
+    """Which TensorRT comes with which JetPack, as lines."""
+    widths = (16, 20, 8, 0)
+    rows = (("JetPack", "L4T", "Python", "TensorRT"), *JETPACKS)
+    return "\n".join("  " + "".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+
+
+def how_to_get_tensorrt() -> str:
+    """What to do where the module is missing: it comes with the system, and pip cannot bring it."""
+    version = l4t()
+    row = jetpack(version) if version else None
+    advice = (
+        "pip cannot install a Jetson's TensorRT: it comes with JetPack (sudo apt install nvidia-jetpack) and lies in "
+        "/usr/lib/python3*/dist-packages, so a virtual environment there needs the system's Python and "
+        "--system-site-packages: python3 -m venv --system-site-packages .venv"
+    )
+    if row is None:
+        return f"{advice}\n{table()}"
+    mine = ".".join(platform.python_version_tuple()[:2])
+    return f"{advice}. This is JetPack {row[0]} (L4T {version}): TensorRT {row[3]} for Python {row[2]}; this is {mine}"
+
+
+def load_tensorrt() -> Any:
+    """The tensorrt module; a machine without it, or with a broken one, is told how to get it."""
+    try:
+        return importlib.import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        reason = "TensorRT is not installed for this Python"
+        raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:  # a library of another CUDA, half an install
+        reason = f"TensorRT cannot be imported ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
+
+
+def memory_available(source: Path = MEMORY) -> int | None:
+    """MiB that a program can still take, GPU included on a Jetson; None where the kernel does not say."""
+    try:
+        found = re.search(r"^MemAvailable:\s*(\d+) kB", source.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) // 1024 if found else None

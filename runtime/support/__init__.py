@@ -1,0 +1,1 @@
+"""Shared by all commands: errors, command lines, atomic files, shutdown, measurements."""

@@ -1,0 +1,10 @@
+"""What is done to the sound of training windows, before the front-end: rooms, noise, channels, codecs, RawBoost.
+
+Every transform is a small frozen object, `transform(sound, dice) -> sound`: float32 samples of one clip in, as many
+out, and everything random comes from `dice`, a numpy generator. `chain.py` puts them in the order of the real way from
+a mouth to a detector; `python -m train.augment` draws and times them.
+"""
+
+# The names that the command line knows; here, because checking them must not load what does the work.
+CODECS = ("alaw", "mulaw", "gsm", "adpcm", "opus", "vorbis", "mp3", "g722", "amr")
+RAWBOOST = ("lnl", "isd", "ssi")

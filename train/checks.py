@@ -1,0 +1,69 @@
+"""What can go wrong in training, noticed early and said in one line: data, memory, a loss that is not a number."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runtime.support.errors import ShrikeError
+from train.config import Settings
+from train.data.cache import Cache
+
+
+def check_classes(cache: Cache, name: str) -> None:
+    labels = cache.labels
+    if not (labels == 1).any() or not (labels == 0).any():
+        raise ShrikeError(
+            f"{name} has {(labels == 1).sum()} bona fide and {(labels == 0).sum()} spoof clips; both are needed"
+        )
+    if (labels < 0).any():
+        raise ShrikeError(f"{name}: {(labels < 0).sum()} clips have no label; use a protocol with keys")
+
+
+class Sums:
+    """Losses added up on their device, read seldom."""
+
+    def __init__(self, before: dict[str, float], count: int) -> None:
+        self._before, self._count, self._sums = before, count, dict[str, Tensor]()
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        self._count += 1
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss.double() if name in self._sums else loss.double()
+
+    def totals(self) -> dict[str, float]:
+        names = self._before.keys() | self._sums.keys()
+        return {n: self._before.get(n, 0.0) + float(self._sums.get(n, 0.0)) for n in sorted(names)}
+
+    def means(self) -> dict[str, float]:
+        return {name: total / max(1, self._count) for name, total in self.totals().items()}
+
+    def check(self, title: str) -> float:
+        mean = self.means()["total"]
+        if not math.isfinite(mean):
+            parts = ", ".join(name for name, value in self.means().items() if not math.isfinite(value))
+            raise ShrikeError(
+                f"{title}: the loss is not a number ({parts}); lower --lr, raise --warmup, or use --precision fp32. "
+                "The checkpoints of the last whole epoch stand"
+            )
+        return mean
+
+
+class explained:  # noqa: N801 - reads as a word: with explained(settings)
+    """Out of memory says what to do about it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        if error is not None and short:
+            batch = self.settings.optimiser.batch
+            raise ShrikeError(
+                f"out of memory with --batch {batch}; try --batch {max(2, batch // 2)}, --precision bf16 or a smaller "
+                "--width. The checkpoints of the last whole epoch stand"
+            ) from error

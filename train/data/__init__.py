@@ -1,0 +1,1 @@
+"""Corpora, protocols, feature caches and datasets."""

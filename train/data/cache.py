@@ -1,0 +1,160 @@
+"""Features, or decoded sound, from disk: computed once (train.data.shards), memory-mapped, served clip by clip.
+
+cache = build_cache(frontend, trials, folder)
+cache.window(7, start=120)      # (600, bands) float16 of trial 7, a view into the map where the clip is long enough
+cache = build_sound_cache(frontend, trials, folder)     # for training that changes the sound before the front-end
+cache.samples(7)                # (samples,) int16 of trial 7, a view into the map
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.audio.features import FrontEnd
+from runtime.support.errors import ShrikeError
+from train.data.protocols import Trial
+from train.data.shards import Kind, Shard, feature_kind, make_shards, read_index, sound_kind
+from train.progress import say
+
+
+class Cache:
+    """All clips of a partition that could be read, in protocol order. Opening reads the small index files only."""
+
+    def __init__(self, frontend: FrontEnd, kind: Kind, folder: Path, shards: Sequence[Shard]) -> None:
+        self.frontend = frontend
+        self.trials: list[Trial] = []
+        self.skipped: dict[str, str] = {}  # utterance -> why
+        self.notes: dict[str, int] = {}  # what was done to how many clips
+        places: list[tuple[int, int, int]] = []  # (shard, first row, rows)
+        for number, shard in enumerate(shards):
+            index = read_index(folder, shard, kind)
+            if index is None:
+                data = folder / f"{shard.name}.{kind.ending}"
+                raise ShrikeError(f"{data} was changed while it was being opened; run again")
+            first = 0
+            for trial, rows in zip(shard.trials, index["frames"], strict=True):
+                if self._frames(rows):
+                    self.trials.append(trial)
+                    places.append((number, first, rows))
+                elif trial.utterance not in index["skipped"]:
+                    self.skipped[trial.utterance] = _too_short(frontend)
+                first += rows
+            self.skipped.update(index["skipped"])
+            for note, count in index["notes"].items():
+                self.notes[note] = self.notes.get(note, 0) + count
+        self._paths = [folder / f"{shard.name}.{kind.ending}" for shard in shards]
+        self._places = np.array(places, np.int64).reshape(-1, 3)
+
+    def _frames(self, rows: int) -> int:
+        """How many frames a clip with so many rows has."""
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    @property
+    def identity(self) -> str:
+        """sha256 over the shards' names, which are hashes themselves: of the front-end, the clips and their files."""
+        return hashlib.sha256("".join(path.stem for path in self._paths).encode()).hexdigest()
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of every clip, (n,)."""
+        return np.array([self._frames(rows) for rows in self._places[:, 2].tolist()], np.int64)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """1 for bona fide, 0 for spoof, -1 where the protocol has no label, (n,)."""
+        return np.array([-1 if t.bonafide is None else int(t.bonafide) for t in self.trials], np.int64)
+
+    def starts(self, clip: int, mean: bool = False) -> NDArray[np.int64]:
+        """First frames of the windows that score a clip: the first one, or all that overlap by half, to its end."""
+        width = self.frontend.width
+        room = max(int(self.lengths[clip]) - width, 0) if mean else 0
+        return np.arange(0, room + width // 2, width // 2).clip(max=room)
+
+
+class FeatureCache(Cache):
+    """Frames of every clip, ready for a network."""
+
+    def frames(self, clip: int) -> NDArray[np.float16]:
+        """All frames of a clip, (frames, bands)."""
+        shard, first, frames = self._places[clip]
+        return _map(self._paths[shard], np.float16, self.frontend.bands)[first : first + frames]
+
+    def window(self, clip: int, start: int = 0) -> NDArray[np.float16]:
+        """600 frames of a clip from `start`; a shorter clip repeats its frames: (width, bands)."""
+        shard, first, frames = self._places[clip]
+        stored = _map(self._paths[shard], np.float16, self.frontend.bands)
+        width = self.frontend.width
+        if frames >= width:
+            return stored[first + start : first + start + width]
+        return stored[first + np.arange(start, start + width) % frames]
+
+
+class SoundCache(Cache):
+    """Samples of every clip that gives at least one frame: what is heard before the front-end."""
+
+    def _frames(self, rows: int) -> int:
+        return self.frontend.count(rows)
+
+    def samples(self, clip: int) -> NDArray[np.int16]:
+        """The whole clip, (samples,); full scale is 2^15."""
+        shard, first, count = self._places[clip]
+        return _map(self._paths[shard], np.int16, 1)[first : first + count, 0]
+
+
+AnyCache = TypeVar("AnyCache", bound=Cache)
+
+
+@lru_cache(maxsize=512)  # a map holds a file descriptor, and many systems allow 1024
+def _map(path: Path, dtype: type[np.generic], columns: int) -> NDArray[Any]:
+    return np.memmap(path, dtype, "r").reshape(-1, columns)
+
+
+def build_cache(
+    frontend: FrontEnd, trials: Sequence[Trial], folder: Path, processes: int = 0, quiet: bool = False
+) -> FeatureCache:
+    """Compute what is missing, say what was left out and why, and open the rest."""
+    kind, folder = feature_kind(frontend), folder.expanduser()
+    shards = make_shards(kind, trials, folder, processes)
+    return _opened(FeatureCache(frontend, kind, folder, shards), trials, quiet)
+
+
+def build_sound_cache(
+    frontend: FrontEnd, trials: Sequence[Trial], folder: Path, processes: int = 0, quiet: bool = False
+) -> SoundCache:
+    """The same for decoded sound: the same clips are left out, for the same reasons."""
+    kind, folder = sound_kind(frontend.rate), folder.expanduser()
+    shards = make_shards(kind, trials, folder, processes)
+    return _opened(SoundCache(frontend, kind, folder, shards), trials, quiet)
+
+
+def _opened(cache: AnyCache, trials: Sequence[Trial], quiet: bool) -> AnyCache:
+    if not quiet:
+        _report(cache)
+    if not len(cache):
+        raise ShrikeError(
+            f"none of {len(trials)} clips could be used; the reasons stand above, mend the files or the protocol"
+        )
+    return cache
+
+
+def _too_short(frontend: FrontEnd) -> str:
+    return f"shorter than one analysis window ({1000 * frontend.window / frontend.rate:.0f} ms)"
+
+
+def _report(cache: Cache) -> None:
+    for note, count in sorted(cache.notes.items()):
+        say(f"  {count:,} clips: {note}")
+    reasons: dict[str, list[str]] = {}
+    for utterance, reason in cache.skipped.items():
+        reasons.setdefault(reason, []).append(utterance)
+    for reason, names in sorted(reasons.items()):
+        more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+        say(f"  {len(names):,} clips left out: {reason} ({', '.join(names[:3])}{more})")

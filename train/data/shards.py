@@ -1,0 +1,200 @@
+"""Features, or decoded sound, computed and kept in shards that stand or fall alone; train.data.cache reads them.
+
+    shards = make_shards(feature_kind(frontend), trials, folder)
+    index = read_index(folder, shards[0], kind)             # None where it is absent or damaged
+
+A shard is a run of trials in protocol order. Its name is the hash of all that decides its content: the front-end (of
+sound only the rate), the utterances and their files' sizes and times. So nothing stale is ever read, a killed run goes
+on with the shards that stand, one changed file costs one shard, and two runs that share trials share shards.
+
+    SHARD.f16     frames of all its clips, one after the other, (frames, bands) float16
+    SHARD.s16     samples of all its clips, one after the other, (samples,) int16
+    SHARD.json    written last: bytes of the above, frames (or samples) per clip, and why clips were left out
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.audio.decode import load
+from runtime.audio.features import FrontEnd, Samples
+from runtime.support.atomic import whole_file
+from runtime.support.errors import AudioError, ShrikeError
+from train.data.processes import cores, in_processes
+from train.data.protocols import Trial
+from train.progress import Progress, say
+
+VERSION = 1  # raise it when the front-end's numbers or the format change: old shards are then never found
+SHARD_TRIALS = (64, 2048)  # least and most trials in a shard: small corpora still spread over all cores,
+SHARDS_WANTED = 32  # and 600,000 trials make 293 shards, each an open file at most
+SAMPLE = 16  # clips that are read first, to say how long it will take and how much it will be
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Trials that are computed and kept together."""
+
+    name: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a shard's rows are, and how a clip becomes rows."""
+
+    title: str
+    ending: str
+    dtype: type[np.generic]
+    columns: int  # values in a row
+    identity: dict[str, Any]  # what decides the rows, beside the clip
+    rate: int  # Hz, at which clips are read
+    rows: Callable[[Samples], NDArray[Any]]  # (samples,) -> (rows, columns), in `dtype` or wider
+
+    @property
+    def row_bytes(self) -> int:
+        return self.columns * np.dtype(self.dtype).itemsize
+
+
+def feature_kind(frontend: FrontEnd) -> Kind:
+    spectrum = {name: value for name, value in frontend.to_dict().items() if name not in ("level", "width")}
+    title = f"features ({frontend.bands} bands)"
+    return Kind(title, "f16", np.float16, frontend.bands, spectrum, frontend.rate, frontend.frames)
+
+
+def sound_kind(rate: int) -> Kind:
+    return Kind("sound", "s16", np.int16, 1, {"sound": "s16", "rate": rate}, rate, _to_int16)
+
+
+def _to_int16(samples: Samples) -> NDArray[np.int16]:
+    """Exact for 16-bit recordings at the front-end's rate; what exceeds full scale after resampling is clipped."""
+    return np.clip(np.rint(samples * np.float32(2**15)), -(2**15), 2**15 - 1).astype(np.int16)
+
+
+def make_shards(kind: Kind, trials: Sequence[Trial], folder: Path, processes: int = 0) -> list[Shard]:
+    """Those of all trials; what the folder lacks is computed, after its size and the time it takes were said."""
+    shards = plan_shards(kind, trials)
+    missing = [shard for shard in shards if read_index(folder, shard, kind) is None]
+    if missing:
+        processes = processes or cores()
+        _estimate(kind, [trial for shard in missing for trial in shard.trials], folder, processes)
+        _compute_all(kind, missing, folder, processes)
+    return shards
+
+
+def plan_shards(kind: Kind, trials: Sequence[Trial]) -> list[Shard]:
+    """Cut the trials into shards and name each by all that decides its content."""
+    least, most = SHARD_TRIALS
+    size = min(most, max(least, -(-len(trials) // SHARDS_WANTED)))
+    shards = []
+    for start in range(0, len(trials), size):
+        part = tuple(trials[start : start + size])
+        identity = hashlib.sha256(json.dumps([VERSION, kind.identity], sort_keys=True).encode())
+        for trial in part:
+            identity.update(f"\n{trial.utterance}\t{_file_identity(trial.path)}".encode())
+        shards.append(Shard(identity.hexdigest()[:32], part))
+    return shards
+
+
+def _file_identity(path: Path | None) -> str:
+    try:
+        found = os.stat(path or "")
+    except OSError:
+        return "missing"
+    return f"{found.st_size}\t{found.st_mtime_ns}"
+
+
+def read_index(folder: Path, shard: Shard, kind: Kind) -> dict[str, Any] | None:
+    """The shard's index, or None where it is absent, damaged, or its data file is not as long as it says."""
+    try:
+        index = json.loads((folder / f"{shard.name}.json").read_text("utf-8"))
+        size = (folder / f"{shard.name}.{kind.ending}").stat().st_size
+    except (OSError, ValueError):
+        return None
+    frames = index.get("frames", [])
+    whole = len(frames) == len(shard.trials) and size == index.get("bytes") == kind.row_bytes * sum(frames)
+    if not whole:
+        data = f"{shard.name}.{kind.ending}"
+        say(f"cache: {data} has {size:,} bytes where {index.get('bytes'):,} belong; it is made again")
+    return index if whole else None
+
+
+def compute_shard(kind: Kind, shard: Shard, folder: Path) -> int:
+    """Read, transform and write one shard; whatever is wrong with a clip becomes a sentence in the index."""
+    frames: list[int] = []
+    skipped: dict[str, str] = {}
+    notes: dict[str, int] = {}
+    with whole_file(folder / f"{shard.name}.{kind.ending}") as temporary, open(temporary, "wb") as out:
+        for trial in shard.trials:
+            try:
+                clip = load(trial.path or "", kind.rate)
+                values = kind.rows(clip.samples)
+            except AudioError as error:
+                skipped[trial.utterance] = str(error)
+                frames.append(0)
+                continue
+            for note in clip.notes:
+                notes[note] = notes.get(note, 0) + 1
+            values.astype(kind.dtype, copy=False).tofile(out)
+            frames.append(len(values))
+    index = {"bytes": kind.row_bytes * sum(frames), "frames": frames, "skipped": skipped, "notes": notes}
+    with whole_file(folder / f"{shard.name}.json") as temporary:
+        temporary.write_text(json.dumps(index), "utf-8")
+    return len(shard.trials)
+
+
+def _compute_all(kind: Kind, shards: list[Shard], folder: Path, processes: int) -> None:
+    total = sum(len(shard.trials) for shard in shards)
+    with Progress(kind.title, total, "clips") as progress:
+        if processes == 1 or len(shards) == 1:
+            for shard in shards:
+                progress.advance(compute_shard(kind, shard, folder))
+            return
+        work = partial(compute_shard, kind, folder=folder)
+        with closing(in_processes(work, shards, processes, "read audio")) as results:
+            for _, clips in results:
+                progress.advance(clips)
+
+
+def _estimate(kind: Kind, trials: list[Trial], folder: Path, processes: int) -> None:
+    """Read a few clips spread over the list; say size and time, and stop before a disk that is too small is filled."""
+    sample = [trials[i] for i in np.linspace(0, len(trials) - 1, min(SAMPLE, len(trials))).astype(int)]
+    start, rows = time.perf_counter(), 0
+    for trial in sample:
+        try:
+            rows += len(kind.rows(load(trial.path or "", kind.rate).samples))
+        except AudioError:
+            continue  # it will be reported with all the others
+    seconds = (time.perf_counter() - start) * len(trials) / len(sample) / processes
+    size = kind.row_bytes * rows * len(trials) / len(sample)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ShrikeError(f"--cache {folder}: no folder can be made there ({error.strerror}); give another") from error
+    free = shutil.disk_usage(folder).free
+    say(
+        f"{kind.title.split()[0]} of {len(trials):,} clips: about {_bytes(size)} in {folder} ({_bytes(free)} free), "
+        f"about {_time(seconds)} with {processes} processes"
+    )
+    if size > free:
+        raise ShrikeError(
+            f"{folder} has {_bytes(free)} free and about {_bytes(size)} are needed; choose another --cache"
+        )
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

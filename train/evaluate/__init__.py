@@ -1,0 +1,1 @@
+"""Evaluation: scores, score files, error rates and confidence intervals."""

@@ -1,0 +1,127 @@
+"""How far to trust an EER: bootstrap intervals, also of the difference between two systems on the same trials.
+
+low, high = bootstrap_eer(bonafide, spoof)
+difference, low, high = paired_bootstrap_eer_difference(scores_a, scores_b, is_bonafide)
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from runtime.support.errors import ShrikeError
+from train.evaluate.metrics import Bools, Floats, eer, ranked, ranking
+
+Counts = NDArray[np.int64]
+
+INTERVAL = (2.5, 97.5)  # percentiles of the resampled values between which 95 % of them lie
+
+
+def bootstrap_eer(bonafide: ArrayLike, spoof: ArrayLike, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the EER, resampled with replacement within each class.
+
+    It takes the trials as independent: several clips of one speaker or session make the truth wider than this, and a
+    system without an error gets (0, 0) however few its trials.
+    """
+    return interval_of(resampled_eers(ranked(bonafide, spoof)[1], resamples, seed))
+
+
+def paired_bootstrap_eer_difference(
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    is_bonafide: ArrayLike,
+    resamples: int = 1000,
+    seed: int = 0,
+    together: int = 1,
+) -> tuple[float, float, float]:
+    """EER of A minus EER of B on the same trials (trials,), and its 95 % interval: difference, low, high.
+
+    Both systems see the same resampled trials, so what makes a trial hard for both cancels. B is better if low > 0.
+    Where each clip gave several scores, one after the other, `together` says how many: they are drawn as one.
+    """
+    keys, a, b = np.asarray(is_bonafide, dtype=bool), np.asarray(scores_a), np.asarray(scores_b)
+    if not a.shape == b.shape == keys.shape:
+        raise ShrikeError(
+            f"scores of the shapes {a.shape} and {b.shape} came with keys of {keys.shape}, but one score of each "
+            "system per trial was expected; score both systems on the same list"
+        )
+    if keys.size % together or (keys.reshape(-1, together) != keys[::together, None]).any():
+        raise ShrikeError(
+            f"{keys.size} scores are no whole clips of {together} scores with one key each, which were expected"
+        )
+    on_all = eer(a[keys], a[~keys]) - eer(b[keys], b[~keys])
+    orders = [ranking(scores, keys) for scores in (a, b)]
+    rng = _dice(resamples, seed)
+    differences = np.empty(resamples)
+    clips = keys[::together]
+    drawn = np.empty(clips.size, dtype=np.int64)  # how often each is in this resample
+    for index in range(resamples):
+        for of_class in (clips, ~clips):
+            count = int(np.count_nonzero(of_class))
+            drawn[of_class] = np.bincount(rng.integers(count, size=count), minlength=count)
+        of_a, of_b = (_weighted_eer(keys[order], drawn[order // together]) for order in orders)
+        differences[index] = of_a - of_b
+    return on_all, *interval_of(differences)
+
+
+def interval_of(values: Floats) -> tuple[float, float]:
+    low, high = np.percentile(values, INTERVAL)
+    return float(low), float(high)
+
+
+def _dice(resamples: int, seed: int) -> np.random.Generator:
+    if resamples < 1 or seed < 0:
+        given = f"{resamples} resamples and the seed {seed} came"
+        raise ShrikeError(f"{given}, but at least 1 and no negative seed were expected; 1000 and 0 serve well")
+    return np.random.default_rng(seed)
+
+
+def resampled_eers(is_bonafide: Bools, resamples: int, seed: int) -> Floats:
+    """EERs (resamples,) of stratified resamples of ranked trials (trials,), in O(resamples · log trials).
+
+    An EER needs a resample only where its two rates cross, and how many of its trials fall below a cut is binomial.
+    Bisection finds the crossing: halve the range, draw how the trials in it split, go on in the half that crosses.
+
+        low            middle             high        below low, fewer misses than false alarms;
+         |----- drawn? ---|---- the rest ---|         below high, no longer
+    """
+    rng, trials = _dice(resamples, seed), is_bonafide.size
+    bona = int(np.count_nonzero(is_bonafide))
+    fake = trials - bona
+    originals = np.stack([np.concatenate(([0], np.cumsum(of_class))) for of_class in (is_bonafide, ~is_bonafide)])
+    low, high = np.zeros(resamples, dtype=np.int64), np.full(resamples, trials, dtype=np.int64)
+    below = np.zeros((2, resamples), dtype=np.int64)  # drawn bona fide and spoofed trials below `low`
+    between = np.repeat(np.array([[bona], [fake]], dtype=np.int64), resamples, axis=1)  # and from there to `high`
+    for _ in range((trials - 1).bit_length()):
+        middle = (low + high) // 2
+        share = (originals[:, middle] - originals[:, low]) / np.maximum(originals[:, high] - originals[:, low], 1)
+        first_half = rng.binomial(between, share)
+        later = _gap(below[0] + first_half[0], below[1] + first_half[1], bona, fake) > 0
+        low, high = np.where(later, middle, low), np.where(later, high, middle)
+        below = np.where(later, below + first_half, below)
+        between = np.where(later, between - first_half, first_half)
+    return _eer_within(below[0], below[1], is_bonafide[low], bona, fake)
+
+
+def _weighted_eer(is_bonafide: Bools, drawn: Counts) -> float:
+    """EER of ranked trials (trials,) that each count as often as they were drawn."""
+    bona = int(drawn[is_bonafide].sum())
+    fake = int(drawn.sum()) - bona
+    closed = np.cumsum(drawn * np.where(is_bonafide, fake, bona))  # how much of the gap is gone after each trial
+    at = int(np.searchsorted(closed, bona * fake))
+    missed = drawn[:at][is_bonafide[:at]].sum(keepdims=True)
+    refused = drawn[:at].sum(keepdims=True) - missed
+    return float(_eer_within(missed, refused, is_bonafide[at : at + 1], bona, fake)[0])
+
+
+def _gap(missed: Counts, refused: Counts, bona: int, fake: int) -> Counts:
+    """False alarm rate minus miss rate, times bona · fake: whole numbers, so that comparisons are exact."""
+    return bona * (fake - refused) - fake * missed
+
+
+def _eer_within(missed: Counts, refused: Counts, is_bonafide: Bools, bona: int, fake: int) -> Floats:
+    """EERs (resamples,) where the rates cross within the copies of one trial each, by the counts below that trial."""
+    copies = _gap(missed, refused, bona, fake) // np.where(is_bonafide, fake, bona)  # up to the last point before
+    miss = [(missed + beyond * is_bonafide) / bona for beyond in (copies, copies + 1)]
+    false_alarm = [(fake - refused - beyond * ~is_bonafide) / fake for beyond in (copies, copies + 1)]
+    # In floats, as `equal_error` does it: which of two equally close points is taken hangs on their rounding.
+    before, after = (np.abs(m - f) for m, f in zip(miss, false_alarm, strict=True))
+    return np.where(after < before, miss[1] + false_alarm[1], miss[0] + false_alarm[0]) / 2

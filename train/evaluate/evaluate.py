@@ -1,0 +1,46 @@
+"""Scores of a whole cache by every exit of a network: what epochs are judged by, and what train.score writes."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import distributed as dist
+
+from runtime.audio.score_times import scored
+from runtime.support.errors import ShrikeError
+from train.augment.features import Augment
+from train.config import Settings
+from train.data.cache import FeatureCache
+from train.data.dataset import batches, scoring_plan
+from train.device import Place
+from train.losses.distillation import Classroom
+
+Scores = NDArray[np.float64]
+
+
+def score(
+    classroom: Classroom, augment: Augment, cache: FeatureCache, settings: Settings, place: Place, mean: bool = False
+) -> Scores:
+    """Scores of every clip, (clips, exits): of its first window, or the mean over windows. Processes share the work."""
+    classroom.eval()
+    augment.eval()
+    plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
+    exits = len(classroom.shallow) + 1
+    # Where a network that streams is judged: nothing of a short clip is repeated for it.
+    ends = torch.tensor([scored(frames, cache.frontend) for frames in cache.lengths.tolist()])
+    sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
+    with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+        for batch in batches(cache, plan, settings.data.workers, place.device):
+            # The last batch is filled up with what is not looked at: torch.compile would take another size for another
+            # network, and compile it anew.
+            rows = torch.arange(len(plan[0])).clamp(max=len(batch.index) - 1)
+            features = augment(batch.features[rows].to(place.device)).contiguous(memory_format=place.layout)
+            scores = classroom.scores(features, ends[batch.index[rows]])[: len(batch.index)].double().cpu()
+            sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
+    if place.world > 1:
+        shared = sums.to(place.device)
+        dist.all_reduce(shared)
+        sums = shared.cpu()
+    means = sums[:, :-1] / sums[:, -1:]
+    if not bool(torch.isfinite(means).all()):
+        raise ShrikeError("the network's scores are not finite; lower --lr, or train with --precision fp32")
+    return means.numpy()

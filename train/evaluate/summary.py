@@ -1,0 +1,189 @@
+"""Everything that a score file says about a system: EER, min t-DCF, DCF and Cllr, pooled and per attack.
+
+    python -m train.evaluate.summary scores.txt
+    python -m train.evaluate.summary scores.txt.gz --asv ASVspoof2019.LA.asv.eval.gi.trl.scores.txt --json
+    python -m train.evaluate.summary scores.txt --flip --bootstrap 0
+
+A higher score means bona fide; `--flip` turns the scores of a system that says it the other way round. Rates are
+fractions in JSON and percent in the table.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from runtime.support.command import parse, run
+from train.evaluate.bootstrap import interval_of, resampled_eers
+from train.evaluate.metrics import (
+    DCF_FALSE_ALARM,
+    DCF_MISS,
+    AsvScores,
+    Bools,
+    actual_dcf,
+    checked,
+    cllr,
+    curve_of,
+    equal_error,
+    least_cost,
+    ranking,
+    tandem_2019,
+    tandem_2021,
+)
+from train.evaluate.scorefile import ScoreTable, read_asv_scores, read_scores
+from train.progress import say
+
+
+@dataclass(frozen=True)
+class AttackSummary:
+    """One attack's trials against all bona fide ones. t-DCF with the verification's errors on this attack."""
+
+    attack: str
+    trials: int
+    eer: float
+    eer_interval: tuple[float, float] | None
+    min_tdcf_2019: float | None  # None without ASV scores of this attack, or where the verification accepts none of it
+    min_tdcf_2021: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that is known of one system; rates in 0..1, intervals at 95 %."""
+
+    trials: int
+    bonafide: int
+    spoof: int
+    eer: float
+    eer_interval: tuple[float, float] | None  # None if no bootstrap was asked for
+    eer_threshold: float
+    min_dcf: float
+    actual_dcf: float  # this and Cllr mean something only if the scores are log-likelihood ratios
+    cllr: float
+    min_tdcf_2019: float | None  # None without ASV scores
+    min_tdcf_2021: float | None
+    attacks: tuple[AttackSummary, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def summarise(table: ScoreTable, asv: AsvScores | None = None, bootstrap: int = 1000, seed: int = 0) -> Summary:
+    """All measures of one system, pooled and per attack; `bootstrap` resamples for every interval, 0 for none."""
+    bonafide, spoof = checked(table.bonafide, "bona fide"), checked(table.spoof, "spoofed")
+    order = ranking(table.score, table.is_bonafide)
+    scores, keys, attacks = table.score[order], table.is_bonafide[order], table.attack[order]
+
+    def interval(of_keys: Bools) -> tuple[float, float] | None:
+        return interval_of(resampled_eers(of_keys, bootstrap, seed)) if bootstrap else None
+
+    def of_attack(name: str) -> AttackSummary:
+        mine = keys | (attacks == name)
+        curve = curve_of(scores[mine], keys[mine])
+        errors = asv.errors(name) if asv is not None and name in asv.spoof_attack else None
+        if errors and not errors.spoof_false_alarm:
+            errors = None  # the verification stops this attack alone: nothing for a t-DCF to measure
+        return AttackSummary(
+            attack=name,
+            trials=int(np.count_nonzero(mine)) - bonafide.size,
+            eer=equal_error(curve)[0],
+            eer_interval=interval(keys[mine]),
+            min_tdcf_2019=tandem_2019(curve, errors) if errors else None,
+            min_tdcf_2021=tandem_2021(curve, errors) if errors else None,
+        )
+
+    curve, errors = curve_of(scores, keys), asv.errors() if asv is not None else None
+    rate, threshold = equal_error(curve)
+    return Summary(
+        trials=keys.size,
+        bonafide=bonafide.size,
+        spoof=spoof.size,
+        eer=rate,
+        eer_interval=interval(keys),
+        eer_threshold=threshold,
+        min_dcf=least_cost(curve, DCF_MISS, DCF_FALSE_ALARM),
+        actual_dcf=actual_dcf(bonafide, spoof),
+        cllr=cllr(bonafide, spoof),
+        min_tdcf_2019=tandem_2019(curve, errors) if errors else None,
+        min_tdcf_2021=tandem_2021(curve, errors) if errors else None,
+        attacks=tuple(of_attack(name) for name in sorted(set(attacks[~keys].tolist()))),
+    )
+
+
+@dataclass(frozen=True)
+class Options:
+    """EER, min t-DCF, DCF and Cllr of a score file, pooled and per attack, as the ASVspoof organisers compute them."""
+
+    scores: tyro.conf.Positional[Path]
+    """Lines `UTTERANCE ATTACK KEY SCORE`, KEY being bonafide or spoof, higher scores meaning bona fide; may be .gz."""
+    asv: Path | None = None
+    """The organisers' speaker-verification scores, for min t-DCF: lines `ATTACK KEY SCORE`."""
+    flip: bool = False
+    """Multiply the scores by -1, for a system whose higher scores mean spoof."""
+    bootstrap: int = 1000
+    """Resamples behind every 95 % interval; 0 leaves them out."""
+    seed: int = 0
+    """Everything random follows from it: the resamples."""
+    json: bool = False
+    """Results as JSON on stdout, rates as fractions, instead of a table in percent."""
+
+
+def main() -> None:
+    options = parse(Options, "train.evaluate.summary", __doc__)
+    table = read_scores(options.scores)
+    asv = read_asv_scores(options.asv) if options.asv else None
+    summary = summarise(table.flipped() if options.flip else table, asv, options.bootstrap, options.seed)
+    say(f"{options.scores}: {summary.bonafide:,} bona fide and {summary.spoof:,} spoofed trials")
+    if summary.eer > 0.5:
+        say("an EER above 50 %: do these scores run the other way? try --flip")
+    show(summary, options.json)
+
+
+def show(summary: Summary, as_json: bool = False) -> None:
+    """Print on stdout: tables for people, or one JSON object."""
+    if as_json:
+        print(json.dumps(summary.to_dict(), indent=2))
+    else:
+        _show_tables(summary)
+
+
+def _show_tables(summary: Summary) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    def percent(rate: float, interval: tuple[float, float] | None) -> tuple[str, str]:
+        return f"{100 * rate:.4f}", f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}" if interval else "-"
+
+    def cost(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    def table(*columns: str) -> Table:
+        made = Table(box=SIMPLE)
+        for index, column in enumerate(columns):
+            made.add_column(column, justify="right" if index else "left", no_wrap=index > 0, overflow="fold")
+        return made
+
+    pooled = table("measure", "value", "95 %")
+    pooled.add_row("EER %", *percent(summary.eer, summary.eer_interval))
+    pooled.add_row("threshold at the EER", f"{summary.eer_threshold:.4f}")
+    pooled.add_row("min t-DCF 2019", cost(summary.min_tdcf_2019))
+    pooled.add_row("min t-DCF 2021", cost(summary.min_tdcf_2021))
+    pooled.add_row("min DCF", cost(summary.min_dcf))
+    pooled.add_row("actual DCF", cost(summary.actual_dcf))
+    pooled.add_row("Cllr (bit)", cost(summary.cllr))
+    attacks = table("attack", "trials", "EER %", "95 %", "min t-DCF 2019", "2021")
+    for one in summary.attacks:
+        costs = cost(one.min_tdcf_2019), cost(one.min_tdcf_2021)
+        attacks.add_row(one.attack, f"{one.trials:,}", *percent(one.eer, one.eer_interval), *costs)
+    console = Console(markup=False, highlight=False)  # an attack may be called [A01]
+    console.print(pooled)
+    console.print(attacks)
+
+
+if __name__ == "__main__":
+    run(main)

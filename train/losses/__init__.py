@@ -1,0 +1,1 @@
+"""Losses, self-distillation and sharpness-aware minimisation."""
