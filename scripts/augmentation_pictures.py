@@ -1,7 +1,7 @@
 """What training can do to its windows: a picture of each transform, and what each costs here.
 
-python -m train.augment
-python -m train.augment --out docs/augmentation
+python -m scripts.augmentation_pictures
+python -m scripts.augmentation_pictures --out docs/augmentation
 """
 
 import time
@@ -40,7 +40,7 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, "train.augment", __doc__)
+    options = parse(Options, "scripts.augmentation_pictures", __doc__)
     from train.augment.codecs import available
     from train.progress import say
 

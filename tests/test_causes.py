@@ -121,7 +121,7 @@ def test_a_missing_system_package_is_named_with_its_command(
 
 
 def test_a_missing_ffmpeg_is_named_with_its_command(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.augment.features import codecs
+    from train.augment import codecs
 
     monkeypatch.setattr(codecs.shutil, "which", lambda name: None)
     with pytest.raises(ShrikeError, match="there is no ffmpeg here: sudo apt install ffmpeg"):

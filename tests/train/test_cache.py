@@ -111,7 +111,7 @@ def test_killed_in_the_middle_it_goes_on_with_the_shards_that_stand(
     """A real process is ended by SIGKILL between shards; what it finished stands, nothing half-written is taken."""
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from train import cache, shards; from train.data.corpus import open_corpus\n"
+        "from train.data import cache, shards; from train.data.corpus import open_corpus\n"
         "shards.SHARD_TRIALS = (4, 8); from runtime.audio.features import PRESETS\n"
         "real = shards.compute_shard\n"
         "def slow(*a):\n    real(*a); print('shard', flush=True); time.sleep(0.5); return 1\n"
