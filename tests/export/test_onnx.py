@@ -153,13 +153,13 @@ def test_without_labels_agreement_alone_is_measured_and_the_card_says_so(
     assert card.score.fitted_on is None and any("no labels" in note for note in card.notes)
 
 
-def test_trials_that_calibrate_cannot_verify(model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path) -> None:
-    lines = (corpus_root / "protocols" / "dev.txt").read_text().splitlines()
+def test_trials_that_calibrate_cannot_verify(model_pt: Path, made_corpus: Path, tmp_path: Path, cache: Path) -> None:
+    lines = (made_corpus / "protocols" / "train.txt").read_text().splitlines()
     protocols = tmp_path / "corpus" / "protocols"
     protocols.mkdir(parents=True)
     for name in ("train", "dev"):
         (protocols / f"{name}.txt").write_text("\n".join(lines[:8] + lines[-8:]) + "\n")
-    (tmp_path / "corpus" / "flac").symlink_to(corpus_root / "flac")
+    (tmp_path / "corpus" / "flac").symlink_to(made_corpus / "flac")
     wanted = options(model_pt, tmp_path / "corpus", tmp_path / "out", cache)
     with pytest.raises(ShrikeError, match="would both calibrate and verify"):
         command.write(replace(wanted, int8=replace(wanted.int8, only="")))
@@ -259,7 +259,11 @@ def streaming_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_step_end_to_end(streaming_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path) -> None:
+def test_a_step_end_to_end(
+    streaming_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The gate allows trained networks 2 %; with random weights rounding alone moves the error by up to 4 %.
+    monkeypatch.setattr(streams, "NO_WORSE", 1.2)
     wanted = options(streaming_pt, corpus_root, tmp_path / "cpu", cache, max_eer_rise=100.0, drift_minutes=3)
     card = read_card(command.write(wanted))
     assert card.name == "ecanet9-streaming-x0.25" and card.input.shape == (-1, 1, 45, 16) and card.state is not None

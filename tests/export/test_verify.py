@@ -11,6 +11,7 @@ from export import verify
 from export.verify import Limits, Rejected, compare, fit_score, read_trials
 from runtime.audio.features import PRESETS
 from runtime.support.errors import ShrikeError
+from tests.listing import listed
 from train.evaluate import metrics
 
 
@@ -131,7 +132,8 @@ def test_the_ends_of_what_can_be_fitted() -> None:
 
 def test_dev_verifies_and_its_first_windows_do(corpus_root: Path, tmp_path: Path) -> None:
     trials = read_trials(PRESETS["f0"], corpus_root, tmp_path, count=6, windows=1)
-    assert len(trials) == 6 and trials.name == "dev: dev.txt, 6 of 330 trials"
+    listing = f"{len(listed(corpus_root, 'dev')):,}"
+    assert len(trials) == 6 and trials.name == f"dev: dev.txt, 6 of {listing} trials"
     assert trials.labels is not None and set(trials.labels.tolist()) == {0, 1}
     assert [window.shape for window in trials] == [(1, 1, 45, 600)] * 6
 
@@ -146,7 +148,8 @@ def test_a_short_list_gives_windows_until_the_gate_can_see_what_it_allows(corpus
     trials = read_trials(frontend, corpus_root, tmp_path, count=40, eer_rise=0.05)
     labels = trials.labels
     assert labels is not None and len(trials) == len(labels) == 40 * trials.windows
-    assert trials.name.endswith(f"40 of 330 trials, {trials.windows} windows of each")
+    listing = f"{len(listed(corpus_root, 'dev')):,}"
+    assert trials.name.endswith(f"40 of {listing} trials, {trials.windows} windows of each") and trials.windows > 1
     assert verify.finest(labels) <= 0.05 / verify.FINEST  # four steps within what is allowed,
     assert verify.finest(labels[:: trials.windows]) / (trials.windows - 1) > 0.05 / verify.FINEST  # and no more work
     first = read_trials(frontend, corpus_root, tmp_path, count=40, eer_rise=1.0)
@@ -169,8 +172,8 @@ def test_the_windows_of_one_clip_count_as_one_trial() -> None:
 
 
 def test_a_protocol_without_keys_has_no_labels(corpus_root: Path, tmp_path: Path) -> None:
-    lines = (corpus_root / "protocols" / "dev.txt").read_text().splitlines()[:3]
+    lines = (corpus_root / "protocols" / "dev.txt").read_text().splitlines()
     one_class = tmp_path / "one.txt"
-    one_class.write_text("\n".join(line for line in lines if line.split()[-1] == lines[0].split()[-1]) + "\n")
+    one_class.write_text("\n".join([line for line in lines if line.endswith(" spoof")][:3]) + "\n")
     with pytest.raises(ShrikeError, match="one class only"):
         read_trials(PRESETS["f0"], corpus_root, tmp_path, one_class)
