@@ -75,7 +75,7 @@ def options(module: str) -> set[str]:
 def test_the_commands_in_the_pages_have_options_that_exist() -> None:
     seen = 0
     for page in PAGES:
-        if "reports" in page.parts:  # the commands that were run then
+        if "reports" in page.parts or page.name == "CHANGELOG.md":  # commands of their time
             continue
         whole = page.read_text("utf-8").replace("\\\n", " ")
         for module, rest in re.findall(r"python3? -m ((?:runtime|train|export|benchmarks)[\w.]*)([^`\n]*)", whole):
