@@ -29,7 +29,7 @@ from runtime.audio.framer import Score
 from runtime.audio.score_times import EARLIEST
 from runtime.card.model_card import ModelCard
 from runtime.engines import Engine
-from runtime.multi_stream import PoolStream, StreamPool
+from runtime.multi_stream import BatchedStream, StreamBatcher
 from runtime.support.measure import resident
 
 PACE = 0.02  # s of sound that a stream delivers at once
@@ -81,7 +81,7 @@ def one_core() -> Iterator[int | None]:
 class Caller:
     """One stream and its endless sound."""
 
-    def __init__(self, stream: PoolStream, sound: Samples, number: int) -> None:
+    def __init__(self, stream: BatchedStream, sound: Samples, number: int) -> None:
         self.stream, self._sound = stream, sound
         self._at = number * 7919 % len(sound)  # not all in the same place
         self._chunk = round(PACE * stream.frontend.rate)
@@ -96,7 +96,7 @@ class Caller:
         self._at += samples
 
 
-def join_all(pool: StreamPool, sounds: Sequence[Samples], streams: int) -> list[Caller]:
+def join_all(pool: StreamBatcher, sounds: Sequence[Samples], streams: int) -> list[Caller]:
     """Streams in the middle of their calls."""
     callers = []
     for number in range(streams):
@@ -118,7 +118,7 @@ def bear(
     most: int | None = None,
 ) -> Load:
     """Real time for SETTLING + `seconds`; ends early where it falls so far behind that it cannot hold."""
-    pool = StreamPool(engine, card.frontend, step, most)
+    pool = StreamBatcher(engine, card.frontend, step, most)
     callers = join_all(pool, sounds, streams)
     place = {caller.stream: number for number, caller in enumerate(callers)}
     events, counted = (round(length / PACE) * streams for length in (SETTLING + seconds, SETTLING))
@@ -157,7 +157,7 @@ def speed(engine: Engine, card: ModelCard, sounds: Sequence[Samples], step: int 
     """Seconds of sound for a second of the processor's time, of FULL streams as fast as they go: what a core could bear
     if nobody had to wait. Other work on the machine disturbs that little, while it ruins what is measured in real time.
     """
-    pool = StreamPool(engine, card.frontend, step, most)
+    pool = StreamBatcher(engine, card.frontend, step, most)
     callers = join_all(pool, sounds, FULL)
     began, done, spent = time.process_time(), 0, 0.0
     while done < FLAT_OUT / PACE and spent < FLAT_OUT:
@@ -173,7 +173,7 @@ def memory(engine: Engine, card: ModelCard, sounds: Sequence[Samples], most: int
 
     Its state, samples and objects, in the middle of a call; freed memory is given back to the system before.
     """
-    pool = StreamPool(engine, card.frontend, most=most)
+    pool = StreamBatcher(engine, card.frontend, most=most)
     kept = join_all(pool, sounds, pool.most)  # what a full call needs
     _trim()
     before = resident()

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.soundcard import SoundCard
 from runtime.audio.features import RATE, Samples
 from runtime.engines.model_loader import Chosen
-from runtime.session import Session, Settings
+from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources.file import FileSource
@@ -78,7 +78,7 @@ def from_file(chosen: Chosen, samples: Samples, step: int | None = None) -> tupl
     with tempfile.TemporaryDirectory() as folder, Stop() as stop, written_away() as lines:
         path = Path(folder) / "sound.flac"
         soundfile.write(path, samples, RATE)
-        session = Session(chosen.engine, chosen.card, [lines], Settings(step=step), chosen.kind)
+        session = Session(chosen.engine, chosen.card, [lines], VerdictOptions(step=step), chosen.kind)
         began = time.perf_counter()
         with closing(FileSource(path, chosen.card.frontend.rate, stop)) as source:
             summary = session.run(source, stop)
@@ -99,7 +99,7 @@ def in_real_time(
     with Stop() as stop, written_away() as lines:
         card = SoundCard(spoken, rate, stop)
         watch = Stopwatch(card)
-        session = Session(chosen.engine, chosen.card, [lines, watch], Settings(step=step), chosen.kind)
+        session = Session(chosen.engine, chosen.card, [lines, watch], VerdictOptions(step=step), chosen.kind)
         with closing(Microphone(None, chosen.card.frontend.rate, stop, card)) as source:
             summary = session.run(source, stop)
         if not card.finished:

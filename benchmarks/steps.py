@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.features import FeatureStream, FrontEnd, Samples
-from runtime.audio.ring_buffer import FeatureWindow
+from runtime.audio.ring_buffer import RingBuffer
 from runtime.engines import Engine, stepping
 from runtime.scorer import STEP, StreamScorer
 
@@ -55,7 +55,7 @@ class Sound:
 def features_part(frontend: FrontEnd) -> Part:
     """What a step costs before the network."""
     sound, stream = Sound(frontend), FeatureStream(frontend)
-    window = FeatureWindow(frontend.bands, frontend.width)
+    window = RingBuffer(frontend.bands, frontend.width)
     window.push(stream.push(sound.first))
 
     def step() -> NDArray[np.float32]:

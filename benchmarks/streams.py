@@ -131,12 +131,12 @@ def make_sounds(options: Options) -> "list[Samples]":
 def measure(name: str, subject: "Subject", options: Options, sounds: "list[Samples]", say: Any) -> Borne:
     from benchmarks.load import bear, memory, speed
     from runtime.engines.model_loader import choose
-    from runtime.multi_stream import StreamPool
+    from runtime.multi_stream import StreamBatcher
 
     with ExitStack() as stack:
         chosen = choose(subject.open_batch or subject.path, "auto")
         stack.callback(chosen.engine.close)
-        state = StreamPool(chosen.engine, chosen.card.frontend, options.step, options.batch).state_bytes
+        state = StreamBatcher(chosen.engine, chosen.card.frontend, options.step, options.batch).state_bytes
         taken = memory(chosen.engine, chosen.card, sounds, options.batch)
         fast = speed(chosen.engine, chosen.card, sounds, options.step, options.batch)
         say(f"{name} with {chosen.kind}: {fast:.0f} times real time without waiting")

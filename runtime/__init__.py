@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runtime.audio.framer import Score
     from runtime.card.model_card import ModelCard, read_card
     from runtime.engines import open_engine
-    from runtime.multi_stream import StreamPool
+    from runtime.multi_stream import StreamBatcher
     from runtime.scorer import StreamScorer
     from runtime.summary import Summary
     from runtime.support.errors import ShrikeError
@@ -31,7 +31,7 @@ PLACES = {  # of every stable name
     "Stream": "api",
     "Verdict": "verdict",
     "Summary": "summary",
-    "StreamPool": "multi_stream",
+    "StreamBatcher": "multi_stream",
     "StreamScorer": "scorer",
     "Score": "audio.framer",
     "open_engine": "engines",
@@ -52,7 +52,7 @@ __all__ = [
     "Score",
     "ShrikeError",
     "Stream",
-    "StreamPool",
+    "StreamBatcher",
     "StreamScorer",
     "Summary",
     "Verdict",

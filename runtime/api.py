@@ -14,7 +14,7 @@
         print(stream.finish().line())
 
 The same parts, in the same order, as `python -m runtime.stream`: the same sound gives the same verdicts. Not
-thread-safe; many streams at once are runtime.StreamPool's.
+thread-safe; many streams at once are runtime.StreamBatcher's.
 """
 
 import math
@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 from runtime.audio.decode import MAX_RATE, MIN_RATE
 from runtime.audio.features import Samples
-from runtime.audio.resampler import Intake
+from runtime.audio.resampler import Resampler
 from runtime.card.model_card import ModelCard
 from runtime.engines.model_loader import DEFAULT, Chosen, Kind, choose, find_model
-from runtime.session import Session, Settings
+from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sources import Block
 from runtime.summary import Summary
@@ -76,7 +76,7 @@ class Detector:
         sure: float = SURE,
     ) -> "Stream":
         """Sound that comes bit by bit. `step`: frames between verdicts; the others as in runtime.stream --help."""
-        return Stream(self._chosen, rate, Settings(step, prior, smoothing, sure))
+        return Stream(self._chosen, rate, VerdictOptions(step, prior, smoothing, sure))
 
     def close(self) -> None:
         """Give back the engine's memory; calling it twice is fine."""
@@ -97,13 +97,13 @@ class Stream:
     name = "array"
     live = False
 
-    def __init__(self, chosen: Chosen, rate: int, settings: Settings) -> None:
+    def __init__(self, chosen: Chosen, rate: int, settings: VerdictOptions) -> None:
         """By `Detector.stream`."""
         if not MIN_RATE <= rate <= MAX_RATE:
             raise ShrikeError(f"rate {rate}: {MIN_RATE:,} to {MAX_RATE:,} Hz were expected")
         self._verdicts = _Collected()
         self._session = Session(chosen.engine, chosen.card, [self._verdicts], settings, chosen.kind)
-        self._intake = Intake(rate, chosen.card.frontend.rate)
+        self._intake = Resampler(rate, chosen.card.frontend.rate)
         self._session.begin(self)
         self._over = False
 

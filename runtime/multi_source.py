@@ -1,6 +1,6 @@
 """Several sources at once, through one pool: each has its own session, and a fault of one ends that one alone.
 
-    together = Together(pool, stop, say)
+    together = MultiSource(pool, stop, say)
     for source in sources:
         together.add(source, session)
     failed = together.run()
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from runtime.multi_stream import StreamPool
+from runtime.multi_stream import StreamBatcher
 from runtime.session import Session
 from runtime.sources import Block, Source
 from runtime.support.errors import ShrikeError
@@ -45,10 +45,10 @@ class Listener:
 Item = tuple[Listener, Block | None]  # None: the sound is over
 
 
-class Together:
+class MultiSource:
     """Runs in one thread; its readers only read."""
 
-    def __init__(self, pool: StreamPool, stop: Stop, say: Callable[[str], None]) -> None:
+    def __init__(self, pool: StreamBatcher, stop: Stop, say: Callable[[str], None]) -> None:
         self._pool, self._stop, self._say = pool, stop, say
         self._active: dict[Listener, None] = {}
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
@@ -137,7 +137,7 @@ class Together:
         self._queue.put((listener, None))
 
 
-def name_apart(sources: list[Source]) -> None:
+def number_duplicates(sources: list[Source]) -> None:
     """Two sources of one name get numbers: call.wav, call.wav (2)."""
     seen: dict[str, int] = {}
     for source in sources:

@@ -1,6 +1,6 @@
 """Many streams through one network, several in every call; they come and go when they like.
 
-    pool = StreamPool(engine, card.frontend)
+    pool = StreamBatcher(engine, card.frontend)
     stream = pool.join()
     stream.push(samples)                         # any number of samples, at any time; nothing is computed
     for stream in pool.run():                    # all that is due, in as few calls as possible
@@ -28,7 +28,7 @@ MOST = 16  # streams in one call: more gain nothing, and what a call needs besid
 MOST_WINDOWS = 4  # the same for whole windows, which need 2 to 9 MB each while they are computed
 
 
-class StreamPool:
+class StreamBatcher:
     """Not thread-safe: one thread pushes and runs. The engine is the caller's, and not closed."""
 
     def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None, most: int | None = None) -> None:
@@ -42,8 +42,8 @@ class StreamPool:
         self.most = most if limit == ANY_BATCH else min(most, limit)
         self.interval = self._hearing().interval  # s between scores; what the step cannot be is said now
         self._memory = Memory(self._stepping, self.most) if self._stepping else None
-        self._streams: dict[PoolStream, None] = {}
-        self._called: dict[PoolStream, None] = {}  # those that have something due
+        self._streams: dict[BatchedStream, None] = {}
+        self._called: dict[BatchedStream, None] = {}  # those that have something due
 
     def _hearing(self) -> Hearing:
         return Hearing(self.frontend, self.step, self._stepping.state.frames if self._stepping else None)
@@ -56,21 +56,21 @@ class StreamPool:
         """What the network remembers of one stream."""
         return self._memory.bytes if self._memory else 0
 
-    def join(self) -> "PoolStream":
+    def join(self) -> "BatchedStream":
         """A new stream, from a clean state."""
-        stream = PoolStream(self, self._hearing(), self._memory.join() if self._memory else len(self._streams))
+        stream = BatchedStream(self, self._hearing(), self._memory.join() if self._memory else len(self._streams))
         self._streams[stream] = None
         return stream
 
-    def run(self) -> "list[PoolStream]":
+    def run(self) -> "list[BatchedStream]":
         """Everything that is due, of all streams; those that have news: scores, or a fault."""
         called, self._called = self._called, {}
         return self._run(called)
 
     # ---- for its streams
 
-    def _run(self, called: "dict[PoolStream, None]") -> "list[PoolStream]":
-        news: dict[PoolStream, None] = {}
+    def _run(self, called: "dict[BatchedStream, None]") -> "list[BatchedStream]":
+        news: dict[BatchedStream, None] = {}
         while due := [stream for stream in called if stream._is_due()]:
             due.sort(key=lambda stream: stream._row)  # the same streams in the same order keep their seats
             for start in range(0, len(due), self.most):
@@ -79,7 +79,7 @@ class StreamPool:
             called = dict.fromkeys(due)
         return list(news)
 
-    def _call(self, streams: "list[PoolStream]") -> None:
+    def _call(self, streams: "list[BatchedStream]") -> None:
         began = time.perf_counter()
         hearings = [stream._hearing for stream in streams]
         if self._memory:
@@ -94,18 +94,18 @@ class StreamPool:
             stream.spent += spent
             stream._answer(spoof, bonafide)
 
-    def _drop(self, stream: "PoolStream") -> None:
+    def _drop(self, stream: "BatchedStream") -> None:
         del self._streams[stream]
         self._called.pop(stream, None)
         if self._memory:
             self._memory.leave(stream._row)
 
 
-class PoolStream:
+class BatchedStream:
     """One stream of a pool. Scores, bit for bit, do not hang on how its samples are cut, nor on who else is there."""
 
-    def __init__(self, pool: StreamPool, hearing: Hearing, row: int) -> None:
-        """By StreamPool.join."""
+    def __init__(self, pool: StreamBatcher, hearing: Hearing, row: int) -> None:
+        """By StreamBatcher.join."""
         self._pool, self._hearing, self._row = pool, hearing, row
         self._scores: list[Score] = []
         self.frontend, self.interval = hearing.frontend, hearing.interval

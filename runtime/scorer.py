@@ -11,7 +11,7 @@ from runtime.audio.features import FrontEnd, Samples
 from runtime.audio.framer import LARGEST, SPLICED, STEP, Score, checked
 from runtime.audio.score_times import EARLIEST
 from runtime.engines import Engine
-from runtime.multi_stream import StreamPool
+from runtime.multi_stream import StreamBatcher
 
 __all__ = ["EARLIEST", "LARGEST", "PIECE", "SPLICED", "STEP", "Score", "StreamScorer"]
 
@@ -24,7 +24,7 @@ class StreamScorer:
     def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None) -> None:
         """`step`: frames between scores; by default 12, or those that a network which remembers takes at a time."""
         self.frontend = frontend
-        self._stream = StreamPool(engine, frontend, step, most=1).join()
+        self._stream = StreamBatcher(engine, frontend, step, most=1).join()
 
     @property
     def interval(self) -> float:

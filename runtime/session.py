@@ -1,6 +1,6 @@
 """One source, from its first block to its summary: source -> pool -> judge -> sinks.
 
-    session = Session(engine, card, sinks, Settings(), "ONNX Runtime")
+    session = Session(engine, card, sinks, VerdictOptions(), "ONNX Runtime")
     with Stop() as stop:
         summary = session.run(source, stop)
 
@@ -17,16 +17,16 @@ from runtime.audio.framer import Score
 from runtime.audio.quality import QualityMonitor
 from runtime.card.model_card import ModelCard
 from runtime.engines import Engine
-from runtime.multi_stream import StreamPool
-from runtime.sinks import Opening, Sink
-from runtime.sources import Block, Named, Source
-from runtime.summary import Summary, Tally
+from runtime.multi_stream import StreamBatcher
+from runtime.sinks import Sink, StreamInfo
+from runtime.sources import Block, Source, SourceInfo
+from runtime.summary import Summary, SummaryBuilder
 from runtime.support.shutdown import Stop
-from runtime.verdict import SMOOTHING, SURE, Judge
+from runtime.verdict import SMOOTHING, SURE, VerdictTracker
 
 
 @dataclass(frozen=True)
-class Settings:
+class VerdictOptions:
     """What verdicts are made with; runtime.stream says what each is for."""
 
     step: int | None = None
@@ -43,23 +43,25 @@ class Session:
         engine: Engine,
         card: ModelCard,
         sinks: Sequence[Sink],
-        settings: Settings,
+        settings: VerdictOptions,
         kind: str,
-        pool: StreamPool | None = None,
+        pool: StreamBatcher | None = None,
     ) -> None:
         """`kind` of engine, in words. `pool`: one that is shared, of the same engine and step."""
         self._engine, self._card, self._sinks, self._settings, self._kind = engine, card, sinks, settings, kind
-        self._pool = StreamPool(engine, card.frontend, settings.step) if pool is None else pool
+        self._pool = StreamBatcher(engine, card.frontend, settings.step) if pool is None else pool
         self._new_judge()  # what the settings cannot be is said here, before a source is opened
 
     def _new_judge(self) -> None:
         settings = self._settings
         self._quality = QualityMonitor(self._card.frontend)
-        self._judge = Judge(self._card.score, self._pool.interval, settings.prior, settings.smoothing, settings.sure)
+        self._judge = VerdictTracker(
+            self._card.score, self._pool.interval, settings.prior, settings.smoothing, settings.sure
+        )
 
-    def opening(self, source: Named) -> Opening:
+    def opening(self, source: SourceInfo) -> StreamInfo:
         frontend = self._card.frontend
-        return Opening(
+        return StreamInfo(
             source=source.name,
             live=source.live,
             model=self._card.name,
@@ -85,12 +87,12 @@ class Session:
         finally:
             self.abandon()
 
-    def begin(self, source: Named) -> None:
+    def begin(self, source: SourceInfo) -> None:
         """From a clean state; sinks learn what is going to come."""
         self._new_judge()
         self._stream = self._pool.join()
         opening, self._live = self.opening(source), source.live
-        self._tally = Tally(opening, self._judge, self._settings.sure)
+        self._tally = SummaryBuilder(opening, self._judge, self._settings.sure)
         self._lost = 0  # samples
         self._spent = 0.0  # s of work since the last score, besides the stream's own
         for sink in self._sinks:

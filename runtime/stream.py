@@ -28,7 +28,7 @@ from runtime.support.errors import ShrikeError
 if TYPE_CHECKING:
     from runtime.audio.features import FrontEnd
     from runtime.engines.model_loader import Chosen
-    from runtime.session import Settings
+    from runtime.session import VerdictOptions
     from runtime.sinks import Sink
     from runtime.sources import Source
     from runtime.support.shutdown import Stop
@@ -123,10 +123,10 @@ def main() -> int:
         return 0
     check(options)
     from runtime.engines.model_loader import choose, find_model
-    from runtime.session import Session, Settings
+    from runtime.session import Session, VerdictOptions
     from runtime.support.shutdown import Stop
 
-    settings = Settings(options.step, options.prior, options.smoothing, options.sure)
+    settings = VerdictOptions(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
         chosen = choose(find_model(options.model), options.engine, options.threads, options.provider)
@@ -155,13 +155,13 @@ def main() -> int:
     return 2 if failed else 0
 
 
-def run_together(options: Options, chosen: "Chosen", settings: "Settings", stack: ExitStack, stop: "Stop") -> int:
+def run_together(options: Options, chosen: "Chosen", settings: "VerdictOptions", stack: ExitStack, stop: "Stop") -> int:
     """All sources at once; one that cannot be opened or fails leaves the others alone."""
-    from runtime.multi_source import Together, name_apart
-    from runtime.multi_stream import StreamPool
+    from runtime.multi_source import MultiSource, number_duplicates
+    from runtime.multi_stream import StreamBatcher
     from runtime.session import Session
 
-    pool = StreamPool(chosen.engine, chosen.card.frontend, settings.step)
+    pool = StreamBatcher(chosen.engine, chosen.card.frontend, settings.step)
     make_sinks = together_sinks(options)
     sources, failed = [], 0
     for open_source in openers(options, chosen.card.frontend.rate, stop):
@@ -170,8 +170,8 @@ def run_together(options: Options, chosen: "Chosen", settings: "Settings", stack
         except ShrikeError as error:
             failed += 1
             say(f"error: {error}")
-    name_apart(sources)
-    together = Together(pool, stop, say)
+    number_duplicates(sources)
+    together = MultiSource(pool, stop, say)
     for source in sources:
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks()]
         together.add(source, Session(chosen.engine, chosen.card, sinks, settings, chosen.kind, pool))

@@ -1,6 +1,6 @@
 """What a stream amounted to: one score and verdict for the whole, shares of states, losses, and what it cost.
 
-    tally = Tally(opening, judge)
+    tally = SummaryBuilder(opening, judge)
     tally.count(verdict, seconds)
     print(tally.summary(...).line())
 
@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from runtime.sinks import Opening
+from runtime.sinks import StreamInfo
 from runtime.support.measure import Percentiles, resident, since_process_start
-from runtime.verdict import SURE, Judge, State, Verdict
+from runtime.verdict import SURE, State, Verdict, VerdictTracker
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class Summary:
         return ", ".join(parts)
 
 
-class Tally:
+class SummaryBuilder:
     """Counts while a stream runs."""
 
-    def __init__(self, opening: Opening, judge: Judge, sure: float = SURE) -> None:
+    def __init__(self, opening: StreamInfo, judge: VerdictTracker, sure: float = SURE) -> None:
         self._opening, self._judge, self._sure = opening, judge, sure
         self._states: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 """From scores to something a person can act on: a likelihood ratio, a probability, a state that does not flicker.
 
-    judge = Judge(card.score, interval=scorer.interval)
+    judge = VerdictTracker(card.score, interval=scorer.interval)
     verdict = judge.update(score, quality)       # verdict.state, verdict.p_spoof
 
     raw score --card's map--> LLR --mean over SMOOTHING--> LLR' --prior--> P(spoof) --hysteresis--> state
@@ -42,7 +42,7 @@ class Verdict:
     quality: Quality
 
 
-class Judge:
+class VerdictTracker:
     """Keeps a running mean and the last state, nothing else."""
 
     def __init__(

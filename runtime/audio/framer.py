@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.features import FeatureStream, Frames, FrontEnd, Samples
-from runtime.audio.ring_buffer import SLACK, FeatureWindow
+from runtime.audio.ring_buffer import SLACK, RingBuffer
 from runtime.audio.score_times import first
 from runtime.support.errors import ShrikeError
 
@@ -60,7 +60,7 @@ class Hearing:
         self._whole = frontend.width // (frames or 1) * (frames or 1)  # frames after which a score is the offline one
         self._earliest = first(frontend, frames or 1)
         self._stream = FeatureStream(frontend)
-        self._window = FeatureWindow(frontend.bands, frames or frontend.width, 0 if frames else SLACK)
+        self._window = RingBuffer(frontend.bands, frames or frontend.width, 0 if frames else SLACK)
         self.heard = 0  # samples since the stream began, those in holes included
         self.reset()
 
@@ -214,10 +214,10 @@ def checked(samples: Samples) -> Samples:
     if samples.ndim != 1 or samples.dtype.kind != "f":
         raise ShrikeError(
             f"samples {samples.shape} of {samples.dtype} came; (n,) floats with full scale 1 were expected: "
-            "runtime.audio.resampler.Intake averages channels"
+            "runtime.audio.resampler.Resampler averages channels"
         )
     if np.isnan(samples).any():
         raise ShrikeError(
-            "samples that are no numbers came; use runtime.audio.resampler.Intake, which makes silence of them"
+            "samples that are no numbers came; use runtime.audio.resampler.Resampler, which makes silence of them"
         )
     return samples

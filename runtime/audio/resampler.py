@@ -1,6 +1,6 @@
 """Whatever a device delivers as mono float32 at the model's rate: by the rules of runtime.audio.decode, but as a stream.
 
-    intake = Intake(48_000, 16_000)
+    intake = Resampler(48_000, 16_000)
     samples, invalid = intake.push(block)        # (n, channels) float32 -> (m,) float32
 
 Channels are averaged, then one soxr stream resamples from block to block; never each block by itself, which would
@@ -16,7 +16,7 @@ from runtime.audio.features import Samples
 from runtime.audio.framer import LARGEST
 
 
-class Intake:
+class Resampler:
     """Keeps the resampler's few milliseconds between blocks."""
 
     def __init__(self, rate: int, wanted: int) -> None:

@@ -1,6 +1,6 @@
 """The newest 600 frames, always as one contiguous array, and nothing is copied when frames come.
 
-    window = FeatureWindow(bands=45)
+    window = RingBuffer(bands=45)
     window.push(frames)                      # (n, 45), any n
     engine(window.view[None, None])          # (1, 1, 45, 600) float32, C-contiguous
 
@@ -21,7 +21,7 @@ from runtime.audio.features import WINDOW_FRAMES, Frames
 SLACK = 8 * WINDOW_FRAMES  # values that the base can move before the window is moved back: 19 KB
 
 
-class FeatureWindow:
+class RingBuffer:
     """A sliding window over frames; `view` is valid until the next push."""
 
     def __init__(self, bands: int, width: int = WINDOW_FRAMES, slack: int = SLACK) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opening:
+class StreamInfo:
     """What is going to be scored, by what."""
 
     source: str
@@ -34,7 +34,7 @@ class Opening:
 class Sink:
     """Does nothing with anything."""
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, opening: StreamInfo) -> None:
         """A source was opened."""
 
     def sound(self, samples: Samples) -> None:

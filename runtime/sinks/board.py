@@ -16,7 +16,7 @@ from typing import Any
 
 from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
-from runtime.sinks import Opening, Sink
+from runtime.sinks import Sink, StreamInfo
 from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, elapsed, pointer
 from runtime.summary import Summary
 from runtime.verdict import Verdict
@@ -93,11 +93,11 @@ class BoardLine(Sink):
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self.opening: Opening | None = None
+        self.opening: StreamInfo | None = None
         self.newest: Verdict | None = None
         self._heard = 0.0
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, opening: StreamInfo) -> None:
         self.opening, self._began = opening, time.monotonic()
         self._heard = self._began
         self._board.begin()

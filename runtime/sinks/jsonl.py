@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict
 from typing import IO, Any
 
-from runtime.sinks import Opening, Sink
+from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
@@ -26,7 +26,7 @@ class JsonLines(Sink):
         self._out, self._named = out, named
         self._source: dict[str, str] = {}
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, opening: StreamInfo) -> None:
         self._source = {"source": opening.source} if self._named else {}
         self._write("start", asdict(opening))
 

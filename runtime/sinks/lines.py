@@ -11,7 +11,7 @@ from typing import IO
 
 from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
-from runtime.sinks import Opening, Sink
+from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
@@ -30,7 +30,7 @@ class Lines(Sink):
         self._shown: tuple[str, tuple[str, ...]] | None = None
         self._spoke = 0.0
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, opening: StreamInfo) -> None:
         self._shown, self._spoke = None, 0.0
         self._prefix = f"{opening.source}: " if self._named else ""
         self._heard, self._complained = time.monotonic(), False

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
-from runtime.sinks import Opening, Sink
+from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
@@ -47,7 +47,7 @@ class Meter(Sink):
         self._drawn = 0.0
         self._notes: deque[str] = deque(maxlen=NOTES)
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, opening: StreamInfo) -> None:
         self._opening = opening
         self._verdict: Verdict | None = None
         self._history: deque[float] = deque(maxlen=WIDEST)  # P(spoof), one a second

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.audio.features import Samples
-from runtime.sinks import Opening, Sink
+from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
 from runtime.support.atomic import whole_file
 from runtime.support.errors import ShrikeError
@@ -29,7 +29,7 @@ class Recorder(Sink):
         self._stack = ExitStack()
         self._recording = False
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, opening: StreamInfo) -> None:
         import soundfile
 
         try:

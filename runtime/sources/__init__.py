@@ -26,14 +26,14 @@ class Block:
     note: str = ""  # a sentence for whoever watches: unplugged, opened again, overflowed
 
 
-class Named(Protocol):
+class SourceInfo(Protocol):
     """What verdicts say of where their sound came from."""
 
     name: str
     live: bool  # true: comes at its own pace, and there is a latency to speak of
 
 
-class Source(Named, Protocol):
+class Source(SourceInfo, Protocol):
     """Iterate it once, from one thread; close() ends what it holds."""
 
     def __iter__(self) -> Iterator[Block]: ...

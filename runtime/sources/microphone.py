@@ -4,9 +4,9 @@
 
     PortAudio's thread: callback copies, notes the flag, returns
                                |
-                          Newest (2 s; when it is full the oldest 0.2 s go, and are counted)
+                          BlockQueue (2 s; when it is full the oldest 0.2 s go, and are counted)
                                |
-    our one loop:         Intake -> Block
+    our one loop:         Resampler -> Block
 
 A device is dead when it says so, or says nothing for STALLED seconds. Then it is closed, PortAudio is started anew (it
 sees new devices in no other way), and the device is looked for by name: after 0.5 s, 1 s, 2 s ... up to MOST_PATIENT.
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio.resampler import Intake
+from runtime.audio.resampler import Resampler
 from runtime.sources import Block
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
@@ -63,7 +63,7 @@ class Opened:
 OPENED = Opened()
 
 
-class Newest:
+class BlockQueue:
     """Blocks between two threads, at most so many samples; when there are more, the oldest go and are counted."""
 
     def __init__(self, most: int, dropped: int = 0) -> None:
@@ -185,8 +185,8 @@ class Microphone:
             self._device = self.name.partition(" (hw:")[0]
 
     def _start(self, index: int, rate: int, channels: int) -> None:
-        self._intake = Intake(rate, self._wanted)
-        self._newest = newest = Newest(int(QUEUED * rate), int(DROPPED * rate))
+        self._intake = Resampler(rate, self._wanted)
+        self._newest = newest = BlockQueue(int(QUEUED * rate), int(DROPPED * rate))
 
         def callback(block: Raw, frames: int, times: Any, status: Any) -> None:
             newest.put(block.copy(), frames if status.input_overflow else 0)

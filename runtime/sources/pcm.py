@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio.resampler import Intake
+from runtime.audio.resampler import Resampler
 from runtime.sources import Block
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
@@ -51,7 +51,7 @@ class PcmSource:
             )
         self.name, self.notes = "stdin", ()
         self._type, self._channels, self._stop = np.dtype(TYPES[coding]), channels, stop
-        self._intake = Intake(rate, wanted)
+        self._intake = Resampler(rate, wanted)
 
     def __iter__(self) -> Iterator[Block]:
         size = self._type.itemsize * self._channels

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from runtime.audio.decode import MAX_RATE, MIN_RATE, load
 from runtime.audio.features import PRESETS, RATE
 from runtime.audio.quality import FLAGS
-from runtime.audio.resampler import Intake
+from runtime.audio.resampler import Resampler
 from runtime.card.model_card import read_card
 from runtime.engines.model_loader import choose
 from runtime.scorer import Score, StreamScorer
-from runtime.session import Session, Settings
+from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sources.file import FileSource
 from runtime.sources.pcm import MOST_CHANNELS, TYPES, PcmSource
@@ -153,7 +153,7 @@ def heard(data: bytes, sizes: list[int], coding: str, rate: int, channels: int) 
         with Stop() as stop:
             source = PcmSource(rate, coding, channels, RATE, stop, read)  # type: ignore[arg-type]
             card = read_card(model())
-            summary = Session(Mean(), card, [Keep()], Settings(), "a mean").run(source, stop)
+            summary = Session(Mean(), card, [Keep()], VerdictOptions(), "a mean").run(source, stop)
     finally:
         thread.join()
         os.close(read)
@@ -215,7 +215,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), -float("inf"), 3.4e
 )  # fmt: skip
 def test_whatever_a_device_sends_in_any_pieces(values: list[float], channels: int, rate: int, cuts: list[int]) -> None:
     block = np.array(values, np.float32)[: len(values) // channels * channels].reshape(-1, channels)
-    whole, pieces = Intake(rate, RATE), Intake(rate, RATE)
+    whole, pieces = Resampler(rate, RATE), Resampler(rate, RATE)
     one = np.concatenate([whole.push(block)[0], whole.flush()])
     parts = [pieces.push(part) for part in np.split(block, sorted(cuts))]
     assert np.array_equal(one, np.concatenate([*(samples for samples, _ in parts), pieces.flush()]))

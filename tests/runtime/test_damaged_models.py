@@ -47,7 +47,7 @@ def copied(folder: str, model: bytes | None = None, card: bytes | None = None) -
 
 
 def right_or_one_line(path: Path) -> None:
-    """Opening and running it gives the logits of the undamaged model, or a ShrikeError of one line."""
+    """StreamInfo and running it gives the logits of the undamaged model, or a ShrikeError of one line."""
     try:
         chosen = choose(path, "auto")
         logits = chosen.engine(WINDOW)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime.audio.features import RATE, FrontEnd
 from runtime.card.model_card import read_card
 from runtime.engines import Engine, open_engine
-from runtime.multi_stream import PoolStream, StreamPool
+from runtime.multi_stream import BatchedStream, StreamBatcher
 from runtime.scorer import Score, StreamScorer
 from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
@@ -46,7 +46,7 @@ def alone(model: Model, sound: np.ndarray) -> list[Score]:
 class Fed:
     """A stream with its sound, and what came of it."""
 
-    def __init__(self, stream: PoolStream, sound: np.ndarray) -> None:
+    def __init__(self, stream: BatchedStream, sound: np.ndarray) -> None:
         self.stream, self.sound = stream, sound
         self.at, self.scores = 0, []
 
@@ -79,7 +79,7 @@ def test_whoever_joins_leaves_or_fails_each_has_the_scores_it_has_alone(
     model: Model, acts: list[Any], most: int
 ) -> None:
     """Any order of joining, pushing, running, ending, leaving midway, and of samples that are none."""
-    pool, there, ended = StreamPool(*model, most=most), [], []
+    pool, there, ended = StreamBatcher(*model, most=most), [], []
     for act, *values in acts:
         if act == "join":
             there.append(Fed(pool.join(), SOUNDS[values[0]]))
@@ -108,11 +108,11 @@ def test_whoever_joins_leaves_or_fails_each_has_the_scores_it_has_alone(
 @pytest.mark.parametrize("size", [320, 1_000, 2_080])
 def test_streams_out_of_step_share_calls(model: Model, size: int) -> None:
     """Streams that began at different times, in real-time blocks."""
-    pool = StreamPool(*model)
+    pool = StreamBatcher(*model)
     fed = [Fed(pool.join(), SOUNDS[place % 4]) for place in range(9)]
     for place, one in enumerate(fed):
         one.push(137 * place)
-    news: set[PoolStream] = set()
+    news: set[BatchedStream] = set()
     for _ in range(0, LENGTH, size):
         for one in fed:
             one.push(size)
@@ -124,7 +124,7 @@ def test_streams_out_of_step_share_calls(model: Model, size: int) -> None:
 
 
 def test_holes_are_each_streams_own(model: Model) -> None:
-    pool = StreamPool(*model)
+    pool = StreamBatcher(*model)
     whole, torn, spliced = (Fed(pool.join(), SOUNDS[0]) for _ in range(3))
     lone = StreamScorer(*model)
     expected = [score.value for score in lone.push(SOUNDS[0])]
@@ -150,7 +150,7 @@ def test_holes_are_each_streams_own(model: Model) -> None:
     "samples", [np.zeros((3, 2), np.float32), np.zeros(3, np.int16), np.array([0, np.nan], np.float32)]
 )
 def test_bad_samples_are_refused_and_not_heard(model: Model, samples: np.ndarray) -> None:
-    pool = StreamPool(*model)
+    pool = StreamBatcher(*model)
     good, bad = (Fed(pool.join(), SOUNDS[1]) for _ in range(2))
     bad.push(5_000)
     with pytest.raises(ShrikeError, match="came"):
@@ -189,7 +189,7 @@ def test_a_score_that_is_no_number_is_one_streams_fault_and_no_others(tmp_path: 
     path = made_steps(tmp_path)
     with open_engine(path) as engine:  # type: ignore[attr-defined]
         model = (Poisoned(engine), read_card(path).frontend)
-        pool = StreamPool(*model)
+        pool = StreamBatcher(*model)
         good, bad, other = (Fed(pool.join(), SOUNDS[place]) for place in (0, 1, 2))
         bad.sound = bad.sound.copy()
         bad.sound[2 * RATE :] = 1e4  # so loud that the first band is above e^15
@@ -211,7 +211,7 @@ def test_a_score_that_is_no_number_is_one_streams_fault_and_no_others(tmp_path: 
 
 
 def test_a_place_is_used_again_and_the_next_stream_begins_clean(model: Model) -> None:
-    pool = StreamPool(*model)
+    pool = StreamBatcher(*model)
     for _ in range(30):
         one, two = (Fed(pool.join(), SOUNDS[place]) for place in (2, 3))
         for fed in (two, one):
@@ -232,7 +232,7 @@ def test_memory_of_a_stream_is_its_state_and_one_step_of_sound(tmp_path: Path) -
 
     path = made_steps(tmp_path)
     with open_engine(path) as engine:  # type: ignore[attr-defined]
-        pool = StreamPool(engine, read_card(path).frontend)
+        pool = StreamBatcher(engine, read_card(path).frontend)
         chunk = SOUNDS[0][: 2 * RATE]
 
         def fill(count: int) -> None:
@@ -256,4 +256,4 @@ def test_memory_of_a_stream_is_its_state_and_one_step_of_sound(tmp_path: Path) -
 @pytest.mark.parametrize("most", [0, -3])
 def test_a_call_for_nobody_cannot_be(model: Model, most: int) -> None:
     with pytest.raises(ShrikeError, match="at least 1"):
-        StreamPool(*model, most=most)
+        StreamBatcher(*model, most=most)

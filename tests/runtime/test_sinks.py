@@ -11,7 +11,7 @@ from rich.console import Console
 
 from runtime.audio.features import PRESETS, RATE
 from runtime.audio.quality import FLAGS, Quality
-from runtime.sinks import Opening
+from runtime.sinks import StreamInfo
 from runtime.sinks.lines import Lines
 from runtime.sinks.meter import Meter
 from runtime.sinks.recorder import Recorder
@@ -20,7 +20,9 @@ from runtime.summary import Cost, Summary
 from runtime.support.errors import ShrikeError
 from runtime.verdict import State, Verdict
 
-OPENING = Opening("USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE, 0.1)
+OPENING = StreamInfo(
+    "USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE, 0.1
+)
 NAN = (float("nan"),) * 3
 SUMMARY = Summary(
     "clip.wav", 9.2, 83, "spoof", -0.8, 0.1, -1.4, 0.81, {"spoof": 1.0}, {}, 0.5, 1, Cost(NAN, NAN, 0.1, 90, 1)

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.audio.decode import load
-from runtime.audio.resampler import Intake
+from runtime.audio.resampler import Resampler
 from runtime.scorer import LARGEST
 from runtime.sources import Source
 from runtime.sources.file import FileSource
-from runtime.sources.microphone import Newest
+from runtime.sources.microphone import BlockQueue
 from runtime.sources.pcm import TYPES, Coding, PcmSource
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
@@ -47,7 +47,7 @@ def stop() -> Iterator[Stop]:
 @settings(max_examples=10, deadline=None)
 def test_resampling_a_stream_does_not_depend_on_its_blocks(rate: int, cuts: list[int]) -> None:
     sound = noise(40_000).reshape(-1, 2)
-    one, many = Intake(rate, RATE), Intake(rate, RATE)
+    one, many = Resampler(rate, RATE), Resampler(rate, RATE)
     whole = np.concatenate([one.push(sound)[0], one.flush()])
     pieces = np.concatenate([*(many.push(piece)[0] for piece in np.split(sound, sorted(cuts))), many.flush()])
     assert np.array_equal(whole, pieces)
@@ -58,7 +58,7 @@ def test_resampling_a_stream_does_not_depend_on_its_blocks(rate: int, cuts: list
 @settings(max_examples=100, deadline=None)
 def test_whatever_a_device_sends_becomes_finite(values: list[float], rate: int) -> None:
     block = np.array(values, np.float32)[:, None]
-    intake = Intake(rate, RATE)
+    intake = Resampler(rate, RATE)
     samples, invalid = intake.push(block)
     samples = np.concatenate([samples, intake.flush()])
     assert np.isfinite(samples).all() and samples.dtype == np.float32
@@ -185,7 +185,7 @@ def test_what_a_pipe_cannot_hold_is_refused(stop: Stop, changes: dict[str, int],
 @given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=60), most=st.integers(20, 200))
 @settings(max_examples=100, deadline=None)
 def test_the_newest_sound_wins_and_the_loss_is_counted(sizes: list[int], most: int) -> None:
-    newest, sound = Newest(most), np.arange(sum(sizes), dtype=np.float32)[:, None]
+    newest, sound = BlockQueue(most), np.arange(sum(sizes), dtype=np.float32)[:, None]
     for piece in np.split(sound, np.cumsum(sizes)[:-1]):
         newest.put(piece)
     kept, lost = [], 0
@@ -200,7 +200,7 @@ def test_the_newest_sound_wins_and_the_loss_is_counted(sizes: list[int], most: i
 
 def test_a_machine_that_stays_too_slow_still_gets_whole_frames() -> None:
     """Every fifth block comes too fast for it: holes must be few and long, with room for frames in between."""
-    newest, holes = Newest(32_000, 3_200), []
+    newest, holes = BlockQueue(32_000, 3_200), []
     for number in range(2_000):
         newest.put(np.zeros((320, 1), np.float32))
         if number % 5 and (got := newest.get(0)):
@@ -211,7 +211,7 @@ def test_a_machine_that_stays_too_slow_still_gets_whole_frames() -> None:
 
 
 def test_what_the_driver_dropped_counts_as_well() -> None:
-    newest = Newest(1000)
+    newest = BlockQueue(1000)
     newest.put(np.zeros((10, 1), np.float32), missing=7)
     got = newest.get(0)
     assert got is not None and got[3] == 7

@@ -21,7 +21,7 @@ from runtime.card import model_card as cards
 from runtime.card.model_card import read_card
 from runtime.engines import open_engine
 from runtime.engines.model_loader import choose, find_model
-from runtime.session import Session, Settings
+from runtime.session import Session, VerdictOptions
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources import Block
 from runtime.summary import Summary
@@ -80,10 +80,10 @@ def block(samples: np.ndarray, **more: Any) -> Block:
     return Block(samples, time.monotonic(), **more)
 
 
-def run(model: Path, *blocks: Block, settings: Settings | None = None) -> tuple[list[dict[str, Any]], Summary]:
+def run(model: Path, *blocks: Block, settings: VerdictOptions | None = None) -> tuple[list[dict[str, Any]], Summary]:
     out = io.StringIO()
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        session = Session(engine, read_card(model), [JsonLines(out)], settings or Settings(), "ONNX Runtime")
+        session = Session(engine, read_card(model), [JsonLines(out)], settings or VerdictOptions(), "ONNX Runtime")
         summary = session.run(Pieces(*blocks), stop)
     return [json.loads(line) for line in out.getvalue().splitlines()], summary
 
@@ -330,7 +330,7 @@ def test_twenty_minutes_take_no_more_memory_than_one(model: Path) -> None:
 
     day = Day()
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        summary = Session(engine, read_card(model), [], Settings(step=60), "ONNX Runtime").run(day, stop)
+        summary = Session(engine, read_card(model), [], VerdictOptions(step=60), "ONNX Runtime").run(day, stop)
     minutes = max(day.after) + 1
     assert summary.seconds == 60 * minutes and summary.lost == 0
     if day.after[0] is not None:

@@ -20,7 +20,7 @@ from runtime.engines import tensorrt as engines
 from runtime.engines.cuda import SIGNATURES, CudaError, open_cuda
 from runtime.engines.jetpack import JETPACKS, how_to_get_tensorrt, jetpack, l4t, load_tensorrt, memory_available
 from runtime.engines.tensorrt import TensorRTEngine
-from runtime.multi_stream import StreamPool
+from runtime.multi_stream import StreamBatcher
 from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
 from tests.export.mock_tensorrt import CAPABILITY, GPU, VERSIONS, MockDriver, MockTensorRT
@@ -156,7 +156,7 @@ def test_a_pool_runs_on_it() -> None:
     sound = np.random.default_rng(1).normal(0, 0.05, 3 * RATE).astype(np.float32)
     with remembering() as engine:
         alone = StreamScorer(engine, PRESETS["f0"]).push(sound)
-        pool = StreamPool(engine, PRESETS["f0"])
+        pool = StreamBatcher(engine, PRESETS["f0"])
         one, two = pool.join(), pool.join()
         one.push(sound[:RATE])
         pool.run()

@@ -18,9 +18,9 @@ from rich.console import Console
 from runtime.audio.features import RATE, Samples
 from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.multi_source import Together, name_apart
-from runtime.multi_stream import StreamPool
-from runtime.session import Session, Settings
+from runtime.multi_source import MultiSource, number_duplicates
+from runtime.multi_stream import StreamBatcher
+from runtime.session import Session, VerdictOptions
 from runtime.sinks.board import Board
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources import Block
@@ -68,10 +68,12 @@ def run(model: Path, *sources: Pieces, stop_after: float | None = None) -> tuple
     out, said = io.StringIO(), []
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
         card = read_card(model)
-        pool = StreamPool(engine, card.frontend)
-        together = Together(pool, stop, said.append)
+        pool = StreamBatcher(engine, card.frontend)
+        together = MultiSource(pool, stop, said.append)
         for source in sources:
-            together.add(source, Session(engine, card, [JsonLines(out, named=True)], Settings(), "ONNX Runtime", pool))
+            together.add(
+                source, Session(engine, card, [JsonLines(out, named=True)], VerdictOptions(), "ONNX Runtime", pool)
+            )
         if stop_after is not None:
             threading.Timer(stop_after, stop.request).start()
         failed = together.run()
@@ -140,7 +142,7 @@ def test_a_stop_ends_all_of_them_with_a_summary(model: Path) -> None:
 
 def test_sources_of_one_name_are_told_apart() -> None:
     sources = [Pieces("a"), Pieces("b"), Pieces("a"), Pieces("a")]
-    name_apart(sources)  # type: ignore[arg-type]
+    number_duplicates(sources)  # type: ignore[arg-type]
     assert [source.name for source in sources] == ["a", "b", "a (2)", "a (3)"]
 
 
@@ -157,10 +159,10 @@ def test_the_board_has_a_line_for_each_stream_and_no_more_than_fit(model: Path) 
     board.draw = watched  # type: ignore[method-assign]
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
         card = read_card(model)
-        pool = StreamPool(engine, card.frontend)
-        together = Together(pool, stop, print)
+        pool = StreamBatcher(engine, card.frontend)
+        together = MultiSource(pool, stop, print)
         for number in range(9):
-            session = Session(engine, card, [board.line()], Settings(), "ONNX Runtime", pool)
+            session = Session(engine, card, [board.line()], VerdictOptions(), "ONNX Runtime", pool)
             together.add(Pieces(f"call-{number}", *cut(voice(2, number), 1_000)), session)
         assert together.run() == 0
     assert max(map(len, seen)) == 7 and all(len(line) <= 90 for view in seen for line in view)

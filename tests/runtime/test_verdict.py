@@ -13,7 +13,7 @@ from runtime.audio.quality import FLAGS, Quality, QualityMonitor
 from runtime.card.model_card import Score as ScoreMap
 from runtime.scorer import Score
 from runtime.support.errors import ShrikeError
-from runtime.verdict import Judge, State, Verdict
+from runtime.verdict import State, Verdict, VerdictTracker
 
 MAP = ScoreMap(2.0, 0.5, -0.25, "trials")
 RAW = ScoreMap(1.0, 0.0, 0.0, None)
@@ -22,16 +22,16 @@ SILENT = Quality(-90.0, True, (), np.zeros(257))
 INTERVAL = 0.0975
 
 
-def judge(**changes: float) -> Judge:
-    return Judge(RAW, INTERVAL, **{"smoothing": 0.0, **changes})
+def judge(**changes: float) -> VerdictTracker:
+    return VerdictTracker(RAW, INTERVAL, **{"smoothing": 0.0, **changes})
 
 
-def states(judge: Judge, *llrs: float, quality: Quality = FINE) -> list[State]:
+def states(judge: VerdictTracker, *llrs: float, quality: Quality = FINE) -> list[State]:
     return [judge.update(Score(0.0, llr, 600, False), quality).state for llr in llrs]
 
 
 def test_the_card_s_map_and_the_prior_make_the_probability() -> None:
-    verdict = Judge(MAP, INTERVAL, prior=0.2, smoothing=0).update(Score(5.0, 0.25, 600, False), FINE)
+    verdict = VerdictTracker(MAP, INTERVAL, prior=0.2, smoothing=0).update(Score(5.0, 0.25, 600, False), FINE)
     assert verdict.llr == verdict.smoothed == 1.0
     odds = math.exp(1.0) * 0.8 / 0.2
     assert verdict.p_spoof == pytest.approx(1 / (1 + odds))

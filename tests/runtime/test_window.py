@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.audio.features import fill
-from runtime.audio.ring_buffer import FeatureWindow
+from runtime.audio.ring_buffer import RingBuffer
 
 
 def frames(count: int, bands: int = 3, start: int = 0) -> np.ndarray:
@@ -17,7 +17,7 @@ def frames(count: int, bands: int = 3, start: int = 0) -> np.ndarray:
 @given(pieces=st.lists(st.integers(0, 40), min_size=1, max_size=60), width=st.integers(1, 20), slack=st.integers(1, 50))
 @settings(max_examples=200, deadline=None)
 def test_the_view_is_the_newest_frames(pieces: list[int], width: int, slack: int) -> None:
-    window, seen = FeatureWindow(3, width, slack), 0
+    window, seen = RingBuffer(3, width, slack), 0
     for count in pieces:
         window.push(frames(count, start=seen))
         seen += count
@@ -29,7 +29,7 @@ def test_the_view_is_the_newest_frames(pieces: list[int], width: int, slack: int
 
 
 def test_a_hop_moves_the_view_and_writes_nothing_else() -> None:
-    window = FeatureWindow(45)
+    window = RingBuffer(45)
     window.push(frames(600, 45))
     before = window.view
     window.push(frames(12, 45, start=600))
@@ -40,7 +40,7 @@ def test_a_hop_moves_the_view_and_writes_nothing_else() -> None:
 
 
 def test_nothing_grows() -> None:
-    window = FeatureWindow(2, 6, 10)
+    window = RingBuffer(2, 6, 10)
     buffer = window._buffer
     for start in range(0, 5000, 3):
         window.push(frames(3, 2, start))
@@ -48,7 +48,7 @@ def test_nothing_grows() -> None:
 
 
 def test_reset_forgets() -> None:
-    window = FeatureWindow(3, 5)
+    window = RingBuffer(3, 5)
     window.push(frames(9))
     window.reset()
     with pytest.raises(ValueError, match="empty"):
