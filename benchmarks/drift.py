@@ -76,7 +76,7 @@ def main() -> int:
     from export.streaming_graph import Stream, trace
     from export.strip import DeployedStream, strip
     from runtime.card.model_card import read_card
-    from runtime.engines import open_engine, stepping
+    from runtime.engines import as_streaming, open_engine
     from train.checkpoint import read_checkpoint
     from train.data.cache import build_cache
     from train.data.corpus import open_corpus
@@ -86,7 +86,7 @@ def main() -> int:
     check_place(out, options.overwrite)
     partition = open_corpus(options.corpus, options.partition)
     checkpoint, file = read_checkpoint(options.model), open_engine(options.exported)
-    deployed, engine = strip(checkpoint), stepping(file)
+    deployed, engine = strip(checkpoint), as_streaming(file)
     if engine is None or not isinstance(deployed, DeployedStream):
         odd = options.exported if engine is None else options.model
         raise ShrikeError(f"{odd} looks at whole windows and forgets them; a network of --streaming was expected")
@@ -97,11 +97,11 @@ def main() -> int:
         )
     cache = build_cache(frontend, partition.trials, options.cache)
     clip = np.concatenate([clip_input(piece, frames) for piece in long_sound(cache, options.minutes, frames)], axis=3)
-    stream, seats = Stream(trace(deployed, frontend, frames)), engine.seats(1)
+    stream, buffers = Stream(trace(deployed, frontend, frames)), engine.batch_buffers(1)
 
     def seated(features: "Floats") -> "Floats":
-        seats.features[:1] = features
-        return seats.run(1)
+        buffers.features[:1] = features
+        return buffers.run(1)
 
     steps = stepped("float steps", lambda features: stream(features)[0], clip, frames)
     shipped = stepped(f"steps of {options.exported.name}", seated, clip, frames)

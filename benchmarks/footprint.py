@@ -73,11 +73,11 @@ def child() -> None:
             torch.set_num_threads(1)
             TorchEngine.load(path)(window)
         else:
-            from runtime.engines import open_engine, stepping
+            from runtime.engines import as_streaming, open_engine
 
             engine = open_engine(path)
-            if (remembers := stepping(engine)) is not None:
-                remembers.seats(1).run(1)
+            if (remembers := as_streaming(engine)) is not None:
+                remembers.batch_buffers(1).run(1)
             else:
                 engine(window)
     from runtime.support.measure import resident

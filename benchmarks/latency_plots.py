@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.schema import Measured, Table
 from benchmarks.timing import Times
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 
 DPI = 100
 WIDTH, ROW = 8.0, 0.28  # inches
@@ -88,7 +88,7 @@ def _finish(figure: Any, axes: Any, labels: Sequence[str], path: Path) -> None:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
     pyplot.close(figure)
 

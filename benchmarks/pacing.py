@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.soundcard import SoundCard
 from runtime.audio.features import RATE, Samples
-from runtime.engines.model_loader import Chosen
+from runtime.engines.model_loader import LoadedModel
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sinks.jsonl import JsonLines
@@ -71,14 +71,14 @@ def written_away() -> Iterator[Sink]:
         yield JsonLines(nowhere)
 
 
-def from_file(chosen: Chosen, samples: Samples, step: int | None = None) -> tuple[float, Cost]:
+def from_file(chosen: LoadedModel, samples: Samples, step: int | None = None) -> tuple[float, Cost]:
     """Seconds of sound per second, decoding included, and what a step cost."""
     import soundfile
 
     with tempfile.TemporaryDirectory() as folder, Stop() as stop, written_away() as lines:
         path = Path(folder) / "sound.flac"
         soundfile.write(path, samples, RATE)
-        session = Session(chosen.engine, chosen.card, [lines], VerdictOptions(step=step), chosen.kind)
+        session = Session(chosen.engine, chosen.card, [lines], VerdictOptions(step=step), chosen.backend)
         began = time.perf_counter()
         with closing(FileSource(path, chosen.card.frontend.rate, stop)) as source:
             summary = session.run(source, stop)
@@ -89,7 +89,7 @@ def from_file(chosen: Chosen, samples: Samples, step: int | None = None) -> tupl
 
 
 def in_real_time(
-    chosen: Chosen, samples: Samples, seconds: float, rate: int = 48_000, step: int | None = None
+    chosen: LoadedModel, samples: Samples, seconds: float, rate: int = 48_000, step: int | None = None
 ) -> RealTime:
     """The real microphone on a made sound card of that rate."""
     import soxr
@@ -99,7 +99,7 @@ def in_real_time(
     with Stop() as stop, written_away() as lines:
         card = SoundCard(spoken, rate, stop)
         watch = Stopwatch(card)
-        session = Session(chosen.engine, chosen.card, [lines, watch], VerdictOptions(step=step), chosen.kind)
+        session = Session(chosen.engine, chosen.card, [lines, watch], VerdictOptions(step=step), chosen.backend)
         with closing(Microphone(None, chosen.card.frontend.rate, stop, card)) as source:
             summary = session.run(source, stop)
         if not card.finished:

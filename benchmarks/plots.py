@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from train.evaluate.metrics import Floats, det_curve, equal_error
 from train.evaluate.scorefile import ScoreTable
@@ -35,7 +35,7 @@ def figure(width: float, height: float) -> tuple[Any, Any, Any]:
 
 
 def save(pyplot: Any, drawn: Any, path: Path) -> None:
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         drawn.savefig(temporary, dpi=DPI)
     pyplot.close(drawn)
 

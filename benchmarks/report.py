@@ -30,7 +30,7 @@ from benchmarks.schema import Table as Table
 from benchmarks.schema import read_report as read_report
 from runtime import __version__
 from runtime.card.model_card import created_now
-from runtime.support.atomic import whole_file, whole_folder
+from runtime.support.atomic import atomic_file, atomic_folder
 from runtime.support.command import FAILED, parse, run
 from runtime.support.errors import ShrikeError
 
@@ -89,7 +89,7 @@ def check_place(folder: Path, overwrite: bool = False) -> None:
 def report_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty folder for plots, scores and `write_report`; it gets its name when all of that went well."""
     check_place(folder, overwrite)
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         yield temporary
         read_report(temporary)  # what others could not read is not left behind
 
@@ -99,7 +99,7 @@ def write_report(folder: Path, report: Report) -> None:
     missing = [plot.file for plot in report.plots if not (folder / plot.file).is_file()]
     assert not missing, f"{missing} were not drawn"
     for name, content in ((NAME, as_json(report)), (PAGE, page(report))):
-        with whole_file(folder / name) as temporary:
+        with atomic_file(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
 
 
@@ -134,7 +134,7 @@ def main() -> int:
             stale = True
             say(f"{path}:{block.line}: {block.marker} " + ("differs from its report" if options.check else "filled"))
         if filled.differing and not options.check:
-            with whole_file(path) as temporary:
+            with atomic_file(path) as temporary:
                 temporary.write_text(filled.text, encoding="utf-8")
         if not filled.blocks:
             say(f"{path} has no block" + (" of these reports" if options.folders else ""))

@@ -117,10 +117,10 @@ def _checkpoint(path: Path, exit: int) -> Artefact:
 
 def _open_file(path: Path) -> "Engine":
     from export.streaming_eval import by_steps
-    from runtime.engines import open_engine, stepping
+    from runtime.engines import as_streaming, open_engine
 
     engine = open_engine(path)  # one thread
-    remembers = stepping(engine)
+    remembers = as_streaming(engine)
     return by_steps(remembers) if remembers else engine
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.landscape import Rise, bootstrap_spearman, spearman
 from benchmarks.report import Column, Measured, Plot, Report, Table, new_report
 from benchmarks.sharpness import Options
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from train.evaluate.bootstrap import interval_of, resampled_eers
 from train.evaluate.metrics import Bools, Floats, eer, ranked
 from train.evaluate.scorefile import ScoreTable
@@ -133,5 +133,5 @@ def draw(sources: Table, overall: Table, path: Path) -> None:
     axes.set(title=title, xlabel="sharpness: rise of the loss", ylabel="EER against all bona fide, %")
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")

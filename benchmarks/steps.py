@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from runtime.audio.features import FeatureStream, FrontEnd, Samples
 from runtime.audio.ring_buffer import RingBuffer
-from runtime.engines import Engine, stepping
+from runtime.engines import Engine, as_streaming
 from runtime.scorer import STEP, StreamScorer
 
 SECONDS = 20.0  # of sound that the parts hear again and again
@@ -67,16 +67,16 @@ def features_part(frontend: FrontEnd) -> Part:
 
 def network_part(engine: Engine, frontend: FrontEnd, batch: int = 1) -> Part:
     """The engine's call on real features; a step of one that remembers, for so many streams."""
-    if (remembers := stepping(engine)) is not None:
-        seats = remembers.seats(batch)
-        seats.features[:] = windows(frontend, batch)[..., : remembers.state.frames]
-        return partial(seats.run, batch)
+    if (remembers := as_streaming(engine)) is not None:
+        buffers = remembers.batch_buffers(batch)
+        buffers.features[:] = windows(frontend, batch)[..., : remembers.state.frames]
+        return partial(buffers.run, batch)
     return partial(engine, windows(frontend, batch))
 
 
 def step_part(engine: Engine, frontend: FrontEnd) -> Part:
     """StreamScorer from samples to one score."""
-    remembers = stepping(engine)
+    remembers = as_streaming(engine)
     frames = remembers.state.frames if remembers else STEP
     sound, scorer = Sound(frontend, frames, remembers is not None), StreamScorer(engine, frontend)
     scorer.push(sound.first)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.pacing import RealTime
     from benchmarks.report import Report
     from runtime.audio.features import Samples
-    from runtime.engines.model_loader import Chosen
+    from runtime.engines.model_loader import LoadedModel
     from runtime.summary import Cost
 
 OUT = "runs/reports/stream-%Y%m%d-%H%M%S"
@@ -85,16 +85,16 @@ def main() -> int:
     from benchmarks.pacing import from_file, in_real_time
     from benchmarks.report import check_place, report_folder, write_report
     from runtime.audio.features import RATE
-    from runtime.engines.model_loader import choose, find_model
+    from runtime.engines.model_loader import find_model, load_model
     from train.progress import say
 
     out = options.out or Path(time.strftime(OUT))
     check_place(out, options.overwrite)
     load, machine, hours = os.getloadavg()[0], host.describe(), None
     with ExitStack() as stack:
-        chosen = choose(find_model(options.model), "auto")
+        chosen = load_model(find_model(options.model), "auto")
         stack.callback(chosen.engine.close)
-        say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
+        say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.backend}: {chosen.reason}")
         samples = sound(options, max(FILE, options.seconds))
         watch = stack.enter_context(host.Watch(idle_s=0.5, interval_s=WATCH_EVERY))
         say("file mode, as fast as it goes")
@@ -174,7 +174,7 @@ def busy(count: int) -> Iterator[None]:
 class Found:
     """Everything that was measured."""
 
-    chosen: "Chosen"
+    chosen: "LoadedModel"
     files: "list[tuple[float, Cost]]"  # speed and what it cost, of every round
     starts: list[float]  # s
     live: "dict[str, RealTime]"  # by condition
@@ -204,7 +204,7 @@ def make_report(options: Options, found: Found, machine: dict[str, Any], folder:
             "file": Path(options.model).name,
             "name": card.name,
             "precision": found.chosen.engine.precision,
-            "engine": found.chosen.kind,
+            "engine": found.chosen.backend,
             "sha256": card.files,
         },
         "sound": "a made voice" if options.corpus is None else f"development clips of {options.corpus.resolve().name}",

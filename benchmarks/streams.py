@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.load import Load
     from benchmarks.report import Report, Table
     from runtime.audio.features import Samples
-    from runtime.engines.model_loader import Chosen
+    from runtime.engines.model_loader import LoadedModel
 
 OUT = "runs/reports/streams-%Y%m%d-%H%M%S"
 SOUNDS = 8  # different ones, which streams share
@@ -76,7 +76,7 @@ class Borne:
     """What one model came to."""
 
     name: str
-    chosen: "Chosen"
+    chosen: "LoadedModel"
     speed: float  # times real time, of all streams together
     state: int  # bytes that the network remembers of a stream
     memory: float | None  # bytes of a stream in all
@@ -130,16 +130,16 @@ def make_sounds(options: Options) -> "list[Samples]":
 
 def measure(name: str, subject: "Subject", options: Options, sounds: "list[Samples]", say: Any) -> Borne:
     from benchmarks.load import bear, memory, speed
-    from runtime.engines.model_loader import choose
+    from runtime.engines.model_loader import load_model
     from runtime.multi_stream import StreamBatcher
 
     with ExitStack() as stack:
-        chosen = choose(subject.open_batch or subject.path, "auto")
+        chosen = load_model(subject.open_batch or subject.path, "auto")
         stack.callback(chosen.engine.close)
         state = StreamBatcher(chosen.engine, chosen.card.frontend, options.step, options.batch).state_bytes
         taken = memory(chosen.engine, chosen.card, sounds, options.batch)
         fast = speed(chosen.engine, chosen.card, sounds, options.step, options.batch)
-        say(f"{name} with {chosen.kind}: {fast:.0f} times real time without waiting")
+        say(f"{name} with {chosen.backend}: {fast:.0f} times real time without waiting")
         loads: dict[int, Load] = {}
 
         def holds(streams: int) -> bool:
@@ -203,7 +203,7 @@ def make_report(
             one.name: {
                 "name": one.chosen.card.name,
                 "precision": one.chosen.engine.precision,
-                "engine": one.chosen.kind,
+                "engine": one.chosen.backend,
                 "sha256": one.chosen.card.files,
             }
             for one in found

@@ -20,7 +20,7 @@ LEVEL_NOTES = {
 }
 WHOLE = 4  # the exit that is the whole network
 
-Judged = tuple[card.Score, card.Accuracy]
+Judged = tuple[card.ScoreMap, card.Accuracy]
 
 
 def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judged:
@@ -64,8 +64,8 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
         created=card.created_now(),
         network=card.Network(model.network, model.width, source.exit),
         frontend=frontend,
-        input=card.Port("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
-        output=card.Port("logits", (batch, card.OUTPUTS)),
+        input=card.TensorSpec("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
+        output=card.TensorSpec("logits", (batch, card.OUTPUTS)),
         state=state,
         precision=prepared.precision,
         target=target,
@@ -87,7 +87,7 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
     )
 
 
-def _notes(prepared: "Prepared", score: card.Score) -> tuple[str, ...]:
+def _notes(prepared: "Prepared", score: card.ScoreMap) -> tuple[str, ...]:
     """What a reader of the card should not overlook."""
     level = prepared.checkpoint.settings.frontend.level
     notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []

@@ -41,7 +41,7 @@ def write(options: Options) -> Path:
     from export.card_writer import judge, make_card
     from runtime.card.checksums import sha256_file
     from runtime.card.model_card import Target, write_card
-    from runtime.support.atomic import whole_files
+    from runtime.support.atomic import atomic_files
 
     prepared = prepare(
         options.source, options.int8, options.gate, options.precision, "uint8" if options.target == "cpu" else "int8"
@@ -53,7 +53,7 @@ def write(options: Options) -> Path:
     path = place(options.source, ".onnx")
     card_name = path.with_suffix(".json").name
     runs_on: Target = "any" if options.precision == "fp32" else options.target
-    with whole_files(path.parent, [path.name, card_name]) as folder:
+    with atomic_files(path.parent, [path.name, card_name]) as folder:
         (folder / path.name).write_bytes(prepared.graph.SerializeToString(deterministic=True))
         card = make_card(prepared, judged, {path.name: sha256_file(folder / path.name)}, runs_on)
         write_card(folder / card_name, card)

@@ -26,7 +26,7 @@ from export.streaming_graph import Runner, Step, Stream, steps
 from export.verify import Scores, Trials
 from runtime.audio.features import FrontEnd
 from runtime.audio.score_times import STEP, first, scored
-from runtime.engines import SteppingEngine, reset_states
+from runtime.engines import StreamingEngine, initial_states
 from runtime.support.errors import ShrikeError
 from train.data.cache import FeatureCache
 from train.progress import Progress
@@ -52,11 +52,11 @@ def find_ranges(step: Step, names: Sequence[str], clips: Clips, method: Method, 
     return read_ranges(names, seen(), total, method, percentile)
 
 
-def by_steps(engine: SteppingEngine) -> Runner:
+def by_steps(engine: StreamingEngine) -> Runner:
     """An engine as a function of a whole clip, as export.streaming_graph.as_runner makes one of a graph."""
 
     def run(features: Floats) -> Floats:
-        states, found = reset_states(engine.state, 1), []
+        states, found = initial_states(engine.state, 1), []
         for piece in steps(features, engine.state.frames):
             logits, states = engine.step(piece, states)
             found.append(logits)

@@ -26,7 +26,7 @@ from export.graph import INPUT, OPSET, OUTPUT, TOLERANCE, Floats, check, open_se
 from runtime.audio.features import FrontEnd
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import State, StateTensor
-from runtime.engines import reset_states
+from runtime.engines import initial_states
 from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Step:
 
     def reset(self, batch: int = 1) -> States:
         """What `batch` streams begin with."""
-        values = reset_states(self.state, batch)
+        values = initial_states(self.state, batch)
         return {tensor.input: value for tensor, value in zip(self.state.tensors, values, strict=True)}
 
 

@@ -188,12 +188,12 @@ def write(plan: bytes, record: "TensorRT", job: Job) -> None:
     """model.engine and model.json, both or neither; beside its ONNX file the card speaks for both."""
     from runtime.card.checksums import sha256_file
     from runtime.card.model_card import write_card
-    from runtime.support.atomic import whole_files
+    from runtime.support.atomic import atomic_files
 
     target, path, card = job.target, job.path, job.card
     beside = target.parent.resolve() == path.parent.resolve() and target.stem == path.stem
     notes = [note for note in card.notes if note != NOT_HELD] + ([] if record.trials else [NOT_HELD])
-    with whole_files(target.parent, [target.name, target.with_suffix(".json").name]) as folder:
+    with atomic_files(target.parent, [target.name, target.with_suffix(".json").name]) as folder:
         (folder / target.name).write_bytes(plan)
         files = {**(card.files if beside else {}), target.name: sha256_file(folder / target.name)}
         finished = replace(card, target="tensorrt", files=files, tensorrt=record, notes=tuple(notes))
@@ -236,9 +236,9 @@ def hold_against(options: Options, engine: "Engine", job: Job) -> tuple[int, flo
 def _scored(engine: "Engine") -> "Engine":
     """What trials are given to: the engine itself, or whole clips step by step where it remembers."""
     from export.streaming_eval import by_steps
-    from runtime.engines import stepping
+    from runtime.engines import as_streaming
 
-    remembers = stepping(engine)  # type: ignore[arg-type]
+    remembers = as_streaming(engine)  # type: ignore[arg-type]
     return by_steps(remembers) if remembers else engine
 
 

@@ -262,7 +262,7 @@ def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] =
 # ---- what a score means ----------------------------------------------------------------------------------------------
 
 
-def fit_score(scores: Scores, labels: NDArray[np.int64], name: str) -> card.Score:
+def fit_score(scores: Scores, labels: NDArray[np.int64], name: str) -> card.ScoreMap:
     """The affine map to log-likelihood ratios, by logistic regression with both classes weighed alike.
 
     Newton's method on two numbers; scores are standardised first. With equal weights the log-odds are the ratio itself.
@@ -285,9 +285,9 @@ def fit_score(scores: Scores, labels: NDArray[np.int64], name: str) -> card.Scor
     if scale <= 0:
         return unfitted()
     offset = float(theta[1]) - scale * mean
-    return card.Score(scale=scale, offset=offset, threshold=-offset / scale, fitted_on=name)
+    return card.ScoreMap(scale=scale, offset=offset, threshold=-offset / scale, fitted_on=name)
 
 
-def unfitted() -> card.Score:
+def unfitted() -> card.ScoreMap:
     """Raw scores: the sign decides."""
-    return card.Score(scale=1.0, offset=0.0, threshold=0.0, fitted_on=None)
+    return card.ScoreMap(scale=1.0, offset=0.0, threshold=0.0, fitted_on=None)

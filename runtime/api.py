@@ -30,7 +30,7 @@ from runtime.audio.decode import MAX_RATE, MIN_RATE
 from runtime.audio.features import Samples
 from runtime.audio.resampler import Resampler
 from runtime.card.model_card import ModelCard
-from runtime.engines.model_loader import DEFAULT, Chosen, Kind, choose, find_model
+from runtime.engines.model_loader import DEFAULT, Kind, LoadedModel, find_model, load_model
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sources import Block
@@ -45,13 +45,13 @@ def load(
     model: str | os.PathLike[str] = DEFAULT, engine: Kind = "auto", threads: int = 1, provider: str = "cpu"
 ) -> "Detector":
     """An embedded model (f0, wide), or the one at a path to model.onnx or model.engine, its card beside it."""
-    return Detector(choose(find_model(os.fspath(model)), engine, threads, provider))
+    return Detector(load_model(find_model(os.fspath(model)), engine, threads, provider))
 
 
 class Detector:
     """A model that is ready; close it, or use it in a `with`."""
 
-    def __init__(self, chosen: Chosen) -> None:
+    def __init__(self, chosen: LoadedModel) -> None:
         """By `load`."""
         self._chosen = chosen
 
@@ -97,12 +97,12 @@ class Stream:
     name = "array"
     live = False
 
-    def __init__(self, chosen: Chosen, rate: int, settings: VerdictOptions) -> None:
+    def __init__(self, chosen: LoadedModel, rate: int, settings: VerdictOptions) -> None:
         """By `Detector.stream`."""
         if not MIN_RATE <= rate <= MAX_RATE:
             raise ShrikeError(f"rate {rate}: {MIN_RATE:,} to {MAX_RATE:,} Hz were expected")
         self._verdicts = _Collected()
-        self._session = Session(chosen.engine, chosen.card, [self._verdicts], settings, chosen.kind)
+        self._session = Session(chosen.engine, chosen.card, [self._verdicts], settings, chosen.backend)
         self._intake = Resampler(rate, chosen.card.frontend.rate)
         self._session.begin(self)
         self._over = False

@@ -20,8 +20,8 @@ import numpy as np
 from runtime.audio.features import FrontEnd, Samples
 from runtime.audio.framer import Hearing, Score
 from runtime.card.schema import ANY_BATCH
-from runtime.engines import Engine, batch_of, stepping
-from runtime.engines.state_store import Memory
+from runtime.engines import Engine, as_streaming, batch_limit
+from runtime.engines.state_store import StateStore
 from runtime.support.errors import ShrikeError
 
 MOST = 16  # streams in one call: more gain nothing, and what a call needs besides the weights grows with them
@@ -34,14 +34,14 @@ class StreamBatcher:
     def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None, most: int | None = None) -> None:
         """`step`: frames between a stream's scores; `most`: streams in one call."""
         self.frontend, self.step = frontend, step
-        self._engine, self._stepping = engine, stepping(engine)
+        self._engine, self._stepping = engine, as_streaming(engine)
         most = (MOST if self._stepping else MOST_WINDOWS) if most is None else most
         if most < 1:
             raise ShrikeError(f"{most} streams in one call: at least 1 was expected")
-        limit = batch_of(engine)
+        limit = batch_limit(engine)
         self.most = most if limit == ANY_BATCH else min(most, limit)
         self.interval = self._hearing().interval  # s between scores; what the step cannot be is said now
-        self._memory = Memory(self._stepping, self.most) if self._stepping else None
+        self._memory = StateStore(self._stepping, self.most) if self._stepping else None
         self._streams: dict[BatchedStream, None] = {}
         self._called: dict[BatchedStream, None] = {}  # those that have something due
 
@@ -72,7 +72,7 @@ class StreamBatcher:
     def _run(self, called: "dict[BatchedStream, None]") -> "list[BatchedStream]":
         news: dict[BatchedStream, None] = {}
         while due := [stream for stream in called if stream._is_due()]:
-            due.sort(key=lambda stream: stream._row)  # the same streams in the same order keep their seats
+            due.sort(key=lambda stream: stream._row)  # the same streams in the same order keep their buffers
             for start in range(0, len(due), self.most):
                 self._call(due[start : start + self.most])
             news |= {stream: None for stream in due if stream._scores or stream.fault}

@@ -27,7 +27,7 @@ from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from runtime.audio.features import FrontEnd
-    from runtime.engines.model_loader import Chosen
+    from runtime.engines.model_loader import LoadedModel
     from runtime.session import VerdictOptions
     from runtime.sinks import Sink
     from runtime.sources import Source
@@ -122,22 +122,22 @@ def main() -> int:
         print(list_devices())
         return 0
     check(options)
-    from runtime.engines.model_loader import choose, find_model
+    from runtime.engines.model_loader import find_model, load_model
     from runtime.session import Session, VerdictOptions
     from runtime.support.shutdown import Stop
 
     settings = VerdictOptions(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        chosen = choose(find_model(options.model), options.engine, options.threads, options.provider)
+        chosen = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(chosen.engine.close)
-        say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.kind}: {chosen.why}")
+        say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.backend}: {chosen.reason}")
         if chosen.card.score.fitted_on is None:
             say("this model's scores were never fitted to probabilities: take P(spoof) as a rank, not as a chance")
         if options.together or len(options.device) > 1:
             return run_together(options, chosen, settings, stack, stop)
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks(options, chosen.card.frontend)]
-        session = Session(chosen.engine, chosen.card, sinks, settings, chosen.kind)
+        session = Session(chosen.engine, chosen.card, sinks, settings, chosen.backend)
         failed = 0
         for open_source in openers(options, chosen.card.frontend.rate, stop):
             try:
@@ -155,7 +155,9 @@ def main() -> int:
     return 2 if failed else 0
 
 
-def run_together(options: Options, chosen: "Chosen", settings: "VerdictOptions", stack: ExitStack, stop: "Stop") -> int:
+def run_together(
+    options: Options, chosen: "LoadedModel", settings: "VerdictOptions", stack: ExitStack, stop: "Stop"
+) -> int:
     """All sources at once; one that cannot be opened or fails leaves the others alone."""
     from runtime.multi_source import MultiSource, number_duplicates
     from runtime.multi_stream import StreamBatcher
@@ -174,7 +176,7 @@ def run_together(options: Options, chosen: "Chosen", settings: "VerdictOptions",
     together = MultiSource(pool, stop, say)
     for source in sources:
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks()]
-        together.add(source, Session(chosen.engine, chosen.card, sinks, settings, chosen.kind, pool))
+        together.add(source, Session(chosen.engine, chosen.card, sinks, settings, chosen.backend, pool))
     failed += together.run()
     return 2 if failed else 0
 

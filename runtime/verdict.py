@@ -19,7 +19,7 @@ from typing import Literal
 
 from runtime.audio.framer import Score
 from runtime.audio.quality import BLINDING, Quality
-from runtime.card.model_card import Score as ScoreMap
+from runtime.card.model_card import ScoreMap
 from runtime.support.errors import ShrikeError
 
 SMOOTHING = 1.0  # s, time constant of the mean over log-likelihood ratios; windows overlap by 4.9 s anyway

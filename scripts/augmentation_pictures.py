@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.audio.features import PRESETS, RATE, FrontEnd
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.command import parse, run
 from train.augment import CODECS
 
@@ -131,7 +131,7 @@ def _picture(path: Path, title: str, pair: "list[NDArray[np.float32]]", top: flo
         axis.tick_params(labelsize=7)
         axis.set_xlabel("s", fontsize=7, labelpad=0)
     axes[0].set_ylabel("kHz", fontsize=7)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=84, metadata={"Software": None})
         pyplot.close(figure)
         with Image.open(temporary) as drawn:

@@ -50,7 +50,7 @@ def sentences(path: Path) -> Iterator[tuple[int, str, bool]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in RAISED and node.args and (words := text(node.args[0])):
                 yield node.lineno, words, node.func.id != "ShrikeError"
-            elif node.func.id == "demand" and (words := text(node.args[1])):
+            elif node.func.id == "require" and (words := text(node.args[1])):
                 yield node.lineno, words, True  # of an entry of a card: runtime.card.codec says which
         elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.elts[0], ast.Compare | ast.BoolOp):
             words = text(node.elts[1]) or ""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime import __version__
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 from train.config import Settings
@@ -86,7 +86,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "settings": checkpoint.settings.to_dict(),
         "progress": vars(checkpoint.progress),
     }
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         torch.save(state, temporary)
 
 

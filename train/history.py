@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from train.progress import say
 
 
@@ -44,10 +44,10 @@ class History:
             self._board.close()
 
     def _files(self, entry: dict[str, Any]) -> None:
-        with whole_file(self.folder / "history.jsonl") as temporary:
+        with atomic_file(self.folder / "history.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(item) + "\n" for item in self.entries), "utf-8")
         self._tensorboard(entry)
-        with whole_file(self.folder / "curves.png") as temporary:
+        with atomic_file(self.folder / "curves.png") as temporary:
             draw_curves(self.entries, temporary, str(self.folder))
 
     def _tensorboard(self, entry: dict[str, Any]) -> None:

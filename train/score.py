@@ -10,7 +10,7 @@ from typing import Literal
 
 import tyro
 
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 
@@ -89,7 +89,7 @@ def main() -> None:
     scores = score(classroom, augment, cache, settings, place, mean=options.windows == "mean")
     scores = scores[:, options.exit - 5]  # the last column is exit 4
     if options.out and partition.unlabelled:
-        with whole_file(options.out) as temporary:  # the two columns that ASVspoof 2021 takes as a submission
+        with atomic_file(options.out) as temporary:  # the two columns that ASVspoof 2021 takes as a submission
             lines = (f"{t.utterance} {value!r}\n" for t, value in zip(cache.trials, scores.tolist(), strict=True))
             temporary.write_text("".join(lines), "utf-8")
     elif options.out:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from export.tensorrt.check import is_quantised
 from export.tensorrt.half import half
 from runtime.card.model_card import Precision
-from runtime.engines.tensorrt import keep_errors
-from runtime.support.atomic import whole_file
+from runtime.engines.tensorrt import error_logger
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from train.progress import say
 
@@ -54,7 +54,7 @@ def build_plan(trt: Any, graph: "onnx.ModelProto", recipe: Recipe) -> bytes:
         raise ShrikeError(f"a {came} ONNX came, but --precision {recipe.precision}; use --precision {wanted}")
     if recipe.precision != "fp32" and is_strongly_typed(trt):
         graph = half(graph)
-    logger = keep_errors(trt)  # TensorRT keeps a bare pointer to it: it must outlive the builder
+    logger = error_logger(trt)  # TensorRT keeps a bare pointer to it: it must outlive the builder
     builder = open_builder(trt, logger)
     network = builder.create_network(network_flags(trt))
     parse(trt, network, logger, graph)
@@ -67,7 +67,7 @@ def build_plan(trt: Any, graph: "onnx.ModelProto", recipe: Recipe) -> bytes:
             f"--workspace {max(16, recipe.workspace // 2)} and no other program beside it may help"
         )
     if cache is not None and recipe.timing_cache is not None:
-        with whole_file(recipe.timing_cache) as temporary:
+        with atomic_file(recipe.timing_cache) as temporary:
             temporary.write_bytes(bytes(cache.serialize()))
     return bytes(plan)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.tensorrt.builder import MIB, Recipe
-from runtime.card.model_card import ANY_BATCH, Port, State
+from runtime.card.model_card import ANY_BATCH, State, TensorSpec
 from runtime.engines.cuda import Cuda, CudaError, open_cuda
 from runtime.engines.jetpack import jetpack, l4t, load_tensorrt, memory_available
 from runtime.support.errors import ShrikeError
@@ -70,7 +70,12 @@ def find_device() -> Device:
 
 
 def trtexec(
-    graph: Path, engine: Path, recipe: Recipe, window: Port, state: State | None = None, strongly_typed: bool = False
+    graph: Path,
+    engine: Path,
+    recipe: Recipe,
+    window: TensorSpec,
+    state: State | None = None,
+    strongly_typed: bool = False,
 ) -> str:
     """The line with which TensorRT's own tool builds the same engine; `strongly_typed` writes TensorRT 11's."""
     options = [f"--onnx={graph}", f"--saveEngine={engine}", f"--memPoolSize=workspace:{recipe.workspace}"]
@@ -92,7 +97,7 @@ def trtexec(
 
 
 def advice(
-    reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, window: Port, state: State | None = None
+    reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, window: TensorSpec, state: State | None = None
 ) -> str:
     """One message: what is done, what is missing, how to get it, and how to build without us."""
     version = l4t()

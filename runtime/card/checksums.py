@@ -32,7 +32,7 @@ def check_name(name: str) -> None:
         )
 
 
-def check_hash(digest: str, what: str) -> None:
+def check_sha256(digest: str, what: str) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise ShrikeError(f"{what}: a sha256 of 64 hexadecimal digits was expected")
 

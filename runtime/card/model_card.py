@@ -18,24 +18,24 @@ from typing import Literal
 
 from runtime.audio.features import FrontEnd
 from runtime.card import codec as records
-from runtime.card.checksums import check_hash, check_name, sha256_file, verify_file
+from runtime.card.checksums import check_name, check_sha256, sha256_file, verify_file
 from runtime.card.schema import (
     ANY_BATCH,
     Accuracy,
     Calibration,
     Network,
     Origin,
-    Port,
     Precision,
     Quantisation,
-    Score,
+    ScoreMap,
     State,
     StateTensor,
     TensorRT,
+    TensorSpec,
     Training,
-    demand,
+    require,
 )
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
@@ -48,10 +48,10 @@ __all__ = [  # with what a card's writer needs
     "ModelCard",
     "Network",
     "Origin",
-    "Port",
+    "TensorSpec",
     "Precision",
     "Quantisation",
-    "Score",
+    "ScoreMap",
     "State",
     "StateTensor",
     "Target",
@@ -83,12 +83,12 @@ class ModelCard:
     created: str  # UTC, 2025-01-31T12:00:00Z
     network: Network
     frontend: FrontEnd
-    input: Port  # raw log power; the graph applies the front-end's level itself
-    output: Port  # logits (spoof, bona fide)
+    input: TensorSpec  # raw log power; the graph applies the front-end's level itself
+    output: TensorSpec  # logits (spoof, bona fide)
     state: State | None  # of a network that remembers: its input is the newest frames instead of a window
     precision: Precision  # of the ONNX graph; an engine's own stands in its record
     target: Target
-    score: Score
+    score: ScoreMap
     accuracy: Accuracy
     calibration: Calibration | None
     quantisation: Quantisation | None  # of an INT8 model, and only of one
@@ -99,24 +99,24 @@ class ModelCard:
     notes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        demand(bool(self.name), "the model has no name")
+        require(bool(self.name), "the model has no name")
         try:
             time.strptime(self.created, CREATED)
         except ValueError:
             raise ShrikeError(f"created is {self.created!r}; a time as in 2025-01-31T12:00:00Z was expected") from None
         window = (1, self.frontend.bands, self.state.frames if self.state else self.frontend.width)
-        demand(
+        require(
             self.input.shape[1:] == window, f"input is {list(self.input.shape)}, but the front-end gives {list(window)}"
         )
-        demand(self.output.shape[1:] == (OUTPUTS,), f"output is {list(self.output.shape)}; (batch, 2) was expected")
-        demand(self.output.shape[0] == self.input.shape[0], "input and output have different batches")
-        demand((self.precision == "int8") == (self.quantisation is not None), "int8 and quantisation go together")
-        demand(0 < len(self.files) <= MOST_FILES, f"{len(self.files)} files; 1 to {MOST_FILES} were expected")
+        require(self.output.shape[1:] == (OUTPUTS,), f"output is {list(self.output.shape)}; (batch, 2) was expected")
+        require(self.output.shape[0] == self.input.shape[0], "input and output have different batches")
+        require((self.precision == "int8") == (self.quantisation is not None), "int8 and quantisation go together")
+        require(0 < len(self.files) <= MOST_FILES, f"{len(self.files)} files; 1 to {MOST_FILES} were expected")
         for name, digest in self.files.items():
             check_name(name)
-            check_hash(digest, name)
+            check_sha256(digest, name)
         engines = [name for name in self.files if name.endswith(".engine")]
-        demand(bool(engines) == (self.tensorrt is not None), "an engine and its TensorRT record go together")
+        require(bool(engines) == (self.tensorrt is not None), "an engine and its TensorRT record go together")
 
     def check_tensorrt(self, version: str, gpu: str, capability: str) -> list[str]:
         """A sentence for everything in which this machine differs from the one the engine was built on."""
@@ -180,7 +180,7 @@ def write_card(path: str | os.PathLike[str], card: ModelCard) -> Path:
     target = card_path(path)
     text = records.text(card)
     records.build(ModelCard, records.parse(text.encode(), target.name), target.name)
-    with whole_file(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return target
 

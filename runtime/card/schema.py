@@ -1,6 +1,6 @@
 """The entries of a card: a record for each, and the ranges it holds its values to.
 
-    Score(scale=2.0, offset=0.5, threshold=-0.25, fitted_on="dev").llr(raw)
+    ScoreMap(scale=2.0, offset=0.5, threshold=-0.25, fitted_on="dev").llr(raw)
 
 runtime.card.model_card puts them together, and reads and writes the whole.
 """
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from runtime.card.checksums import check_hash
+from runtime.card.checksums import check_sha256
 from runtime.support.errors import ShrikeError
 
 LARGEST_DIMENSION = 65_536  # of a tensor, as for the front-end's window
@@ -24,7 +24,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Number = TypeVar("Number", float, np.ndarray[Any, Any])
 
 
-def demand(holds: bool, sentence: str) -> None:
+def require(holds: bool, sentence: str) -> None:
     if not holds:
         raise ShrikeError(sentence)
 
@@ -38,23 +38,23 @@ class Network:
     exit: int  # 4: the whole network; 1 to 3: a shallow one that self-distillation taught
 
     def __post_init__(self) -> None:
-        demand(0 < self.width <= 4, f"width {self.width}: a factor above 0 and at most 4 was expected")
-        demand(1 <= self.exit <= 4, f"exit {self.exit}: 1, 2, 3 or 4 was expected")
+        require(0 < self.width <= 4, f"width {self.width}: a factor above 0 and at most 4 was expected")
+        require(1 <= self.exit <= 4, f"exit {self.exit}: 1, 2, 3 or 4 was expected")
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorSpec:
     """An input or output of the graph; a first dimension of -1 takes any batch."""
 
     name: str
     shape: tuple[int, ...]  # (batch, 1, bands, frames) or (batch, 2)
 
     def __post_init__(self) -> None:
-        demand(bool(self.name), "a name was expected")
+        require(bool(self.name), "a name was expected")
         batch, rest = self.shape[:1], self.shape[1:]
         fits = batch == (ANY_BATCH,) or all(0 < size <= LARGEST_DIMENSION for size in batch)
         fits = fits and len(self.shape) >= 2 and all(0 < size <= LARGEST_DIMENSION for size in rest)
-        demand(
+        require(
             fits, f"shape {list(self.shape)}: sizes from 1 to {LARGEST_DIMENSION:,}, or -1 as the batch, were expected"
         )
 
@@ -70,15 +70,15 @@ class StateTensor:
     reset: tuple[float, ...]  # what a stream begins with: one value for all, or one for each of the first dimension
 
     def __post_init__(self) -> None:
-        demand(bool(self.input) and bool(self.output), "a state has two names, one of an input and one of an output")
+        require(bool(self.input) and bool(self.output), "a state has two names, one of an input and one of an output")
         fits = bool(self.shape) and all(0 < size <= LARGEST_DIMENSION for size in self.shape)
-        demand(fits and math.prod(self.shape) <= LARGEST_STATE, f"state {self.input}: shape {list(self.shape)}")
-        demand(
+        require(fits and math.prod(self.shape) <= LARGEST_STATE, f"state {self.input}: shape {list(self.shape)}")
+        require(
             len(self.reset) in (1, self.shape[0]),
             f"state {self.input}: {len(self.reset)} reset values; 1 or {self.shape[0]} were expected",
         )
         whole = self.type != "uint8" or all(value in range(256) for value in self.reset)
-        demand(whole, f"state {self.input}: whole reset values from 0 to 255 were expected")
+        require(whole, f"state {self.input}: whole reset values from 0 to 255 were expected")
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class State:
     tensors: tuple[StateTensor, ...]
 
     def __post_init__(self) -> None:
-        demand(0 < self.frames <= LARGEST_DIMENSION, f"frames {self.frames}: at least one new frame a step")
-        demand(0 < len(self.tensors) <= MOST_STATES, f"{len(self.tensors)} states; 1 to {MOST_STATES} were expected")
+        require(0 < self.frames <= LARGEST_DIMENSION, f"frames {self.frames}: at least one new frame a step")
+        require(0 < len(self.tensors) <= MOST_STATES, f"{len(self.tensors)} states; 1 to {MOST_STATES} were expected")
         names = [name for tensor in self.tensors for name in (tensor.input, tensor.output)]
-        demand(len(set(names)) == len(names), "two states share a name")
+        require(len(set(names)) == len(names), "two states share a name")
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreMap:
     """What a score means. The raw score is logit(bona fide) - logit(spoof): higher is bona fide, as in ASVspoof.
 
     Verdicts come from the likelihood ratio, the prior and --sure; the threshold is for whoever reads raw scores, and
@@ -109,9 +109,9 @@ class Score:
     fitted_on: str | None  # the trials that scale and offset were fitted on; None: not fitted, 1 and 0
 
     def __post_init__(self) -> None:
-        demand(self.scale > 0, f"scale {self.scale}: a positive factor was expected, or higher would not be bona fide")
+        require(self.scale > 0, f"scale {self.scale}: a positive factor was expected, or higher would not be bona fide")
         honest = self.fitted_on is not None or (self.scale, self.offset) == (1.0, 0.0)
-        demand(honest, "not fitted on any trials: scale 1 and offset 0 were expected")
+        require(honest, "not fitted on any trials: scale 1 and offset 0 were expected")
 
     def llr(self, score: Number) -> Number:
         """Raw scores as log-likelihood ratios."""
@@ -135,19 +135,19 @@ class Accuracy:
     largest_change: float | None  # of a raw score
 
     def __post_init__(self) -> None:
-        demand(self.trials >= 0, f"trials {self.trials}: a number of trials was expected")
+        require(self.trials >= 0, f"trials {self.trials}: a number of trials was expected")
         rates = [rate for rate in (self.eer_float, self.eer) if rate is not None]
-        demand(all(0 <= rate <= 1 for rate in rates), "an EER is a fraction from 0 to 1")
+        require(all(0 <= rate <= 1 for rate in rates), "an EER is a fraction from 0 to 1")
         costs = [cost for cost in (self.min_tdcf_float, self.min_tdcf) if cost is not None]
-        demand(all(0 <= cost <= 100 for cost in costs), "a min t-DCF from 0 to 100 was expected")
-        demand(self.correlation is None or abs(self.correlation) <= 1, "a correlation lies from -1 to 1")
-        demand(self.largest_change is None or self.largest_change >= 0, "the largest change is at least 0")
+        require(all(0 <= cost <= 100 for cost in costs), "a min t-DCF from 0 to 100 was expected")
+        require(self.correlation is None or abs(self.correlation) <= 1, "a correlation lies from -1 to 1")
+        require(self.largest_change is None or self.largest_change >= 0, "the largest change is at least 0")
         low, high = self.eer_change_interval or (0.0, 0.0)
-        demand(-1 <= low <= high <= 1, "the interval of the EER's change lies from -1 to 1, its lower end first")
+        require(-1 <= low <= high <= 1, "the interval of the EER's change lies from -1 to 1, its lower end first")
         if self.measured:
-            demand(self.eer is not None and self.eer_float is not None and self.trials > 0, "measured, but no EER")
+            require(self.eer is not None and self.eer_float is not None and self.trials > 0, "measured, but no EER")
         else:
-            demand(bool(self.reason), "not measured, but no reason is given")
+            require(bool(self.reason), "not measured, but no reason is given")
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,11 @@ class Calibration:
     silence: float  # share of frames that are far quieter than their window's loudest
 
     def __post_init__(self) -> None:
-        demand(self.trials > 0, f"trials {self.trials}: at least one was expected")
-        demand(0 <= self.silence <= 1, f"silence {self.silence}: a share from 0 to 1 was expected")
-        check_hash(self.trials_sha256, "trials_sha256")
+        require(self.trials > 0, f"trials {self.trials}: at least one was expected")
+        require(0 <= self.silence <= 1, f"silence {self.silence}: a share from 0 to 1 was expected")
+        check_sha256(self.trials_sha256, "trials_sha256")
         counts = [*self.classes.values(), *self.attacks.values()]
-        demand(all(0 <= count <= self.trials for count in counts), "more trials of a kind than trials")
+        require(all(0 <= count <= self.trials for count in counts), "more trials of a kind than trials")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Training:
     settings: dict[str, Any]  # the recipe: options of python -m train, without folders and devices
 
     def __post_init__(self) -> None:
-        demand(self.epochs >= 0, f"epochs {self.epochs}: 0 or more was expected")
+        require(self.epochs >= 0, f"epochs {self.epochs}: 0 or more was expected")
 
 
 @dataclass(frozen=True)
@@ -218,8 +218,10 @@ class TensorRT:
     largest_change: float | None  # of a raw score, over those trials
 
     def __post_init__(self) -> None:
-        demand(bool(re.fullmatch(r"\d+\.\d+", self.capability)), f"capability {self.capability!r}: as in 8.7")
-        demand(self.workspace > 0, f"workspace {self.workspace}: a positive number of MiB was expected")
-        demand(self.trials >= 0, f"trials {self.trials}: 0 or more was expected")
-        demand((self.trials > 0) == (self.largest_change is not None), "largest_change belongs to trials that were run")
-        check_hash(self.onnx_sha256, "onnx_sha256")
+        require(bool(re.fullmatch(r"\d+\.\d+", self.capability)), f"capability {self.capability!r}: as in 8.7")
+        require(self.workspace > 0, f"workspace {self.workspace}: a positive number of MiB was expected")
+        require(self.trials >= 0, f"trials {self.trials}: 0 or more was expected")
+        require(
+            (self.trials > 0) == (self.largest_change is not None), "largest_change belongs to trials that were run"
+        )
+        check_sha256(self.onnx_sha256, "onnx_sha256")

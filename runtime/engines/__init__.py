@@ -39,7 +39,7 @@ class Engine(Protocol):
         ...
 
 
-class Seats(Protocol):
+class BatchBuffers(Protocol):
     """A step prepared for up to so many streams, with arrays that stay where they are."""
 
     features: NDArray[np.float32]  # (count, 1, bands, frames), to be filled
@@ -54,7 +54,7 @@ class Seats(Protocol):
         ...
 
 
-class SteppingEngine(Engine, Protocol):
+class StreamingEngine(Engine, Protocol):
     """An engine of a network that remembers."""
 
     state: State
@@ -64,22 +64,22 @@ class SteppingEngine(Engine, Protocol):
         """New frames (batch, 1, bands, frames) and the states (batch, *shape) -> logits (batch, 2) and new states."""
         ...
 
-    def seats(self, count: int) -> Seats:
+    def batch_buffers(self, count: int) -> BatchBuffers:
         """The same step for up to `count` streams, again and again."""
         ...
 
 
-def stepping(engine: Engine) -> "SteppingEngine | None":
+def as_streaming(engine: Engine) -> "StreamingEngine | None":
     """The engine as one that remembers, or None if it is given whole windows."""
     return engine if getattr(engine, "state", None) is not None else None  # type: ignore[return-value]
 
 
-def batch_of(engine: Engine) -> int:
+def batch_limit(engine: Engine) -> int:
     """Windows or streams that one call takes, -1 for any number; an engine that does not say takes one."""
     return getattr(engine, "batch", 1)
 
 
-def reset_states(state: State, count: int) -> list[Array]:
+def initial_states(state: State, count: int) -> list[Array]:
     """What so many streams begin with: (count, *shape) of each state."""
     found = []
     for tensor in state.tensors:
@@ -103,14 +103,14 @@ def check_step(card: "ModelCard", features: Array, states: list[Array]) -> None:
             )
 
 
-class SteppedSeats:
-    """Seats of an engine that knows no better than `step`: what it gives is copied."""
+class CopyingBuffers:
+    """BatchBuffers of an engine that knows no better than `step`: what it gives is copied."""
 
     def __init__(self, step: Step, card: "ModelCard", count: int) -> None:
         assert card.state is not None
         self._step = step
         self.features: NDArray[np.float32] = np.zeros((count, *card.input.shape[1:]), np.float32)
-        self._states = reset_states(card.state, count)
+        self._states = initial_states(card.state, count)
 
     @property
     def states(self) -> list[Array]:

@@ -1,8 +1,8 @@
 """A step of ONNX Runtime on arrays that were bound once: nothing is allocated, looked up or copied on its way.
 
-    seats = BoundSeats(session, card, count=16)
-    seats.features[0, 0] = frames                # (bands, n)
-    logits = seats.run(1)
+    buffers = BoundBuffers(session, card, count=16)
+    buffers.features[0, 0] = frames                # (bands, n)
+    logits = buffers.run(1)
 
 Two banks of arrays for the states: a step reads one and writes the other, and the next goes back. Of 24 states a call
 by names costs 41 us (their 138 KB copied included), a bound one 11 us; the step of a small network takes 300 us.
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ModelCard
-from runtime.engines import Array, reset_states
+from runtime.engines import Array, initial_states
 from runtime.support.errors import ShrikeError
 
 LONGEST = 300  # characters of one of ONNX Runtime's messages that go into ours
 
 
-class BoundSeats:
+class BoundBuffers:
     """For up to `count` streams."""
 
     def __init__(self, session: Any, card: ModelCard, count: int) -> None:
@@ -31,7 +31,7 @@ class BoundSeats:
         self._session, self._card = session, card
         self.features: NDArray[np.float32] = np.zeros((count, *card.input.shape[1:]), np.float32)
         self._logits: NDArray[np.float32] = np.zeros((count, *card.output.shape[1:]), np.float32)
-        self._banks = reset_states(card.state, count), reset_states(card.state, count)
+        self._banks = initial_states(card.state, count), initial_states(card.state, count)
         self._now = 0  # the bank that the next run reads
         self._bindings: dict[tuple[int, int], Any] = {}  # by streams and bank
 

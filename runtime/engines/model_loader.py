@@ -1,7 +1,7 @@
 """Which model, and which engine runs it: a name of those that are embedded, or a path.
 
 path = find_model("f0")                            # runtime/models/f0.onnx
-chosen = choose(path, "auto")                      # its .engine where one fits, else the ONNX; says which and why
+chosen = load_model(path, "auto")                      # its .engine where one fits, else the ONNX; says which and why
 """
 
 import os
@@ -20,13 +20,13 @@ Kind = Literal["auto", "onnx", "tensorrt"]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class LoadedModel:
     """An engine that is open, the card that vouches for it, and why it is this one."""
 
     engine: Engine
     card: ModelCard
-    kind: str
-    why: str
+    backend: str  # as in "ONNX Runtime"
+    reason: str  # of this backend
 
 
 def find_model(name: str) -> Path:
@@ -43,7 +43,7 @@ def find_model(name: str) -> Path:
     )
 
 
-def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> Chosen:
+def load_model(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> LoadedModel:
     """Open it. `auto` prefers a TensorRT engine of the same stem, and takes the ONNX where that does not run.
 
     A `provider` other than the CPU is ONNX Runtime's, so that it decides for the ONNX.
@@ -68,7 +68,7 @@ def choose(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> C
         return _open(graph, threads, provider, f"{plan.name} does not run here: {reason}")
 
 
-def _open(path: Path, threads: int, provider: str, why: str) -> Chosen:
+def _open(path: Path, threads: int, provider: str, why: str) -> LoadedModel:
     engine = open_engine(path, threads, provider)
     try:
         card = read_card(path)
@@ -76,9 +76,9 @@ def _open(path: Path, threads: int, provider: str, why: str) -> Chosen:
         engine.close()
         raise
     if path.suffix == ".engine":
-        return Chosen(engine, card, "TensorRT", why)
+        return LoadedModel(engine, card, "TensorRT", why)
     if provider == "cpu":
-        return Chosen(engine, card, "ONNX Runtime", why)
+        return LoadedModel(engine, card, "ONNX Runtime", why)
     placed = getattr(engine, "placed", None)
     share = f"{why}, it took {placed.nodes} of {placed.total} nodes" if placed else why
-    return Chosen(engine, card, f"ONNX Runtime on {provider}", share)
+    return LoadedModel(engine, card, f"ONNX Runtime on {provider}", share)

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
-from runtime.engines import Array, Seats, SteppedSeats, check_step
-from runtime.engines.io_binding import BoundSeats, reason
-from runtime.engines.onnx_safety import check_selfcontained
-from runtime.engines.providers import CPU, RECORD, Placed, find_provider, short, verify_provider
-from runtime.engines.signature import check_ports, expected_ports
+from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step
+from runtime.engines.io_binding import BoundBuffers, reason
+from runtime.engines.onnx_safety import check_standalone
+from runtime.engines.providers import CPU, RECORD, Placement, find_provider, short, verify_provider
+from runtime.engines.signature import check_signature, expected_signature
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
@@ -44,7 +44,7 @@ class OnnxEngine:
         self.card, self.state, self.batch = card, card.state, card.input.shape[0]
         self._session, self.provider, self.placed = open_session(model, card.name, threads, provider)
         session = self._session
-        check_ports(card, session.get_inputs(), session.get_outputs())
+        check_signature(card, session.get_inputs(), session.get_outputs())
         if self.batch not in (1, ANY_BATCH):
             raise ShrikeError(
                 f"{card.name}: its graph takes {self.batch} at a time; one or any number was expected: export it again"
@@ -85,12 +85,12 @@ class OnnxEngine:
         logits, *after = (np.concatenate(values) for values in zip(*rows, strict=True))
         return logits, after
 
-    def seats(self, count: int) -> Seats:
+    def batch_buffers(self, count: int) -> BatchBuffers:
         """By arrays bound once where the CPU computes; another provider would not see what is written into them."""
         self._check_open()
         if self.provider == short(CPU) and (self.batch == ANY_BATCH or count == 1):
-            return BoundSeats(self._session, self.card, count)
-        return SteppedSeats(self.step, self.card, count)
+            return BoundBuffers(self._session, self.card, count)
+        return CopyingBuffers(self.step, self.card, count)
 
     def _check_open(self) -> None:
         if self._session is None:
@@ -98,7 +98,7 @@ class OnnxEngine:
 
     def _run(self, values: dict[str, Array]) -> list[Array]:
         """A damaged graph may load, and only fail or give something else when it computes."""
-        wanted = expected_ports(self.card)[1]
+        wanted = expected_signature(self.card)[1]
         count = len(values[self.card.input.name])
         found = compute(self._session, self.name, list(wanted), values)
         for value, (name, (shape, kind)) in zip(found, wanted.items(), strict=True):
@@ -119,11 +119,11 @@ class OnnxEngine:
         self.close()
 
 
-def open_session(model: bytes, name: str, threads: int, provider: str) -> tuple[Any, str, Placed | None]:
+def open_session(model: bytes, name: str, threads: int, provider: str) -> tuple[Any, str, Placement | None]:
     """A session on one graph, its provider's short name, and what a provider other than the CPU took of it."""
     import onnxruntime
 
-    check_selfcontained(model, name)
+    check_standalone(model, name)
     if threads < 0:
         raise ShrikeError(f"{threads} threads: a number above 0 was expected, or 0 for ONNX Runtime's own choice")
     options = onnxruntime.SessionOptions()

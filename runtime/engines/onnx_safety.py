@@ -1,6 +1,6 @@
 """An ONNX file that stands alone: it opens no other file and always comes to an end.
 
-    check_selfcontained(model, "ecanet9")            # bytes of model.onnx; a ShrikeError where it is more than a graph
+    check_standalone(model, "ecanet9")            # bytes of model.onnx; a ShrikeError where it is more than a graph
 
 A card's hash vouches for model.onnx alone, but ONNX knows weights in other files (external data, by any path) and
 engines in other files (EPContext); and loops, which need not end. Nothing that Shrike exports has any of them. Not
@@ -41,7 +41,7 @@ class DamagedError(Exception):
     """Not the form of protocol buffers."""
 
 
-def check_selfcontained(model: bytes, name: str) -> None:
+def check_standalone(model: bytes, name: str) -> None:
     """Refuse what reaches beyond the graph, and what cannot be read to the end: something may hide behind it."""
     found = None
     try:

@@ -26,7 +26,7 @@ SOURCES = {
 }
 
 
-class Placed(NamedTuple):
+class Placement(NamedTuple):
     """Who computes the graph: nodes of the provider, and of all; None where this ONNX Runtime does not tell."""
 
     nodes: int
@@ -50,7 +50,7 @@ def find_provider(onnxruntime: Any, name: str) -> str:
     )
 
 
-def verify_provider(session: Any, provider: str) -> Placed | None:
+def verify_provider(session: Any, provider: str) -> Placement | None:
     """Refuse a session that fell back to the CPU, as a whole or for every node."""
     used = session.get_providers()
     if provider not in used:
@@ -58,7 +58,7 @@ def verify_provider(session: Any, provider: str) -> Placed | None:
             f"--provider {short(provider)} cannot start here, ONNX Runtime would go on with {short(used[0])}: "
             "is its driver there, and are its libraries of the version that this package wants?"
         )
-    placed = placement(session, provider)
+    placed = count_nodes(session, provider)
     if placed is not None and not placed.nodes:
         raise ShrikeError(
             f"--provider {short(provider)} takes none of the graph's {placed.total} nodes, all of them would run on "
@@ -67,11 +67,11 @@ def verify_provider(session: Any, provider: str) -> Placed | None:
     return placed
 
 
-def placement(session: Any, provider: str) -> Placed | None:
+def count_nodes(session: Any, provider: str) -> Placement | None:
     """Counted where the graph was divided, before nodes are fused."""
     try:
         parts = session.get_provider_graph_assignment_info()
     except (AttributeError, RuntimeError):  # before 1.24, or not recorded
         return None
     counts = [(part.ep_name, len(part.get_nodes())) for part in parts]
-    return Placed(sum(n for name, n in counts if name == provider), sum(n for _, n in counts)) if counts else None
+    return Placement(sum(n for name, n in counts if name == provider), sum(n for _, n in counts)) if counts else None

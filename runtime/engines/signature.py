@@ -1,6 +1,6 @@
 """Whether a graph's inputs and outputs are what its card says: names, shapes, types, and whether any batch goes.
 
-    check_ports(card, session.get_inputs(), session.get_outputs())
+    check_signature(card, session.get_inputs(), session.get_outputs())
 
 Whatever ONNX Runtime gives stands in for a port: an object with name, shape and type. A dimension that may vary is a
 text or None there, -1 in the card.
@@ -18,7 +18,7 @@ SHOWN = 2  # differences that the error names
 Form = tuple[list[int], str]  # shape and type
 
 
-def expected_ports(card: ModelCard) -> tuple[dict[str, Form], dict[str, Form]]:
+def expected_signature(card: ModelCard) -> tuple[dict[str, Form], dict[str, Form]]:
     """Inputs and outputs by name, as the card has them."""
     batch = card.input.shape[0]
     inputs: dict[str, Form] = {card.input.name: (list(card.input.shape), "float32")}
@@ -28,10 +28,10 @@ def expected_ports(card: ModelCard) -> tuple[dict[str, Form], dict[str, Form]]:
     return inputs, outputs
 
 
-def check_ports(card: ModelCard, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+def check_signature(card: ModelCard, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     """A ShrikeError that names the first differences."""
     differences: list[str] = []
-    for kind, ports, wanted in zip(("input", "output"), (inputs, outputs), expected_ports(card), strict=True):
+    for kind, ports, wanted in zip(("input", "output"), (inputs, outputs), expected_signature(card), strict=True):
         there = {port.name: _form(port) for port in ports}
         differences += [
             f"{kind} {name!a} is {_said(there[name]) if name in there else 'missing'}, its card says {_said(form)}"
@@ -39,7 +39,7 @@ def check_ports(card: ModelCard, inputs: Sequence[Any], outputs: Sequence[Any]) 
             if name not in there or not _fits(there[name], form, card.state is not None)
         ]
         differences += [f"{kind} {name!a} is not in its card" for name in there if name not in wanted]
-    if card.state is not None and len(expected_ports(card)[0]) != 1 + len(card.state.tensors):
+    if card.state is not None and len(expected_signature(card)[0]) != 1 + len(card.state.tensors):
         differences.append("a state has the name of the features")
     if differences:
         more = f", and {len(differences) - SHOWN} more differences" if len(differences) > SHOWN else ""

@@ -1,16 +1,16 @@
 """What a network remembers of many streams, and the step that renews it for those whose turn it is.
 
-    memory = Memory(engine, most=16)
-    row = memory.join()
-    logits = memory.step([row], [True], [features])          # True: from the beginning
-    memory.leave(row)
+    store = StateStore(engine, most=16)
+    row = store.join()
+    logits = store.step([row], [True], [features])          # True: from the beginning
+    store.leave(row)
 
 One array for each of the network's states, a row a stream. A step needs its rows side by side: they are copied into the
-seats of a prepared call, and back when others are to sit there. Streams that are due together again stay seated, and
+buffers of a prepared call, and back when others are to sit there. Streams that are due together again stay seated, and
 nothing is copied; a stream that is alone always does.
 
     kept     [s0 s1 s2 s3 s4 s5 ...]      rows by stream
-    seats    [s1 s4 s5]                   features -> logits, before -> after -> before
+    buffers    [s1 s4 s5]                   features -> logits, before -> after -> before
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines import SteppingEngine, reset_states
+from runtime.engines import StreamingEngine, initial_states
 
 ROOM = 4  # rows to begin with; doubled when they are full
 
 
-class Memory:
+class StateStore:
     """Rows of streams. Not thread-safe, as its engine."""
 
-    def __init__(self, engine: SteppingEngine, most: int) -> None:
+    def __init__(self, engine: StreamingEngine, most: int) -> None:
         """`most`: streams in one step."""
-        self._seats = engine.seats(most)
-        self._begin = [state[0] for state in reset_states(engine.state, 1)]
+        self._seats = engine.batch_buffers(most)
+        self._begin = [state[0] for state in initial_states(engine.state, 1)]
         self._kept = [np.empty((0, *state.shape), state.dtype) for state in self._begin]
         self._free: list[int] = []  # rows without a stream
-        self._seated: list[int] = []  # whose states are in the seats, newer than what is kept
+        self._seated: list[int] = []  # whose states are in the buffers, newer than what is kept
 
     @property
     def bytes(self) -> int:
@@ -59,17 +59,17 @@ class Memory:
         """The streams of these rows take a step: their features (bands, frames) -> logits (n, 2)."""
         if rows != self._seated:
             self._stand_up()
-            for kept, seats in zip(self._kept, self._seats.states, strict=True):
-                np.take(kept, rows, axis=0, out=seats[: len(rows)], mode="clip")  # the other modes buffer
+            for kept, buffers in zip(self._kept, self._seats.states, strict=True):
+                np.take(kept, rows, axis=0, out=buffers[: len(rows)], mode="clip")  # the other modes buffer
             self._seated = rows
         for seat, (begins, new) in enumerate(zip(fresh, features, strict=True)):
             self._seats.features[seat, 0] = new
             if begins:
-                for begin, seats in zip(self._begin, self._seats.states, strict=True):
-                    seats[seat] = begin
+                for begin, buffers in zip(self._begin, self._seats.states, strict=True):
+                    buffers[seat] = begin
         return self._seats.run(len(rows))
 
     def _stand_up(self) -> None:
-        for kept, seats in zip(self._kept, self._seats.states, strict=True):
-            kept[self._seated] = seats[: len(self._seated)]
+        for kept, buffers in zip(self._kept, self._seats.states, strict=True):
+            kept[self._seated] = buffers[: len(self._seated)]
         self._seated = []

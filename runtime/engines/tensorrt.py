@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ModelCard, read_card
-from runtime.engines import Array, Seats, SteppedSeats, check_step, reset_states
+from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, initial_states
 from runtime.engines.cuda import Cuda, open_cuda
 from runtime.engines.jetpack import load_tensorrt
 from runtime.support.errors import ShrikeError
@@ -37,7 +37,7 @@ BUILD_HERE = (
 )
 
 
-def keep_errors(trt: Any) -> Any:
+def error_logger(trt: Any) -> Any:
     """A logger for TensorRT whose `errors` are the last ones: 8.x only logs what went wrong and returns None."""
 
     class Errors(trt.ILogger):
@@ -98,7 +98,7 @@ class TensorRTEngine:
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
-        self._logger = keep_errors(trt)  # TensorRT keeps a bare pointer to it
+        self._logger = error_logger(trt)  # TensorRT keeps a bare pointer to it
         try:
             cuda.enter()
             self._load(plan, trt)
@@ -207,9 +207,9 @@ class TensorRTEngine:
         logits, *after = self._run(features, states)
         return logits, after
 
-    def seats(self, count: int) -> Seats:
+    def batch_buffers(self, count: int) -> BatchBuffers:
         """One stream after the other: nothing is gained by sitting together but the Python of a call."""
-        return SteppedSeats(self.step, self.card, count)
+        return CopyingBuffers(self.step, self.card, count)
 
     def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
         if self._context is None:
@@ -233,7 +233,7 @@ class TensorRTEngine:
 
     def device_times(self, features: NDArray[np.float32], runs: int) -> DeviceTimes:
         """The GPU's own clock around one window: launched as in a stream, and part by part without the graph."""
-        self._run(features[:1], reset_states(self.state, 1) if self.state else [])  # leaves it in pinned memory
+        self._run(features[:1], initial_states(self.state, 1) if self.state else [])  # leaves it in pinned memory
         events = [self._cuda.event() for _ in range(4)]
         found: dict[str, list[float]] = {"launch": [], "to device": [], "compute": [], "to host": []}
         plans = ((("launch",), (self._launch,)), (("to device", "compute", "to host"), self._parts()))

@@ -15,7 +15,7 @@ import numpy as np
 from runtime.audio.features import Samples
 from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 
 SUBTYPE = "PCM_24"  # 144 dB: the quietest frames stay above the front-end's floor
@@ -33,7 +33,7 @@ class Recorder(Sink):
         import soundfile
 
         try:
-            temporary = self._stack.enter_context(whole_file(self._path))
+            temporary = self._stack.enter_context(atomic_file(self._path))
             self._sound = self._stack.enter_context(
                 soundfile.SoundFile(str(temporary), "w", opening.rate, 1, SUBTYPE, format="FLAC")
             )

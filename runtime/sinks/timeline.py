@@ -15,7 +15,7 @@ import numpy as np
 from runtime.audio.features import FrontEnd, Samples
 from runtime.sinks import Sink
 from runtime.summary import Summary
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.verdict import Verdict
 
@@ -59,7 +59,7 @@ class Timeline(Sink):
         self._draw_bands(bands, samples, seconds)
         self._draw_scores(scores)
         figure.suptitle(summary.line(), fontsize=10, wrap=True)
-        with whole_file(self._path) as temporary:
+        with atomic_file(self._path) as temporary:
             figure.savefig(temporary, dpi=120)
 
     def _draw_wave(self, axes: Any, samples: Samples, seconds: float) -> None:

@@ -1,13 +1,13 @@
 """Outputs are whole or not there: written under a temporary name beside the target, then renamed.
 
-with whole_file("model.pt") as temporary:
+with atomic_file("model.pt") as temporary:
     torch.save(state, temporary)
 
-with whole_files("deploy", ["model.onnx", "model.json"]) as folder:      # both or neither
+with atomic_files("deploy", ["model.onnx", "model.json"]) as folder:      # both or neither
     (folder / "model.onnx").write_bytes(graph)
     (folder / "model.json").write_text(card)
 
-with whole_folder("runs/reports/latency") as folder:      # all of it or nothing; what stood there before goes
+with atomic_folder("runs/reports/latency") as folder:      # all of it or nothing; what stood there before goes
     (folder / "report.json").write_text(report)
 """
 
@@ -22,7 +22,7 @@ from runtime.support.errors import ShrikeError
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path with the same ending; renames it on success, removes it on any failure."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -39,7 +39,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
+def atomic_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
     """Yields an empty folder to write `names` into; moves all of them to `folder` on success, in this order.
 
     So the file that vouches for the others stands last: a reader that meets a half-moved set finds the old one there.
@@ -62,7 +62,7 @@ def whole_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yields an empty folder beside the target; on success it takes the target's place. Whoever calls this has asked
     whether what stands there may go."""
     folder = Path(os.path.abspath(folder))

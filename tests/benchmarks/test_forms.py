@@ -13,7 +13,7 @@ from export.streaming_eval import by_steps
 from runtime.audio.features import PRESETS, FeatureStream
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import ANY_BATCH, read_card
-from runtime.engines import reset_states, stepping
+from runtime.engines import as_streaming, initial_states
 from runtime.engines.model_loader import MODELS
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
@@ -104,10 +104,10 @@ def test_a_network_that_remembers_has_steps_in_every_form_but_torch(steps: dict[
         card = read_card(subject.path)
         assert card.state is not None and card.input.shape == (1, 1, 45, STEP)
         clip = windows(subject.frontend, 1)
-        one = stepping(subject.open())
+        one = as_streaming(subject.open())
         assert one is not None
         scores[form] = by_steps(one)(clip)
-        several, states = stepping(subject.open(batch=3)), reset_states(card.state, 3)
+        several, states = as_streaming(subject.open(batch=3)), initial_states(card.state, 3)
         assert several is not None and several.state.frames == STEP
         for number, logits in enumerate(scores[form]):
             new = np.repeat(clip[..., number * STEP : (number + 1) * STEP], 3, axis=0)
@@ -125,7 +125,7 @@ def test_steps_in_torch_alone_are_refused(tmp_path: Path) -> None:
 def test_the_parts_of_a_step_are_those_of_a_stream(steps: dict[str, Subject]) -> None:
     """StreamScorer's score behind the second step of the benchmark, against the engine on the same frames."""
     subject = steps["float"]
-    engine = stepping(subject.open())
+    engine = as_streaming(subject.open())
     assert engine is not None
     sound, stream = Sound(subject.frontend, STEP, whole=True), FeatureStream(subject.frontend)
     frames = [stream.push(sound.first), *(stream.push(sound.next()) for _ in range(2))]

@@ -16,7 +16,7 @@ from benchmarks.report import read_report
 from benchmarks.speech import as_pcm, clips, voice
 from benchmarks.streamed import hours_table, notes
 from runtime.audio.features import RATE
-from runtime.engines.model_loader import Chosen, choose
+from runtime.engines.model_loader import LoadedModel, load_model
 from tests.runtime.made_model import made_model
 
 MINUTES = float(os.environ.get("SHRIKE_STREAM_MINUTES", "3"))
@@ -28,8 +28,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def chosen(model: Path) -> Iterator[Chosen]:
-    found = choose(model, "onnx")
+def chosen(model: Path) -> Iterator[LoadedModel]:
+    found = load_model(model, "onnx")
     yield found
     found.engine.close()
 
@@ -37,7 +37,7 @@ def chosen(model: Path) -> Iterator[Chosen]:
 class Slow:
     """An engine that takes its time."""
 
-    def __init__(self, chosen: Chosen, seconds: float) -> None:
+    def __init__(self, chosen: LoadedModel, seconds: float) -> None:
         self._engine, self._seconds = chosen.engine, seconds
         self.name, self.precision = chosen.engine.name, chosen.engine.precision
 
@@ -52,7 +52,7 @@ class Slow:
 # ---------------------------------------------------------------- real time
 
 
-def test_in_real_time_everything_is_heard_and_each_verdict_has_both_its_latencies(chosen: Chosen) -> None:
+def test_in_real_time_everything_is_heard_and_each_verdict_has_both_its_latencies(chosen: LoadedModel) -> None:
     run = in_real_time(chosen, voice(3.0), 3.0, rate=48_000, step=24)
     assert run.sent == pytest.approx(3.0)
     assert run.summary.seconds + run.lost + run.unheard == pytest.approx(run.sent)
@@ -61,7 +61,7 @@ def test_in_real_time_everything_is_heard_and_each_verdict_has_both_its_latencie
     assert all(spoken > arrived >= 0 for spoken, arrived in zip(run.spoken_ms, run.arrived_ms, strict=True))
 
 
-def test_a_machine_that_is_too_slow_loses_sound_and_every_lost_sample_is_counted(chosen: Chosen) -> None:
+def test_a_machine_that_is_too_slow_loses_sound_and_every_lost_sample_is_counted(chosen: LoadedModel) -> None:
     slow = replace(chosen, engine=Slow(chosen, 0.5))
     run = in_real_time(slow, voice(6.0), 6.0, rate=RATE, step=12)  # a verdict is due every 0.0975 s
     assert run.lost > 0 and run.summary.gaps > 0
@@ -69,7 +69,7 @@ def test_a_machine_that_is_too_slow_loses_sound_and_every_lost_sample_is_counted
     assert any("lost" in note for note in notes({"slow": run}, None))
 
 
-def test_the_sound_card_changes_no_verdict(chosen: Chosen) -> None:
+def test_the_sound_card_changes_no_verdict(chosen: LoadedModel) -> None:
     """At the model's own rate nothing is resampled: the microphone's first full window is the file's."""
     samples = np.round(voice(6.0) * 32767).astype(np.float32) / 32768
     run = in_real_time(chosen, samples, 6.0, rate=RATE)

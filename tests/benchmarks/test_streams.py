@@ -13,7 +13,7 @@ from benchmarks.load import bear, memory, speed
 from benchmarks.report import read_report
 from benchmarks.speech import voice
 from benchmarks.streams import find_largest
-from runtime.engines.model_loader import Chosen, choose
+from runtime.engines.model_loader import LoadedModel, load_model
 from tests.runtime.made_model import made_model
 from tests.runtime.made_steps import made_steps
 
@@ -21,9 +21,9 @@ SOUNDS = [voice(8.0, seed) for seed in range(2)]
 
 
 @pytest.fixture(params=["steps", "windows"])
-def chosen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Chosen]:
+def chosen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LoadedModel]:
     path = made_steps(tmp_path) if request.param == "steps" else made_model(tmp_path)
-    found = choose(path, "onnx")
+    found = load_model(path, "onnx")
     yield found
     found.engine.close()
 
@@ -37,36 +37,36 @@ class Slow:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def seats(self, count: int) -> Any:
-        seats = self.engine.seats(count)
-        run = seats.run
-        seats.run = lambda count: (time.sleep(self.seconds), run(count))[1]
-        return seats
+    def batch_buffers(self, count: int) -> Any:
+        buffers = self.engine.batch_buffers(count)
+        run = buffers.run
+        buffers.run = lambda count: (time.sleep(self.seconds), run(count))[1]
+        return buffers
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         time.sleep(self.seconds)
         return self.engine(features)
 
 
-def test_every_stream_is_scored_every_step(chosen: Chosen) -> None:
+def test_every_stream_is_scored_every_step(chosen: LoadedModel) -> None:
     load = bear(chosen.engine, chosen.card, SOUNDS, streams=4, seconds=1.0)
     expected = 4 * 1.0 / load.interval
     assert load.kept_up and expected - 8 <= len(load.late_ms) <= expected + 8
     assert min(load.late_ms) >= 0 and 0 < load.cpu < 1.5
 
 
-def test_what_a_call_takes_is_what_a_score_is_late(chosen: Chosen) -> None:
+def test_what_a_call_takes_is_what_a_score_is_late(chosen: LoadedModel) -> None:
     load = bear(Slow(chosen.engine, 0.03), chosen.card, SOUNDS, streams=1, seconds=1.0)  # type: ignore[arg-type]
     assert load.percentile(50) >= 30
 
 
-def test_what_is_too_slow_does_not_hold(chosen: Chosen) -> None:
+def test_what_is_too_slow_does_not_hold(chosen: LoadedModel) -> None:
     slow = Slow(chosen.engine, 0.4)
     load = bear(slow, chosen.card, SOUNDS, streams=2, seconds=1.0)  # type: ignore[arg-type]
     assert not load.holds
 
 
-def test_speed_and_memory_are_found(chosen: Chosen) -> None:
+def test_speed_and_memory_are_found(chosen: LoadedModel) -> None:
     assert speed(chosen.engine, chosen.card, SOUNDS, None, None) > 1
     taken = memory(chosen.engine, chosen.card, SOUNDS, None)
     if taken is not None:

@@ -69,8 +69,8 @@ def exported(folder: Path, model: onnx.ModelProto, name: str = "model", level: s
         PRESETS["f0"].with_level(level),  # type: ignore[arg-type]
         name="ecanet9-x0.25",
         network=cards.Network("ecanet9", 0.25, 4),
-        input=cards.Port("features", (batch, *SHAPE[1:])),
-        output=cards.Port("logits", (batch, 2)),
+        input=cards.TensorSpec("features", (batch, *SHAPE[1:])),
+        output=cards.TensorSpec("logits", (batch, 2)),
         precision="int8" if quantised else "fp32",
         target="tensorrt" if quantised else "any",
         quantisation=cards.Quantisation("ptq", "int8", {}) if quantised else None,

@@ -18,7 +18,7 @@ from export import trt as command
 from export.tensorrt import device as devices
 from export.tensorrt.builder import Recipe
 from export.tensorrt.device import Device, NoDeviceError, trtexec
-from runtime.card.model_card import Port, State, StateTensor, read_card, write_card
+from runtime.card.model_card import State, StateTensor, TensorSpec, read_card, write_card
 from runtime.engines.cuda import open_cuda
 from runtime.support.command import run
 from runtime.support.errors import ShrikeError
@@ -97,7 +97,7 @@ def test_without_tensorrt_all_else_is_done_and_said(
 
 
 def test_the_trtexec_line_says_what_the_builder_does() -> None:
-    window = Port("features", (-1, 1, 45, 600))
+    window = TensorSpec("features", (-1, 1, 45, 600))
     half = trtexec(Path("m.onnx"), Path("m.engine"), Recipe("fp16", 256), window)
     assert "--fp16" in half and "--int8" not in half and "--shapes=features:1x1x45x600" in half
     wide = trtexec(Path("m.onnx"), Path("m.engine"), Recipe("fp32", 256), window)
@@ -358,7 +358,7 @@ def test_an_engine_that_remembers_is_held_against_its_onnx_file_stream_by_stream
     path = exported(tmp_path / "deploy", summing_steps(1.0))
     card = replace(
         read_card(path),
-        input=Port("features", (1, 1, 45, 16)),
+        input=TensorSpec("features", (1, 1, 45, 16)),
         state=State(16, (StateTensor("past", "kept", (3,), "float32", (5.0,)),)),
     )
     write_card(path, card)

@@ -43,8 +43,8 @@ def made_steps(
     )
     change(
         path,
-        input=cards.Port("features", (batch, 1, bands, frames)),
-        output=cards.Port("logits", (batch, 2)),
+        input=cards.TensorSpec("features", (batch, 1, bands, frames)),
+        output=cards.TensorSpec("logits", (batch, 2)),
         state=cards.State(frames, tensors),
     )
     return path

@@ -19,7 +19,7 @@ from runtime.audio.features import PRESETS, RATE
 from runtime.audio.quality import FLAGS
 from runtime.audio.resampler import Resampler
 from runtime.card.model_card import read_card
-from runtime.engines.model_loader import choose
+from runtime.engines.model_loader import load_model
 from runtime.scorer import Score, StreamScorer
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
@@ -283,7 +283,7 @@ def test_odd_names_are_one_printable_line(name: str) -> None:
 def test_odd_names_of_models_are_one_printable_line(name: str, tmp_path: Path) -> None:
     for path in (tmp_path / name, Path(name).with_suffix(".engine")):
         with pytest.raises(ShrikeError) as caught:
-            choose(path, "auto")
+            load_model(path, "auto")
         assert str(caught.value).isprintable()
 
 

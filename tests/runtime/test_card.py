@@ -27,12 +27,12 @@ def make_card(folder: Path, **changes: Any) -> ModelCard:
         created=cards.created_now(),
         network=cards.Network("ecanet9", 0.25, 4),
         frontend=PRESETS["wide"].with_level("window-mean"),
-        input=cards.Port("features", (-1, 1, 60, 600)),
-        output=cards.Port("logits", (-1, 2)),
+        input=cards.TensorSpec("features", (-1, 1, 60, 600)),
+        output=cards.TensorSpec("logits", (-1, 2)),
         state=None,
         precision="int8",
         target="tensorrt",
-        score=cards.Score(1.5, -0.25, 0.125, "dev, 1,200 trials"),
+        score=cards.ScoreMap(1.5, -0.25, 0.125, "dev, 1,200 trials"),
         accuracy=cards.Accuracy(True, "", "dev", 1200, 0.1, 0.101, (-0.002, 0.004), None, None, 0.9996, 0.31),
         calibration=cards.Calibration(
             "entropy", "c0ffee", "train", 500, "0f" * 32, {"spoof": 250, "bonafide": 250}, {"A01": 250}, 0.12
@@ -111,7 +111,7 @@ def test_the_card_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_a_score_becomes_a_log_likelihood_ratio() -> None:
-    assert cards.Score(2.0, -1.0, 0.5, "dev").llr(0.75) == 0.5
+    assert cards.ScoreMap(2.0, -1.0, 0.5, "dev").llr(0.75) == 0.5
 
 
 # ---- what is refused
@@ -157,14 +157,16 @@ RING = cards.StateTensor("ring", "ring.next", (3, 75), "uint8", (128.0,))
 
 
 def remembering(folder: Path, *tensors: cards.StateTensor) -> ModelCard:
-    return replace(make_card(folder), input=cards.Port("features", (-1, 1, 60, 16)), state=cards.State(16, tensors))
+    return replace(
+        make_card(folder), input=cards.TensorSpec("features", (-1, 1, 60, 16)), state=cards.State(16, tensors)
+    )
 
 
 def test_a_network_that_remembers_comes_back_with_its_states(tmp_path: Path) -> None:
     card = remembering(tmp_path, LEVEL, RING)
     assert read_card(write_card(tmp_path / "model.onnx", card)) == card
     with pytest.raises(ShrikeError, match=r"the front-end gives \[1, 60, 16\]"):
-        replace(card, input=cards.Port("features", (-1, 1, 60, 600)))
+        replace(card, input=cards.TensorSpec("features", (-1, 1, 60, 600)))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from runtime.card.checksums import sha256_file
 from runtime.card.model_card import read_card, write_card
 from runtime.engines import tensorrt as engines
 from runtime.engines.cuda import open_cuda
-from runtime.engines.model_loader import MODELS, Chosen, choose, find_model
+from runtime.engines.model_loader import MODELS, LoadedModel, find_model, load_model
 from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
 from tests.export.mock_tensorrt import CAPABILITY, GPU, MockDriver, MockTensorRT
@@ -46,7 +46,7 @@ def use_mocks(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0", broken: 
     monkeypatch.setattr(engines, "open_cuda", lambda: open_cuda(driver))
 
 
-def scores(chosen: Chosen) -> list[float]:
+def scores(chosen: LoadedModel) -> list[float]:
     sound = (np.random.default_rng(1).standard_normal(6 * RATE) * 0.05).astype(np.float32)
     found = [score.value for score in StreamScorer(chosen.engine, chosen.card.frontend).push(sound)]
     chosen.engine.close()
@@ -56,15 +56,15 @@ def scores(chosen: Chosen) -> list[float]:
 def test_a_working_engine_is_taken_whichever_of_the_two_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_mocks(monkeypatch)
     for path in (model, model.with_suffix(".engine")):
-        chosen = choose(path, "auto")
-        assert (chosen.kind, chosen.why, chosen.engine.precision) == ("TensorRT", "it fits this machine", "fp16")
+        chosen = load_model(path, "auto")
+        assert (chosen.backend, chosen.reason, chosen.engine.precision) == ("TensorRT", "it fits this machine", "fp16")
         assert chosen.card.tensorrt == RECORD and len(scores(chosen)) > 40
 
 
 def test_the_onnx_is_taken_where_that_is_asked(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_mocks(monkeypatch)
-    chosen = choose(model.with_suffix(".engine"), "onnx")
-    assert (chosen.kind, chosen.why, chosen.engine.precision) == ("ONNX Runtime", "as asked", "fp32")
+    chosen = load_model(model.with_suffix(".engine"), "onnx")
+    assert (chosen.backend, chosen.reason, chosen.engine.precision) == ("ONNX Runtime", "as asked", "fp32")
     assert len(scores(chosen)) > 40
 
 
@@ -72,10 +72,10 @@ def test_an_engine_alone_is_taken_or_the_reason_is_an_error(model: Path, monkeyp
     plan = model.with_suffix(".engine")
     model.unlink()
     use_mocks(monkeypatch)
-    assert choose(plan, "auto").why == "there is no ONNX beside it"
+    assert load_model(plan, "auto").reason == "there is no ONNX beside it"
     use_mocks(monkeypatch, version="8.6.1")
     with pytest.raises(ShrikeError, match=r"built with TensorRT 10\.3\.0\.9, this machine has 8\.6\.1\.9"):
-        choose(plan, "auto")
+        load_model(plan, "auto")
 
 
 BROKEN = {
@@ -93,21 +93,21 @@ def test_a_broken_engine_gives_way_to_the_onnx_and_says_why(
     model: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     use_mocks(monkeypatch, broken=broken)
-    chosen = choose(model, "auto")
-    assert chosen.kind == "ONNX Runtime" and chosen.card.tensorrt == RECORD
-    assert chosen.why.startswith("model.engine does not run here: ") and BROKEN[broken] in chosen.why
-    assert "\n" not in chosen.why
+    chosen = load_model(model, "auto")
+    assert chosen.backend == "ONNX Runtime" and chosen.card.tensorrt == RECORD
+    assert chosen.reason.startswith("model.engine does not run here: ") and BROKEN[broken] in chosen.reason
+    assert "\n" not in chosen.reason
     assert not MockDriver.current.memory  # what the attempt took was given back
-    assert scores(chosen) == scores(choose(model, "onnx"))
+    assert scores(chosen) == scores(load_model(model, "onnx"))
     with pytest.raises(ShrikeError, match=BROKEN[broken]):
-        choose(model, "tensorrt")
+        load_model(model, "tensorrt")
 
 
 @pytest.mark.parametrize("failing", ["cuInit", "cuMemAlloc_v2"])
 def test_a_failing_driver_gives_way_as_well(model: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     use_mocks(monkeypatch, failing=failing)
-    chosen = choose(model, "auto")
-    assert chosen.kind == "ONNX Runtime" and f"{failing} failed" in chosen.why
+    chosen = load_model(model, "auto")
+    assert chosen.backend == "ONNX Runtime" and f"{failing} failed" in chosen.reason
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_an_engine_of_another_machine_gives_way_and_names_the_difference(
 ) -> None:
     use_mocks(monkeypatch)
     write_card(model, replace(read_card(model), tensorrt=replace(RECORD, **changes)))  # type: ignore[arg-type]
-    chosen = choose(model, "auto")
-    assert chosen.kind == "ONNX Runtime" and sentence in chosen.why
-    assert "python -m export.trt MODEL.onnx on this device" in chosen.why
+    chosen = load_model(model, "auto")
+    assert chosen.backend == "ONNX Runtime" and sentence in chosen.reason
+    assert "python -m export.trt MODEL.onnx on this device" in chosen.reason
 
 
 def test_a_changed_engine_and_one_that_the_card_does_not_know_never_reach_tensorrt(
@@ -133,16 +133,16 @@ def test_a_changed_engine_and_one_that_the_card_does_not_know_never_reach_tensor
 ) -> None:
     monkeypatch.setattr(engines, "load_tensorrt", lambda: pytest.fail("TensorRT was loaded"))
     model.with_suffix(".engine").write_bytes(b"another plan")
-    assert "is not the file that model.json speaks for" in choose(model, "auto").why
+    assert "is not the file that model.json speaks for" in load_model(model, "auto").reason
     write_card(model, replace(read_card(model), files={model.name: sha256_file(model)}, tensorrt=None))
-    assert "does not speak for model.engine" in choose(model, "auto").why
+    assert "does not speak for model.engine" in load_model(model, "auto").reason
 
 
 def test_a_damaged_onnx_is_no_way_out_of_a_broken_engine(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_mocks(monkeypatch, broken="plan")
     model.write_bytes(b"changed")
     with pytest.raises(ShrikeError, match=r"model\.onnx is not the file that model\.json speaks for"):
-        choose(model, "auto")
+        load_model(model, "auto")
 
 
 def test_without_tensorrt_the_command_says_one_line_and_scores_with_the_onnx(model: Path, tmp_path: Path) -> None:
@@ -159,6 +159,6 @@ def test_without_tensorrt_the_command_says_one_line_and_scores_with_the_onnx(mod
 @pytest.mark.parametrize("name", ["nonsense", "", "..", "../f0", "/etc/passwd", "f0.json", "f0.onnx/", "a\0b", "f0\n"])
 def test_a_name_that_is_no_model_is_one_line_and_leaves_the_folder_of_models(name: str) -> None:
     with pytest.raises(ShrikeError) as caught:
-        choose(find_model(name), "auto")
+        load_model(find_model(name), "auto")
     assert "\n" not in str(caught.value)
     assert find_model("f0").parent == MODELS

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime.card.checksums import sha256_file
 from runtime.card.model_card import read_card, write_card
 from runtime.engines import open_engine
-from runtime.engines.model_loader import MODELS, choose
+from runtime.engines.model_loader import MODELS, load_model
 from runtime.engines.onnx import OnnxEngine
-from runtime.engines.onnx_safety import check_selfcontained
+from runtime.engines.onnx_safety import check_standalone
 from runtime.support.errors import ShrikeError
 from tests.runtime.fuzzing import EDITS, Edit, damaged, fuzzed
 from tests.runtime.made_model import made_model
@@ -49,7 +49,7 @@ def copied(folder: str, model: bytes | None = None, card: bytes | None = None) -
 def right_or_one_line(path: Path) -> None:
     """StreamInfo and running it gives the logits of the undamaged model, or a ShrikeError of one line."""
     try:
-        chosen = choose(path, "auto")
+        chosen = load_model(path, "auto")
         logits = chosen.engine(WINDOW)
     except ShrikeError as error:
         assert "\n" not in str(error) and str(error).isprintable() and len(str(error)) < LONGEST
@@ -238,8 +238,8 @@ def test_a_graph_that_reaches_for_other_files_or_need_not_end_is_refused_before_
 
 @pytest.mark.parametrize("name", ["f0", "wide"])
 def test_what_we_export_stands_alone(name: str) -> None:
-    check_selfcontained((MODELS / f"{name}.onnx").read_bytes(), name)
-    assert check_selfcontained(original()[0].read_bytes(), "made") is None
+    check_standalone((MODELS / f"{name}.onnx").read_bytes(), name)
+    assert check_standalone(original()[0].read_bytes(), "made") is None
 
 
 def test_a_graph_that_gives_something_else_than_its_card_says(tmp_path: Path) -> None:

@@ -172,17 +172,17 @@ class Poisoned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def seats(self, count: int) -> Any:
-        seats = self.engine.seats(count)
-        run = seats.run
+    def batch_buffers(self, count: int) -> Any:
+        buffers = self.engine.batch_buffers(count)
+        run = buffers.run
 
         def poisoned(count: int) -> np.ndarray:
             logits = run(count)
-            logits[seats.features[:count, 0, 0, 0] > 15] = np.nan
+            logits[buffers.features[:count, 0, 0, 0] > 15] = np.nan
             return logits
 
-        seats.run = poisoned
-        return seats
+        buffers.run = poisoned
+        return buffers
 
 
 def test_a_score_that_is_no_number_is_one_streams_fault_and_no_others(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 
 from runtime.engines import open_engine
-from runtime.engines.model_loader import choose
-from runtime.engines.providers import SOURCES, Placed, find_provider, placement, short, verify_provider
+from runtime.engines.model_loader import load_model
+from runtime.engines.providers import SOURCES, Placement, count_nodes, find_provider, short, verify_provider
 from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
 
@@ -78,23 +78,23 @@ def test_a_session_that_fell_back_is_refused() -> None:
 def test_nodes_are_counted_where_the_session_tells() -> None:
     used = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     divided = MockSession(used, {used[0]: 140, used[1]: 12})
-    assert verify_provider(divided, used[0]) == placement(divided, used[0]) == Placed(140, 152)
+    assert verify_provider(divided, used[0]) == count_nodes(divided, used[0]) == Placement(140, 152)
     assert verify_provider(MockSession(used, None), used[0]) is None
     assert verify_provider(SimpleNamespace(get_providers=lambda: used), used[0]) is None  # before 1.24
 
 
 def test_a_provider_decides_for_onnx_runtime(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ShrikeError, match="--engine tensorrt runs without it"):
-        choose(model, "tensorrt", provider="cuda")
+        load_model(model, "tensorrt", provider="cuda")
     opened: list[tuple[Path, str]] = []
 
     def mock_open(path: Path, threads: int, provider: str) -> Any:
         opened.append((path, provider))
-        return SimpleNamespace(placed=Placed(3, 4), close=lambda: None)
+        return SimpleNamespace(placed=Placement(3, 4), close=lambda: None)
 
     monkeypatch.setattr("runtime.engines.model_loader.open_engine", mock_open)
     model.with_suffix(".engine").touch()
-    chosen = choose(model, "auto", provider="cuda")
+    chosen = load_model(model, "auto", provider="cuda")
     model.with_suffix(".engine").unlink()
     assert opened == [(model, "cuda")]
-    assert (chosen.kind, chosen.why) == ("ONNX Runtime on cuda", "as asked, it took 3 of 4 nodes")
+    assert (chosen.backend, chosen.reason) == ("ONNX Runtime on cuda", "as asked, it took 3 of 4 nodes")

@@ -16,7 +16,7 @@ from runtime.audio.framer import Hearing
 from runtime.audio.score_times import first, scored
 from runtime.card import model_card as cards
 from runtime.card.model_card import read_card
-from runtime.engines import Engine, open_engine, reset_states
+from runtime.engines import Engine, initial_states, open_engine
 from runtime.engines.onnx import OnnxEngine, open_onnx
 from runtime.scorer import Score, StreamScorer
 from runtime.support.errors import ShrikeError
@@ -49,7 +49,7 @@ def scores_of(engine: Engine, sound: np.ndarray, cuts: list[int] | None = None, 
 def by_hand(engine: OnnxEngine, frames: np.ndarray) -> list[float]:
     """The score after every step of these frames, states handed on by hand: what any streaming must give."""
     assert engine.state is not None
-    states, found = reset_states(engine.state, 1), []
+    states, found = initial_states(engine.state, 1), []
     for start in range(0, len(frames) - FRAMES + 1, FRAMES):
         step = np.ascontiguousarray(frames[start : start + FRAMES].T)[None, None]
         logits, states = engine.step(step, states)
@@ -186,17 +186,17 @@ def test_seats_give_what_steps_give(engine: OnnxEngine, tmp_path: Path, count: i
     with open_onnx(made_steps(tmp_path, batch=1)) as single:
         for one in (engine, single):
             assert one.state is not None
-            seats, states = one.seats(4), reset_states(one.state, count)
+            buffers, states = one.batch_buffers(4), initial_states(one.state, count)
             for new in features:
-                seats.features[:count] = new
+                buffers.features[:count] = new
                 logits, states = one.step(new, states)
-                np.testing.assert_array_equal(seats.run(count), logits)
-                assert all((kept[:count] == state).all() for kept, state in zip(seats.states, states, strict=True))
+                np.testing.assert_array_equal(buffers.run(count), logits)
+                assert all((kept[:count] == state).all() for kept, state in zip(buffers.states, states, strict=True))
 
 
 def test_what_a_step_is_not_given_is_said(engine: OnnxEngine) -> None:
     assert engine.state is not None
-    features, states = np.zeros((1, 1, 45, FRAMES), np.float32), reset_states(engine.state, 1)
+    features, states = np.zeros((1, 1, 45, FRAMES), np.float32), initial_states(engine.state, 1)
     with pytest.raises(ShrikeError, match="16 new frames a step, not windows"):
         engine(np.zeros((1, 1, 45, 600), np.float32))
     with pytest.raises(ShrikeError, match="front-end"):
@@ -206,7 +206,7 @@ def test_what_a_step_is_not_given_is_said(engine: OnnxEngine) -> None:
     with pytest.raises(ShrikeError, match="state last"):
         engine.step(features, [*states[:2], states[2].astype(np.float32)])
     with pytest.raises(ShrikeError, match="state ring"):
-        engine.step(features, reset_states(engine.state, 2))
+        engine.step(features, initial_states(engine.state, 2))
     other = OnnxEngine(step_graph(45, FRAMES, -1).SerializeToString(), engine.card)
     other.close()
     with pytest.raises(ShrikeError, match="was closed"):
@@ -250,11 +250,11 @@ def test_states_too_few_and_a_batch_that_is_not_there(tmp_path: Path) -> None:
     change(path, state=cards.State(FRAMES, card.state.tensors[:2]))
     with pytest.raises(ShrikeError, match=r"input 'last' is not in its card; output 'last_after' is not in its card"):
         open_engine(path)
-    change(path, state=None, input=cards.Port("features", (-1, 1, 45, 600)))
+    change(path, state=None, input=cards.TensorSpec("features", (-1, 1, 45, 600)))
     with pytest.raises(ShrikeError, match="its card says"):
         open_engine(path)
     path = made_steps(tmp_path / "one", batch=1)
-    change(path, input=cards.Port("features", (-1, 1, 45, FRAMES)), output=cards.Port("logits", (-1, 2)))
+    change(path, input=cards.TensorSpec("features", (-1, 1, 45, FRAMES)), output=cards.TensorSpec("logits", (-1, 2)))
     with pytest.raises(ShrikeError, match=r"\[1, 1, 45, 16\] of float32, its card says \[-1, 1, 45, 16\]"):
         open_engine(path)
 

@@ -20,7 +20,7 @@ from runtime.audio.features import RATE, fill
 from runtime.card import model_card as cards
 from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.engines.model_loader import choose, find_model
+from runtime.engines.model_loader import find_model, load_model
 from runtime.session import Session, VerdictOptions
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources import Block
@@ -254,7 +254,7 @@ def test_a_damaged_model_or_card_is_one_line(tmp_path: Path, clip: Path, what: s
 
 
 def test_a_model_without_fit_says_so(tmp_path: Path, clip: Path) -> None:
-    path = made_model(tmp_path, "f0", score=cards.Score(1.0, 0.0, 0.0, None))
+    path = made_model(tmp_path, "f0", score=cards.ScoreMap(1.0, 0.0, 0.0, None))
     done = stream("--file", clip, "--model", path)
     assert done.returncode == 0 and "never fitted" in done.stderr
 
@@ -295,12 +295,12 @@ def test_nothing_heavy_is_loaded_that_the_options_do_not_ask_for(
 
 def test_a_tensorrt_engine_that_does_not_run_here_gives_way_and_says_why(tmp_path: Path) -> None:
     path = made_model(tmp_path)
-    assert "no model.engine" in choose(path, "auto").why
+    assert "no model.engine" in load_model(path, "auto").reason
     path.with_suffix(".engine").write_bytes(b"a plan")
-    chosen = choose(path, "auto")
-    assert chosen.kind == "ONNX Runtime" and "does not run here" in chosen.why
+    chosen = load_model(path, "auto")
+    assert chosen.backend == "ONNX Runtime" and "does not run here" in chosen.reason
     with pytest.raises(ShrikeError):
-        choose(path, "tensorrt")
+        load_model(path, "tensorrt")
     assert find_model(str(path)) == path
 
 

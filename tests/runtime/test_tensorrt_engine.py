@@ -15,7 +15,7 @@ from runtime.audio.features import PRESETS, RATE
 from runtime.card import model_card as cards
 from runtime.card.model_card import ModelCard, sha256_file, write_card
 from runtime.engines import cuda as cuda_module
-from runtime.engines import open_engine, reset_states
+from runtime.engines import initial_states, open_engine
 from runtime.engines import tensorrt as engines
 from runtime.engines.cuda import SIGNATURES, CudaError, open_cuda
 from runtime.engines.jetpack import JETPACKS, how_to_get_tensorrt, jetpack, l4t, load_tensorrt, memory_available
@@ -34,8 +34,8 @@ def make_card(version: str = "10.3.0.9", gpu: str = GPU) -> ModelCard:
     return plain_card(
         PRESETS["f0"],
         name="ecanet9",
-        input=cards.Port("features", (-1, *WINDOW)),
-        output=cards.Port("logits", (-1, 2)),
+        input=cards.TensorSpec("features", (-1, *WINDOW)),
+        output=cards.TensorSpec("logits", (-1, 2)),
         target="tensorrt",
         files={"model.engine": "ab" * 32},
         tensorrt=record,
@@ -124,7 +124,7 @@ def remembering(
     broken: str = "", kind: Literal["float32", "uint8"] = "float32", capturable: bool = True
 ) -> TensorRTEngine:
     tensors = tuple(cards.StateTensor(*names, shape, kind, (2.0,)) for *names, shape in STATES)
-    card = replace(make_card(), input=cards.Port("features", (-1, 1, 45, 16)), state=cards.State(16, tensors))
+    card = replace(make_card(), input=cards.TensorSpec("features", (-1, 1, 45, 16)), state=cards.State(16, tensors))
     driver = MockDriver(capturable=capturable)
     return TensorRTEngine(b"MOCK plan", card, MockTensorRT("10.3.0", broken, states=STATES), open_cuda(driver))
 
@@ -134,7 +134,7 @@ def test_states_go_in_and_come_out_renewed(capturable: bool) -> None:
     new = np.random.default_rng(0).normal(-8, 4, (4, 3, 1, 45, 16)).astype(np.float32)
     with remembering(capturable=capturable) as engine:
         assert engine.state is not None
-        states = reset_states(engine.state, 3)
+        states = initial_states(engine.state, 3)
         states[0][1] = 9.0  # of the second stream
         for step, features in enumerate(new):
             before = [state.copy() for state in states]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.audio.features import PRESETS, RATE
 from runtime.audio.quality import FLAGS, Quality, QualityMonitor
-from runtime.card.model_card import Score as ScoreMap
+from runtime.card.model_card import ScoreMap
 from runtime.scorer import Score
 from runtime.support.errors import ShrikeError
 from runtime.verdict import State, Verdict, VerdictTracker

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from runtime.audio.decode import load
 from runtime.audio.features import FrontEnd, Samples
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import AudioError, ShrikeError
 from train.data.processes import cores, in_processes
 from train.data.protocols import Trial
@@ -134,7 +134,7 @@ def compute_shard(kind: Kind, shard: Shard, folder: Path) -> int:
     frames: list[int] = []
     skipped: dict[str, str] = {}
     notes: dict[str, int] = {}
-    with whole_file(folder / f"{shard.name}.{kind.ending}") as temporary, open(temporary, "wb") as out:
+    with atomic_file(folder / f"{shard.name}.{kind.ending}") as temporary, open(temporary, "wb") as out:
         for trial in shard.trials:
             try:
                 clip = load(trial.path or "", kind.rate)
@@ -148,7 +148,7 @@ def compute_shard(kind: Kind, shard: Shard, folder: Path) -> int:
             values.astype(kind.dtype, copy=False).tofile(out)
             frames.append(len(values))
     index = {"bytes": kind.row_bytes * sum(frames), "frames": frames, "skipped": skipped, "notes": notes}
-    with whole_file(folder / f"{shard.name}.json") as temporary:
+    with atomic_file(folder / f"{shard.name}.json") as temporary:
         temporary.write_text(json.dumps(index), "utf-8")
     return len(shard.trials)
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.support.atomic import whole_file
+from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 from train.data.protocols import Trial
@@ -96,7 +96,7 @@ def write_scores(path: str | os.PathLike[str], table: ScoreTable) -> None:
         if name.split() != [name]:
             raise ShrikeError(f"{path}: the name {name!r} came, but one without spaces was expected; rename it")
     keys = np.where(table.is_bonafide, "bonafide", "spoof").tolist()
-    with whole_file(path) as draft, _open_text(draft, "wt") as file:
+    with atomic_file(path) as draft, _open_text(draft, "wt") as file:
         for utterance, attack, key, score in zip(utterances, attacks, keys, table.score.tolist(), strict=True):
             file.write(f"{utterance} {attack} {key} {score!r}\n")
 
