@@ -15,7 +15,7 @@ import tyro
 from runtime.audio.features import PRESETS, FrontEnd
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearest
-from train.augment import CODECS, RAWBOOST
+from train.augment import CODECS, RAWBOOST, RESAMPLE
 from train.config_codec import build, later, plain
 from train.networks import NAMES, STREAMING
 
@@ -100,12 +100,12 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training windows; nothing by default. The first six act on features, the others on sound."""
+    """Changes of training windows; by default a dither alone. The first six act on features, the others on sound."""
 
     gain: float = 0.0
     """Each window is made louder or softer by up to this many dB."""
-    noise: tuple[float, float] | None = None
-    """White noise is added at a level drawn between these two dB re full scale, e.g. --noise -90 -50."""
+    noise: tuple[float, float] | None = (-100.0, -80.0)
+    """White noise is added at a level drawn between these two dB re full scale; by default a dither, None: none."""
     mask_bands: int = 0
     """Up to this many neighbouring bands of each window are replaced by its mean (SpecAugment)."""
     mask_frames: int = 0
@@ -130,16 +130,23 @@ class Augmentation:
     """RawBoost's noises in series, any of lnl,isd,ssi: convolutive, impulsive, stationary, as published."""
     band: Literal["full", "telephone", "random"] = later("full", before="full")
     """telephone keeps 300-3400 Hz; random draws a high-pass (20-400 Hz) and a low-pass (2-8 kHz)."""
+    resample: str = later("", before="")
+    """Round trips to another rate by random resamplers, any of 48000,44100,32000,24000,22050,8000 (Hz)."""
     codecs: str = later("", before="")
     """Codecs, one drawn for each window, any of alaw,mulaw,gsm,adpcm,opus,vorbis,mp3, with ffmpeg g722,amr."""
     dither: float = later(0.0, before=0.0)
     """DC is taken out and triangular dither of this many 16-bit steps put in, e.g. 1: no exact zeros, no offset."""
 
     @property
+    def channel(self) -> bool:
+        """Does a band, a resampler or a codec act on sound?"""
+        return bool(self.band != "full" or self.resample or self.codecs)
+
+    @property
     def on_sound(self) -> bool:
         """Does anything act on sound, so that features cannot come from the cache?"""
         gain = self.speed or self.sound_gain or self.dither
-        return bool(gain or self.rir or self.snr or self.rawboost or self.codecs or self.band != "full")
+        return bool(gain or self.rir or self.snr or self.rawboost or self.channel)
 
 
 @dataclass(frozen=True)
@@ -256,6 +263,7 @@ class Settings:
             ),
             (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more, were expected"),
             _known("--rawboost", augmentation.rawboost, RAWBOOST),
+            _known("--resample", augmentation.resample, RESAMPLE),
             _known("--codecs", augmentation.codecs, CODECS),
             (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1 was expected"),
             (optimiser.batch > 1, f"--batch {optimiser.batch}: at least 2, or batch norm has nothing to compare"),

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.audio.features import PRESETS, RATE
+from runtime.audio.features import FLOOR, PRESETS, RATE
 from train.augment.features import NEPER, Augment, mask, specmix
 from train.config import Augmentation
 from train.data.frontend import level
 
 
-def test_nothing_is_done_by_default_and_outside_training_only_the_level() -> None:
+def test_a_dither_is_all_that_is_done_by_default_and_outside_training_only_the_level() -> None:
     features = torch.randn(3, 1, 45, 600)
-    assert torch.equal(Augment(Augmentation(), PRESETS["f0"])(features), features)
+    assert torch.allclose(Augment(Augmentation(), PRESETS["f0"])(features), features, atol=1e-3)
+    silence = torch.full((8, 1, 45, 600), math.log(FLOOR))
+    dithered = Augment(Augmentation(), PRESETS["f0"])(silence)
+    assert (dithered > silence).float().mean() > 0.95
+    assert torch.equal(Augment(Augmentation(noise=None), PRESETS["f0"])(features), features)
     everything = Augmentation(gain=9, noise=(-60.0, -20.0), mask_bands=9, mask_frames=99)
     leveled = PRESETS["f0"].with_level("window-mean")
     assert torch.equal(Augment(everything, leveled).eval()(features.half()), level(features.half().float(), leveled))
@@ -22,7 +26,7 @@ def test_nothing_is_done_by_default_and_outside_training_only_the_level() -> Non
 
 def test_gain_is_one_constant_per_window_within_its_range() -> None:
     features = torch.randn(200, 1, 45, 600)
-    change = Augment(Augmentation(gain=6.0), PRESETS["f0"])(features) - features
+    change = Augment(Augmentation(gain=6.0, noise=None), PRESETS["f0"])(features) - features
     assert torch.allclose(change, change[:, :, :1, :1].expand_as(change), atol=1e-5)
     db = change[:, 0, 0, 0] / NEPER
     assert -6.0 <= db.min() < -4 and 4 < db.max() <= 6.0
@@ -32,12 +36,18 @@ def test_gain_is_one_constant_per_window_within_its_range() -> None:
     assert np.allclose(louder, 6 * NEPER, atol=1e-4)
 
 
+def test_softer_windows_stop_at_the_floor() -> None:
+    quiet = torch.full((50, 1, 45, 600), math.log(FLOOR) + 0.1)
+    softer = Augment(Augmentation(gain=30.0, noise=None), PRESETS["f0"])(quiet)
+    assert softer.min() == torch.tensor(math.log(FLOOR))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_noise_is_what_the_front_end_makes_of_real_noise(name: str) -> None:
     """On digital silence the augmented features and those of noisy samples have the same mean and spread."""
     frontend, db = PRESETS[name], -40.0
     torch.manual_seed(0)
-    silence = torch.full((8, 1, frontend.bands, 600), math.log(1e-10))
+    silence = torch.full((8, 1, frontend.bands, 600), math.log(FLOOR))
     ours = Augment(Augmentation(noise=(db, db)), frontend)(silence)
     sound = np.random.default_rng(5).standard_normal(40 * RATE).astype(np.float32) * np.float32(10 ** (db / 20))
     real = frontend.frames(sound)

@@ -28,8 +28,9 @@ def test_defaults_are_the_papers() -> None:
         "none",
     )
     augmentation = settings.augmentation
-    assert augmentation == Augmentation(gain=0, noise=None, mask_bands=0, mask_frames=0, specmix=0)
+    assert augmentation == Augmentation(gain=0, noise=(-100.0, -80.0), mask_bands=0, mask_frames=0, specmix=0)
     assert not augmentation.on_sound
+    assert augmentation == parse("--noise", "-100", "-80").augmentation != parse("--noise", "None").augmentation
     from train.optimiser import BETAS, EPSILON
 
     assert (BETAS, EPSILON) == ((0.9, 0.98), 1e-9)
@@ -57,6 +58,8 @@ def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
         (("--alpha", "1.5"), "--alpha"),
         (("--temperature", "0"), "--temperature"),
         (("--noise", "-50", "-90"), "--noise"),
+        (("--resample", "96000"), "--resample"),
+        (("--resample", "44100,fast"), "--resample"),
         (("--mask-bands", "45"), "--mask-bands"),
         (("--specmix", "1.1"), "--specmix"),
         (("--snr", "30", "5"), "--snr"),

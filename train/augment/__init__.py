@@ -8,3 +8,4 @@ a mouth to a detector; `python -m train.augment` draws and times them.
 # The names that the command line knows; here, because checking them must not load what does the work.
 CODECS = ("alaw", "mulaw", "gsm", "adpcm", "opus", "vorbis", "mp3", "g722", "amr")
 RAWBOOST = ("lnl", "isd", "ssi")
+RESAMPLE = ("48000", "44100", "32000", "24000", "22050", "8000")  # Hz

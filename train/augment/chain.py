@@ -1,6 +1,6 @@
 """The way from a mouth to a detector, as the settings want it:
 
-    speed -> room -> noise -> gain -> RawBoost -> band -> codec -> dither
+    speed -> room -> noise -> gain -> RawBoost -> band -> resample -> codec -> dither
 
     chain = build_chain(settings.augmentation, rate)        # None where nothing is done to sound
     heard = chain(samples, speed, dice)
@@ -22,6 +22,7 @@ from train.augment.codecs import Codec, available
 from train.augment.filters import BandLimit, Dice
 from train.augment.noise import Dither, Gain, Noise
 from train.augment.rawboost import RawBoost
+from train.augment.resample import RoundTrip
 from train.augment.rooms import Room, load_rooms
 from train.config import Augmentation
 from train.progress import say
@@ -73,6 +74,8 @@ def build_chain(settings: Augmentation, rate: int, quiet: bool = False) -> Chain
         made.append(RawBoost(tuple(settings.rawboost.split(",")), rate))
     if settings.band != "full":
         made.append(BandLimit(settings.band, rate))
+    if settings.resample:
+        made.append(RoundTrip(tuple(int(part) for part in settings.resample.split(",")), rate))
     if settings.codecs:
         made.append(_codec(settings.codecs, rate, quiet))
     if settings.dither:

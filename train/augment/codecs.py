@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from runtime.audio.features import Samples
 from runtime.support.errors import ShrikeError
-from train.augment.filters import Dice
+from train.augment.filters import Dice, as_long
 
 TELEPHONE = 8_000  # Hz
 WIDE = 16_000  # Hz
@@ -68,7 +68,7 @@ def through(name: str, sound: Samples, rate: int, dice: Dice) -> Samples:
         heard = _by_libsndfile(heard, name, dice)
     else:
         heard = _by_ffmpeg(heard, name, dice)
-    return _as_long(_resampled(heard, own, rate), len(sound))
+    return as_long(_resampled(heard, own, rate), len(sound))
 
 
 def available(names: Sequence[str], rate: int) -> tuple[tuple[str, ...], list[str]]:
@@ -167,8 +167,3 @@ def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
 
 def _resampled(sound: Samples, rate: int, wanted: int) -> Samples:
     return sound if rate == wanted else soxr.resample(sound, rate, wanted, "HQ")
-
-
-def _as_long(sound: Samples, length: int) -> Samples:
-    """Codecs work in blocks and may add or lose an end."""
-    return np.pad(sound[:length], (0, max(0, length - len(sound))))

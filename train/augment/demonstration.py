@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from runtime.audio.features import FrontEnd, Samples
-from train.augment import RAWBOOST
+from train.augment import RAWBOOST, RESAMPLE
 from train.augment.chain import Chain, Transform, played
 from train.augment.codecs import Codec
 from train.augment.features import Augment, specmix
 from train.augment.filters import BandLimit, Dice
 from train.augment.noise import Dither, Gain, Noise
 from train.augment.rawboost import RawBoost
+from train.augment.resample import RoundTrip
 from train.augment.rooms import Room
 from train.config import Augmentation
 
@@ -88,6 +89,7 @@ def sound_transforms(rate: int, codecs: tuple[str, ...]) -> list[OnSound]:
     ]
     shown += [OnSound(f"rawboost-{part}", f"--rawboost {part}", RawBoost((part,), rate)) for part in RAWBOOST]
     shown += [OnSound(f"band-{kind}", f"--band {kind}", BandLimit(kind, rate)) for kind in ("telephone", "random")]
+    shown.append(OnSound("resample", f"--resample {','.join(RESAMPLE)}", RoundTrip(tuple(map(int, RESAMPLE)), rate)))
     shown += [OnSound(f"codec-{name}", f"--codecs {name}", Codec((name,), rate)) for name in codecs]
     return [*shown, OnSound("dither", "--dither 1", Dither(1.0))]
 

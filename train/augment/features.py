@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runtime.audio.features import FrontEnd
+from runtime.audio.features import FLOOR, FrontEnd
 from train.config import Augmentation
 from train.data.frontend import level
 
@@ -43,6 +43,7 @@ class Augment(nn.Module):
         settings, batch = self.settings, len(features)
         if settings.gain:
             features = features + self._uniform(features, -settings.gain, settings.gain) * NEPER
+            features = features.clamp_min(math.log(FLOOR))
         if settings.noise:
             # Powers add (the cross term is zero on average); the noise has the front-end's own correlation in time.
             starts = torch.randint(self.noise.shape[1] - features.shape[3], (batch, 1), device=features.device)

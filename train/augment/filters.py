@@ -60,6 +60,11 @@ def shaped(sound: Samples, rate: int, response: Response) -> Samples:
     return np.fft.irfft(np.fft.rfft(sound, size) * factors, size)[: len(sound)].astype(np.float32)
 
 
+def as_long(sound: Samples, length: int) -> Samples:
+    """Cut, or filled with zeros: codecs and resamplers may add or lose an end."""
+    return np.pad(sound[:length], (0, max(0, length - len(sound))))
+
+
 def band(low: float, low_order: int, high: float, high_order: int) -> Response:
     """Butterworth's amplitude: -3 dB at both corners, `order` times 6 dB an octave beyond."""
 
