@@ -1,16 +1,14 @@
-"""The table of experiments says what the runs' own files say."""
+"""The table of experiments agrees with the files of the runs."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-from benchmarks.experiments import main, read_run, table, time_rows
 from runtime.card import model_card as cards
 from runtime.card.model_card import read_card, write_card
-from runtime.support.errors import ShrikeError
+from scripts.experiments_table import read_run, table, time_rows
 from tests.runtime.made_model import made_model
 from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
 from train.config import Data, Distillation, Model, Optimiser, Run, Settings
@@ -51,7 +49,7 @@ def test_seeds_of_equal_settings_are_one_row_with_mean_and_spread(tmp_path: Path
     assert lines[3].endswith(" | 0 | 4 | 35.00 | - |")
 
 
-def test_a_deployed_model_adds_what_its_card_says_and_its_time(tmp_path: Path) -> None:
+def test_a_deployed_model_adds_the_accuracy_of_its_card_and_its_time(tmp_path: Path) -> None:
     plain, other = fake_run(tmp_path / "f0", 0, 0.2), fake_run(tmp_path / "wide", 0, 0.3, "wide")
     path = made_model(plain / "deploy")
     card = read_card(path)
@@ -63,9 +61,3 @@ def test_a_deployed_model_adds_what_its_card_says_and_its_time(tmp_path: Path) -
     assert "| 20.00 | 21.00 | 22.00 | - |" in first and "| 30.00 | - | - | - |" in second
     milliseconds = float(first.split(" | ")[3])
     assert milliseconds > 0
-
-
-def test_without_runs_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["benchmarks.experiments"])
-    with pytest.raises(ShrikeError, match="no runs"):
-        main()

@@ -1,20 +1,21 @@
-"""Runs of `python -m train` that differ in their seed alone, as one row of a table: mean ± standard deviation, best.
+"""Print training runs as a Markdown table: runs that differ in their seed alone are one row, mean ± standard deviation.
 
-    python -m benchmarks.experiments runs/*
+    python -m scripts.experiments_table runs/*
     python -m train.score runs/NAME/model.pt --corpus CORPUS --partition eval --out runs/NAME/eval.scores.txt
     python -m export.onnx runs/NAME/model.pt --calibration CORPUS --out runs/NAME/deploy/
 
-A run's dev EER is that of its best epoch, on each clip's first window. What else there is stands in the run's folder:
-eval.scores.txt of train.score gives the eval EER; the card of deploy/ gives the EER of dev's windows in float and in
-INT8, and --time how long the INT8 model takes for a window.
+The dev EER is that of the best epoch, on the first window of each clip. A run's folder may hold more: eval.scores.txt
+of train.score gives the eval EER, the card in deploy/ the EERs in float and INT8, and --time times the INT8 model.
+docs/experiments.md quotes the table.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,8 @@ import tyro
 from runtime.card.model_card import read_card
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
+
+ROUNDS, WARM = 60, 10  # of timing; the first ones are discarded
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,18 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, "benchmarks.experiments", __doc__)
+    options = parse(Options, "scripts.experiments_table", __doc__)
     if not options.runs:
-        raise ShrikeError("no runs were named; give the folders that python -m train --out wrote")
+        raise ShrikeError("RUNS is empty: expected folders that python -m train --out wrote")
     results = [read_run(folder) for folder in options.runs]
     print(table(results, options.hide, time_rows(results) if options.time else {}))
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one run amounts to."""
+class Run:
+    """One training run, as its files state it."""
 
-    settings: dict[str, Any]  # flat, without what only says where it ran
+    settings: dict[str, Any]  # flat, without those of the place where it ran
     seed: int
     dev: float  # EER in %
     epoch: int
@@ -66,7 +69,7 @@ class Result:
         return json.dumps(self.settings, sort_keys=True)
 
 
-def read_run(folder: Path) -> Result:
+def read_run(folder: Path) -> Run:
     from train.checkpoint import read_checkpoint
     from train.evaluate import metrics
     from train.evaluate.scorefile import read_scores
@@ -84,7 +87,7 @@ def read_run(folder: Path) -> Result:
     frontend = checkpoint.settings.frontend
     size = sum(weight.numel() for weight in network.parameters())
     work = multiply_adds(network, frontend.bands, frontend.width)
-    result = Result(flat, flat.pop("seed"), 100 * best["dev_eer"], best["epoch"], evaluation, size, work)
+    result = Run(flat, flat.pop("seed"), 100 * best["dev_eer"], best["epoch"], evaluation, size, work)
     deployed = folder / "deploy" / "model.onnx"
     if not deployed.exists():
         return result
@@ -95,29 +98,30 @@ def read_run(folder: Path) -> Result:
     return replace(result, deployed=deployed, windows=windows)
 
 
-def time_rows(results: list[Result]) -> dict[str, float]:
-    """Milliseconds of one window, by row; all take turns, so that they compare."""
-    from benchmarks.timing import Case, measure
+def time_rows(results: list[Run]) -> dict[str, float]:
+    """Milliseconds for one window by row: the median of 50 rounds in which all models take turns."""
     from runtime.engines import open_engine
 
-    first = {result.row: result for result in reversed(results) if result.deployed is not None}
-    cases = []
-    for row, result in first.items():
-        assert result.deployed is not None
-        engine, shape = open_engine(result.deployed), read_card(result.deployed).input.shape
-        window = np.random.default_rng(0).normal(-8, 4, (1, *shape[1:])).astype(np.float32)  # log power's range
-        cases.append(Case(row, partial(engine, window)))
-    return {case.name: 1000 * times.median for case, times in zip(cases, measure(cases), strict=True)} if cases else {}
+    first = {result.row: result.deployed for result in reversed(results) if result.deployed is not None}
+    engines = {row: open_engine(path) for row, path in first.items()}
+    dice, times = np.random.default_rng(0), {row: list[float]() for row in first}
+    windows = {row: dice.normal(-8, 4, (1, *read_card(path).input.shape[1:])) for row, path in first.items()}
+    for _ in range(ROUNDS):
+        for row, engine in engines.items():
+            began = time.perf_counter()
+            engine(windows[row].astype(np.float32))
+            times[row].append(1000 * (time.perf_counter() - began))
+    return {row: median(found[WARM:]) for row, found in times.items()}
 
 
-def table(results: list[Result], hide: tuple[str, ...] = (), times: Mapping[str, float] = MappingProxyType({})) -> str:
+def table(results: list[Run], hide: tuple[str, ...] = (), times: Mapping[str, float] = MappingProxyType({})) -> str:
     """One row for all runs whose settings are equal; columns for the settings that differ between rows."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[Run]] = {}
     for result in results:
         groups.setdefault(result.row, []).append(result)
     names = results[0].settings
     shown = [n for n in names if len({json.dumps(r.settings[n]) for r in results}) > 1 and n not in hide]
-    columns: dict[str, Callable[[list[Result]], str]] = {
+    columns: dict[str, Callable[[list[Run]], str]] = {
         **{name: partial(_setting, name) for name in shown},
         "parameters": lambda members: f"{members[0].parameters:,}",
         "multiply-adds": lambda members: f"{members[0].multiply_adds / 1e6:,.0f} M",
@@ -131,13 +135,13 @@ def table(results: list[Result], hide: tuple[str, ...] = (), times: Mapping[str,
     }
     rows = [sorted(members, key=lambda member: member.seed) for members in groups.values()]
     cells = {name: [cell(members) for members in rows] for name, cell in columns.items()}
-    kept = [name for name in columns if set(cells[name]) != {"-"} or name == "eval EER %"]
-    lines = ["| " + " | ".join(kept) + " |", "|" + " --- |" * len(kept)]
-    lines += ["| " + " | ".join(cells[name][number] for name in kept) + " |" for number in range(len(rows))]
+    shown_columns = [name for name in columns if set(cells[name]) != {"-"} or name == "eval EER %"]
+    lines = ["| " + " | ".join(shown_columns) + " |", "|" + " --- |" * len(shown_columns)]
+    lines += ["| " + " | ".join(cells[name][number] for name in shown_columns) + " |" for number in range(len(rows))]
     return "\n".join(lines)
 
 
-def _setting(name: str, members: list[Result]) -> str:
+def _setting(name: str, members: list[Run]) -> str:
     return str(members[0].settings[name])
 
 

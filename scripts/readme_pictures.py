@@ -1,9 +1,9 @@
-"""The pictures in README.md: the live view as a terminal of that size shows it, and the plot of a file.
+"""Draw the pictures in README.md: the live view in a terminal, and the plot of a file.
 
-    python -m tests.pictures                          # docs/images/live.png, docs/images/plot.png
-    python -m tests.pictures --size 200 60 /tmp       # another terminal, another folder
+    python -m scripts.readme_pictures                     # docs/images/live.png, docs/images/plot.png
+    python -m scripts.readme_pictures --size 200 60 /tmp  # another size of terminal, another folder
 
-The view runs in a real pseudo-terminal; pyte (of shrike[dev]) is the terminal emulator, Pillow draws its screen.
+The view runs in a pseudo-terminal; pyte (a dev requirement) emulates the terminal, Pillow draws its screen.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-MOMENT = "0:00:07"  # on the view's clock: the voice still speaks, and the window has been full for two seconds
+MOMENT = "0:00:07"  # on the view's clock: there is voice, and the window has been full for two seconds
 PATIENCE = 60.0  # s
 POINTS = 15  # of the font
 COLOURS = {"default": "#d8dee9", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b", "yellow": "#e5c07b"}
@@ -29,7 +29,7 @@ PAPER = "#1e222a"
 
 
 def screen(columns: int, lines: int) -> Any:
-    """What a terminal of that size shows at MOMENT of `python -m runtime.stream --demo --realtime`."""
+    """Run the live view on the demo in a terminal of that size until its clock shows MOMENT."""
     import pyte
 
     view = pyte.Screen(columns, lines)
@@ -54,7 +54,7 @@ def screen(columns: int, lines: int) -> Any:
 
 
 def draw(view: Any, path: Path) -> None:
-    """The screen as a picture."""
+    """Draw the screen as a PNG."""
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
