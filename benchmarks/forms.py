@@ -157,13 +157,13 @@ def fresh(name: str, frontend: str) -> "Checkpoint":
     """A network as it is before training."""
     import torch
 
-    from train.checkpoint import Checkpoint, Progress, build_network, versions
-    from train.config import Data, Distillation, Model, Settings
+    from train.checkpoint import Checkpoint, RunProgress, build_network, versions
+    from train.config import Data, Distillation, Model, TrainConfig
 
     torch.manual_seed(SEED)
     model = Model(name.removesuffix(STEPPING), streaming=name.endswith(STEPPING))
-    settings = Settings(Data(Path("none"), frontend=frontend), model, Distillation("off"))  # type: ignore[arg-type]
-    return Checkpoint(settings, build_network(settings).state_dict(), {}, {}, Progress(), [], {}, versions())
+    settings = TrainConfig(Data(Path("none"), frontend=frontend), model, Distillation("off"))  # type: ignore[arg-type]
+    return Checkpoint(settings, build_network(settings).state_dict(), {}, {}, RunProgress(), [], {}, versions())
 
 
 def _exported(

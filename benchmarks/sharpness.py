@@ -131,26 +131,26 @@ def measure(
     from train.augment.features import Augment
     from train.data.cache import build_cache
     from train.data.dataset import Windows
-    from train.device import find_place
-    from train.evaluate.evaluate import score
+    from train.device import select_device
     from train.evaluate.scorefile import ScoreTable
+    from train.evaluate.scoring import score_cache
     from train.progress import Progress
 
     settings = checkpoint.settings
     here = replace(settings.run, device=options.device, precision="fp32", threads=options.threads)
     settings = replace(settings, run=here)
-    place = find_place(settings)
+    compute = select_device(settings)
     cache = build_cache(settings.frontend, trials, options.cache)
-    classroom = checkpoint.classroom().to(place.device)
-    augment = Augment(settings.augmentation, settings.frontend).to(place.device).eval()
-    table = ScoreTable.of(cache.trials, score(classroom, augment, cache, settings, place)[:, -1])
+    classroom = checkpoint.distillation_model().to(compute.device)
+    augment = Augment(settings.augmentation, settings.frontend).to(compute.device).eval()
+    table = ScoreTable.of(cache.trials, score_cache(classroom, augment, cache, settings, compute)[:, -1])
 
     named = np.array([sources.get(name, "") for name in table.utterance])
     spoof = {name: np.flatnonzero(named == name) for name in sorted(set(named[~table.is_bonafide].tolist()))}
     batches = draw_batches(np.flatnonzero(table.is_bonafide), spoof, options.batch, options.seed)
     if not any(batches.values()):
         raise ShrikeError(f"no source has {options.batch // 2} spoofs; choose a smaller --batch, or another --by")
-    landscape = Landscape(classroom.shipping()[0], options.rho, options.adaptive, options.directions, options.seed)
+    landscape = Landscape(classroom.deployed()[0], options.rho, options.adaptive, options.directions, options.seed)
     windows = Windows(cache)
     rises: dict[str, list[Rise]] = {}
     with Progress("sharpness", sum(map(len, batches.values())), "batches") as bar:
@@ -159,7 +159,7 @@ def measure(
             for clips in drawn:
                 batch = windows[np.stack([clips, np.zeros_like(clips)], axis=1)]
                 rises[source].append(
-                    landscape.rise(augment(batch.features.to(place.device)), batch.target.to(place.device))
+                    landscape.rise(augment(batch.features.to(compute.device)), batch.target.to(compute.device))
                 )
                 bar.advance()
     return table, {source: found for source, found in rises.items() if found}

@@ -23,7 +23,7 @@ from train.data.corpus import Partition
 from train.evaluate.bootstrap import paired_bootstrap_eer_difference
 from train.evaluate.metrics import AsvScores, actual_dcf, cllr, eer_threshold
 from train.evaluate.scorefile import ScoreTable
-from train.evaluate.summary import Summary, summarise
+from train.evaluate.summary import EvaluationSummary, summarise
 
 FEW = 50  # trials of a class; below, one trial is more than 2 %
 SYSTEM = Column("system", key=True)
@@ -76,7 +76,9 @@ class System:
         return said
 
 
-def summaries(systems: Sequence[System], asv: AsvScores | None, bootstrap: int, seed: int = 0) -> list[Summary]:
+def summaries(
+    systems: Sequence[System], asv: AsvScores | None, bootstrap: int, seed: int = 0
+) -> list[EvaluationSummary]:
     return [summarise(system.scores, asv, bootstrap, seed) for system in systems]
 
 
@@ -87,7 +89,7 @@ def percent(rate: float, interval: Interval) -> Measured:
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-def system_table(systems: Sequence[System], found: Sequence[Summary]) -> Table:
+def system_table(systems: Sequence[System], found: Sequence[EvaluationSummary]) -> Table:
     rows: list[dict[str, Cell]] = []
     for system, summary in zip(systems, found, strict=True):
         llrs = system.llrs()
@@ -123,7 +125,7 @@ def system_table(systems: Sequence[System], found: Sequence[Summary]) -> Table:
     return Table.of("systems", "Systems", about, columns, rows).without_empty()
 
 
-def attack_table(systems: Sequence[System], found: Sequence[Summary]) -> Table:
+def attack_table(systems: Sequence[System], found: Sequence[EvaluationSummary]) -> Table:
     rows: list[dict[str, Cell]] = [
         {
             "attack": attack.attack,
@@ -218,7 +220,7 @@ def common(one: System, other: System) -> tuple[np.ndarray, np.ndarray, np.ndarr
 # ---- what a reader must know, and see --------------------------------------------------------------------------------
 
 
-def notes(systems: Sequence[System], found: Sequence[Summary], bootstrap: int) -> list[str]:
+def notes(systems: Sequence[System], found: Sequence[EvaluationSummary], bootstrap: int) -> list[str]:
     said = ["Figures of one corpus do not carry over to another: neither from ASVspoof nor to it."]
     if bootstrap:
         said.append("Intervals take trials as independent; several clips of a speaker or system make the truth wider.")

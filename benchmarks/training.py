@@ -24,7 +24,7 @@ class Options:
     corpus: Path
     """Folder of the corpus, as for python -m train."""
     network: str = "ecanet9"
-    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. train.networks shows their cost."""
+    """Name of the network; `python -m train --list-networks` prints all with their cost."""
     width: float = 1.0
     """Factor on every channel count."""
     frontend: Literal["f0", "wide"] = "f0"
@@ -49,41 +49,41 @@ def main() -> None:
     options = parse(Options, "benchmarks.training", __doc__)
     import torch
 
-    from train.config import Data, Distillation, Model, Optimiser, Run, Settings
+    from train.config import Data, Distillation, Model, Optimiser, Run, TrainConfig
     from train.data.cache import build_cache
     from train.data.corpus import open_corpus
     from train.data.dataset import batches, training_plan
-    from train.device import find_place
+    from train.device import select_device
     from train.loop import Trainer
     from train.progress import say
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
+        settings = TrainConfig(
             Data(options.corpus, frontend=options.frontend),
             Model(options.network, options.width),
             Distillation(options.distill),
             optimiser=Optimiser(batch=options.batch),
             run=Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads),
         )
-        place = find_place(settings)
+        compute = select_device(settings)
         trials = open_corpus(options.corpus, "train").trials[: options.clips]
         began = time.perf_counter()
         cache = build_cache(settings.frontend, trials, Path(folder))
         cached = len(cache) / (time.perf_counter() - began)
 
-        trainer = Trainer(settings, place, cache, cache, {})
-        bare = Trainer(replace(settings, distillation=Distillation("off")), place, cache, cache, {}).classroom
+        trainer = Trainer(settings, compute, cache, cache, {})
+        bare = Trainer(replace(settings, distillation=Distillation("off")), compute, cache, cache, {}).model
         trainer.lesson.train()
         bare.train()
         epochs = -(-(options.rounds + 2) * options.batch // len(cache)) + 1
         plan = [crops for epoch in range(epochs) for crops in training_plan(cache, options.batch, 0, epoch)]
-        reader = iter(batches(cache, plan, 0, place.device))
+        reader = iter(batches(cache, plan, 0, compute.device))
         fixed = next(reader)
-        features = fixed.features.to(place.device).float().contiguous(memory_format=place.layout)
-        target = fixed.target.to(place.device)
+        features = fixed.features.to(compute.device).float().contiguous(memory_format=compute.layout)
+        target = fixed.target.to(compute.device)
 
         def bare_pass() -> None:
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+            with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
                 loss = bare(features, target, 0)["total"]
             bare.zero_grad(set_to_none=True)
             loss.backward()
@@ -96,15 +96,15 @@ def main() -> None:
                     trainer.step(next(reader), number, options.rounds)
                 else:
                     bare_pass()
-                if place.device.type == "cuda":
+                if compute.device.type == "cuda":
                     torch.cuda.synchronize()
                 if number >= 2:
                     times[name].append(time.perf_counter() - began)
         trainer.history.close()
     loop, floor = median(times["loop"]), median(times["bare"])
     ratio = median(one / other for one, other in zip(times["loop"], times["bare"], strict=True))
-    precision = "bf16" if place.bf16 else "fp32"
-    say(f"{options.network} on {options.frontend}, {place.device}, {precision}, batch {options.batch}")
+    precision = "bf16" if compute.bf16 else "fp32"
+    say(f"{options.network} on {options.frontend}, {compute.device}, {precision}, batch {options.batch}")
     print(f"feature cache        {cached:8.1f} clips/s")
     print(f"training loop        {options.batch / loop:8.1f} clips/s")
     print(f"forward + backward   {options.batch / floor:8.1f} clips/s")

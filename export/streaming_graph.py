@@ -87,11 +87,11 @@ def trace(
     import torch
     from torch import nn
 
-    from train.networks.streaming import beginnings, remembering
+    from train.networks.streaming import initial_states, stepping
 
     if frames < 1 or frames % network.stride:
         raise ShrikeError(f"--frames {frames}: a multiple of the network's stride, {network.stride}, was expected")
-    state = beginnings(network, torch.zeros(1, 1, frontend.bands, frames))
+    state = initial_states(network, torch.zeros(1, 1, frontend.bands, frames))
     turned = {name for name, value in state.items() if value.ndim == MAP and layout == "channels last"} - {"level"}
     state = {name: value.permute(*LAST).contiguous() if name in turned else value for name, value in state.items()}
 
@@ -102,7 +102,7 @@ def trace(
 
         def forward(self, features: "Tensor", *past: "Tensor") -> tuple["Tensor", ...]:
             known = zip(state, past, strict=True)
-            with remembering(self.network, {n: v.permute(*FIRST) if n in turned else v for n, v in known}) as kept:
+            with stepping(self.network, {n: v.permute(*FIRST) if n in turned else v for n, v in known}) as kept:
                 logits = self.network(features)
             return (logits, *(v.permute(*LAST) if n in turned else v for n, v in kept.items()))
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
-from train.networks.streaming import BLOCK, Remembering, RunningMean
+from train.networks.streaming import BLOCK, RunningMean, StatefulModule
 
 
 class Rows(nn.Module):
@@ -28,7 +28,7 @@ class Rows(nn.Module):
         return (share @ last).reshape(-1, frames, channels)
 
 
-class RunningRows(Remembering):
+class RunningRows(StatefulModule):
     """RunningMean with channels last: (batch, channels, bands, n) -> (batch, n, channels). Keeps (batch, channels)."""
 
     weights: Tensor
@@ -40,20 +40,20 @@ class RunningRows(Remembering):
         self.register_buffer("weights", mean.weights.T.contiguous())
         self.register_buffer("start", mean.start.detach().clone())
 
-    def beginning(self, x: Tensor) -> Tensor:
+    def initial_state(self, x: Tensor) -> Tensor:
         assert isinstance(self.start, Tensor)
         return self.start.expand(len(x), -1)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = self.rows(x)
-        before, averages = self.beginning(x) if self.past is None else self.past, list[Tensor]()
+        before, averages = self.initial_state(x) if self.state is None else self.state, list[Tensor]()
         whole = int(rows.shape[1]) <= BLOCK
         for block in [rows] if whole else rows.split(BLOCK, dim=1):
             count = int(block.shape[1])
             averages.append(self.weights[:count, : count + 1] @ torch.cat([before[:, None], block], dim=1))
             before = averages[-1][:, -1]
-        if self.past is not None:
-            self.kept = before
+        if self.state is not None:
+            self.next_state = before
         return averages[0] if whole else torch.cat(averages, dim=1)
 
 

@@ -25,7 +25,7 @@ from train.checkpoint import Checkpoint
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
 from train.networks.heads import Head, direction
 from train.networks.res2net import SCALE, ChannelGroups
-from train.networks.streaming import NewestMean, RunningLevel, RunningMean, StreamingNetwork
+from train.networks.streaming import RunningLevel, RunningMean, SlidingMean, StreamingNetwork
 
 EXITS = 4  # stages that can end in a classifier; the last is the whole network
 
@@ -60,7 +60,7 @@ class DeployedStream(nn.Module):
         self.stem = stem
         self.stages = nn.Sequential(*stages)
         self.stride = max(layer.stride for layer in self.modules() if isinstance(layer, RunningRows))
-        self.newest = NewestMean(WINDOW_FRAMES // self.stride)
+        self.newest = SlidingMean(WINDOW_FRAMES // self.stride)
         self.rows = Rows()
         self.head = head if isinstance(head, DirectionLinear) else opinions(head)
 
@@ -82,8 +82,8 @@ def opinions(head: nn.Linear) -> Product:
 
 def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed | DeployedStream:
     """The network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow one with its own classifier."""
-    classroom = checkpoint.classroom()
-    network, shallow = classroom.shipping()
+    classroom = checkpoint.distillation_model()
+    network, shallow = classroom.deployed()
     if not 1 <= exit <= len(network.stages):
         raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
     if exit == len(network.stages):

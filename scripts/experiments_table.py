@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Run:
     from train.checkpoint import read_checkpoint
     from train.evaluate import metrics
     from train.evaluate.scorefile import read_scores
-    from train.networks.senet import multiply_adds
+    from train.networks.cost import multiply_adds
 
     checkpoint = read_checkpoint(folder / "model.pt")
     flat = checkpoint.settings.recipe()

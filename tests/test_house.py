@@ -98,7 +98,6 @@ def test_the_commands_are_the_ones_we_promise() -> None:
         "train",
         "train.score",
         "train.evaluate.summary",
-        "train.networks",
         "export.onnx",
         "export.trt",
         "runtime.stream",

@@ -4,24 +4,47 @@ python -m train --corpus /data/ASVspoof2019/LA --network ecanet18
 python -m train --corpus /data/ASVspoof2019/LA --network ecanet18 --distill off --out runs/plain
 torchrun --nproc-per-node 2 -m train --corpus /data/ASVspoof2019/LA
 python -m train ... --resume
+python -m train --list-networks --frontend wide --streaming
 """
 
 import datetime
 import gc
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
-from train.config import Settings
+from train.config import TrainConfig
 
 Made = TypeVar("Made")
 
 
+@dataclass(frozen=True)
+class ListNetworks:
+    """Print parameters, multiply-adds and shapes of every network as a Markdown table."""
+
+    list_networks: bool = False
+    """Print the table instead of training."""
+    frontend: Literal["f0", "wide"] = "f0"
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
+    width: float = 1.0
+    """Factor on every channel count."""
+    streaming: bool = False
+    """List streaming networks: multiply-adds of one step of 16 frames, and bytes of state in float."""
+
+
 def main() -> int:
-    settings = parse(Settings, "train", __doc__)
+    if "--list-networks" in sys.argv:
+        table = parse(ListNetworks, "train", __doc__)
+        from train.networks.cost import cost_table
+
+        print(cost_table(table.frontend, table.width, table.streaming))
+        return 0
+    settings = parse(TrainConfig, "train", __doc__)
     out, last = settings.run.out, settings.run.out / "last.pt"
     if last.exists() and not settings.run.resume:
         raise ShrikeError(f"{out} holds a run already: add --resume to go on with it, or give another --out")
@@ -40,30 +63,30 @@ def main() -> int:
 
     from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
     from train.data.corpus import Partition, open_corpus, select
-    from train.data.corpus_index import Tree
-    from train.device import find_place
+    from train.data.corpus_index import CorpusIndex
+    from train.device import select_device
     from train.loop import Trainer
     from train.progress import say
 
-    place = find_place(settings)
-    if place.world > 1:
+    compute = select_device(settings)
+    if compute.world > 1:
         # A day: the other processes wait in a barrier while the first one computes the features.
-        dist.init_process_group("nccl" if place.device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
+        dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
     trainer: Trainer | None = None
     try:
         data = settings.data
-        tree = Tree(data.corpus)
+        tree = CorpusIndex(data.corpus)
         train = select(open_corpus(tree, "train", data.train_protocol), data.only)
         dev = open_corpus(tree, "dev", data.dev_protocol)
 
         def cache(partition: Partition, build: Callable[..., Made]) -> Made:
             """The first process computes and talks, the others wait and open what it made."""
-            if place.first:
+            if compute.first:
                 say(partition.describe())
-            elif place.world > 1:
+            elif compute.world > 1:
                 dist.barrier()
-            made = build(settings.frontend, partition.trials, data.cache, quiet=not place.first)
-            if place.first and place.world > 1:
+            made = build(settings.frontend, partition.trials, data.cache, quiet=not compute.first)
+            if compute.first and compute.world > 1:
                 dist.barrier()
             return made
 
@@ -71,16 +94,16 @@ def main() -> int:
         # What changes the sound has to happen before the front-end, so training then reads sound; dev never does.
         sound = settings.augmentation.on_sound
         training: FeatureCache | SoundCache = cache(train, build_sound_cache) if sound else cache(train, build_cache)
-        trainer = Trainer(settings, place, training, cache(dev, build_cache), corpus)
+        trainer = Trainer(settings, compute, training, cache(dev, build_cache), corpus)
         if settings.run.resume and last.exists():
             trainer.resume(last)
         best = trainer.run()
-        if place.first:
+        if compute.first:
             say(f"best: epoch {best['epoch']}, dev EER {100 * best['dev_eer']:.2f} %")
             say(f"to score eval once: python -m train.score {out / 'model.pt'} --corpus {data.corpus} --partition eval")
             print(out / "model.pt")
     finally:
-        if place.world > 1:
+        if compute.world > 1:
             # What still holds the group keeps its threads, and the process aborts now and then when it ends.
             trainer = None
             gc.collect()

@@ -21,8 +21,8 @@ from runtime import __version__
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
-from train.config import Settings
-from train.losses.distillation import Classroom
+from train.config import TrainConfig
+from train.losses.distillation import DistillationModel
 from train.networks import build
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run has come."""
 
     epoch: int = 0  # complete epochs
@@ -46,29 +46,29 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    settings: Settings
+    settings: TrainConfig
     weights: Weights  # the network that ships, nothing else; in last.pt the one that is trained
     helpers: Weights  # what only distillation needs; empty for a baseline
     optimiser: dict[str, Any]  # Adam's state; empty in model.pt
-    progress: Progress
+    progress: RunProgress
     history: list[dict[str, Any]]  # one entry an epoch
     corpus: dict[str, str]  # what it learned from: partition -> identity of its trials, a teacher's file -> its hash
     versions: dict[str, str]
 
     def network(self) -> "StagedNetwork":
         """The network that ships alone, in eval mode on the CPU."""
-        return self.classroom().shipping()[0]
+        return self.distillation_model().deployed()[0]
 
-    def classroom(self) -> Classroom:
+    def distillation_model(self) -> DistillationModel:
         """The network with its helpers, in eval mode: for scores of every exit."""
-        classroom = Classroom(build_network(self.settings), self.settings.distillation)
+        classroom = DistillationModel(build_network(self.settings), self.settings.distillation)
         load_strictly(classroom.network, self.weights, "network")
         if classroom.helpers is not None:
             load_strictly(classroom.helpers, self.helpers, "helpers")
         return classroom.eval()
 
 
-def build_network(settings: Settings) -> "StagedNetwork":
+def build_network(settings: TrainConfig) -> "StagedNetwork":
     model = settings.model
     gate_seconds = model.gate_seconds if model.streaming else None
     return build(model.network, model.width, model.dropout, settings.distillation.loss, gate_seconds)
@@ -106,8 +106,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         odd += [f"{name} does not belong there" for name in sorted(map(str, set(state) - wanted))]
         raise ShrikeError(f"{path} does not fit this version, use the Shrike that wrote it: {', '.join(odd)}")
     try:
-        settings = Settings.from_dict(state["settings"])
-        progress = Progress(**state["progress"])
+        settings = TrainConfig.from_dict(state["settings"])
+        progress = RunProgress(**state["progress"])
         for name, kind in (
             ("weights", dict),
             ("helpers", dict),
@@ -119,7 +119,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 raise ShrikeError(f"{name} is a {type(state[name]).__name__}")
         rest = {name: state[name] for name in ("weights", "helpers", "optimiser", "history", "corpus", "versions")}
         checkpoint = Checkpoint(settings=settings, progress=progress, **rest)
-        checkpoint.classroom()  # every weight has its place and shape, none is left over
+        checkpoint.distillation_model()  # every weight has its place and shape, none is left over
     except (ShrikeError, TypeError) as error:
         raise ShrikeError(f"{path} does not fit this version, use the Shrike that wrote it: {error}") from error
     return checkpoint

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from runtime.support.errors import ShrikeError
-from train.config import Settings
+from train.config import TrainConfig
 from train.data.cache import Cache
 
 
@@ -21,7 +21,7 @@ def check_classes(cache: Cache, name: str) -> None:
         raise ShrikeError(f"{name}: {(labels < 0).sum()} clips have no label; use a protocol with keys")
 
 
-class Sums:
+class LossSums:
     """Losses added up on their device, read seldom."""
 
     def __init__(self, before: dict[str, float], count: int) -> None:
@@ -50,10 +50,10 @@ class Sums:
         return mean
 
 
-class explained:  # noqa: N801 - reads as a word: with explained(settings)
+class explain_out_of_memory:  # noqa: N801 - reads as a word: with explain_out_of_memory(settings)
     """Out of memory says what to do about it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TrainConfig) -> None:
         self.settings = settings
 
     def __enter__(self) -> None:

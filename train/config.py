@@ -51,7 +51,7 @@ class Model:
     """What learns."""
 
     network: str = "ecanet9"
-    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. train.networks shows their cost."""
+    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. --list-networks: their cost."""
     width: float = 1.0
     """Factor on every channel count; 0.25 tries ideas several times faster."""
     dropout: float = 0.0
@@ -194,7 +194,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainConfig:
     """Train a network that tells real voices from fake ones."""
 
     data: tyro.conf.OmitArgPrefixes[Data]
@@ -297,7 +297,7 @@ class Settings:
         return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
         return build(cls, values, "settings")
 
@@ -307,7 +307,7 @@ def _known(option: str, given: str, known: tuple[str, ...]) -> tuple[bool, str]:
     return not given or set(given.split(",")) <= set(known), f"{option} {given}: any of {','.join(known)}"
 
 
-def differences(old: Settings, new: Settings) -> list[str]:
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """What would make a resumed run another run, as sentences."""
     before, after = old.recipe(), new.recipe()
     return [

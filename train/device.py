@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from runtime.support.errors import ShrikeError
-from train.config import Settings
+from train.config import TrainConfig
 
 NARROW = 0.5  # of a network's width: below it the first stage has less than 16 channels
 
 
 @dataclass(frozen=True)
-class Place:
+class ComputeDevice:
     """Where this process computes, and which of how many it is."""
 
     device: torch.device
@@ -26,7 +26,7 @@ class Place:
         return self.rank == 0
 
 
-def find_place(settings: Settings) -> Place:
+def select_device(settings: TrainConfig) -> ComputeDevice:
     """Device, precision and, under torchrun, rank: RANK, WORLD_SIZE and LOCAL_RANK are its environment variables."""
     wanted, rank, world = settings.run.device, int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if wanted == "auto":
@@ -53,4 +53,4 @@ def find_place(settings: Settings) -> Place:
     # On some CPUs (seen: AMD, AVX-512, torch 2.11) oneDNN's backward pass of a 1x1 convolution with stride 2 and few
     # channels writes beyond its memory in that layout, and the process dies.
     narrow = device.type == "cpu" and settings.model.width < NARROW
-    return Place(device, bf16, rank, world, torch.contiguous_format if narrow else torch.channels_last)
+    return ComputeDevice(device, bf16, rank, world, torch.contiguous_format if narrow else torch.channels_last)

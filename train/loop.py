@@ -22,29 +22,28 @@ from train.augment.chain import build_chain
 from train.augment.features import Augment, specmix
 from train.checkpoint import (
     Checkpoint,
-    Progress,
+    RunProgress,
     build_network,
     load_strictly,
     read_checkpoint,
     versions,
     write_checkpoint,
 )
-from train.checks import Sums, check_classes, explained
-from train.config import Settings, differences
+from train.checks import LossSums, check_classes, explain_out_of_memory
+from train.config import TrainConfig, differences
 from train.data.cache import FeatureCache, SoundCache
 from train.data.dataset import Batch, SoundBatch, SoundWindows, Windows, loader, training_plan
 from train.data.frontend import SoundFrontEnd
-from train.device import Place
+from train.device import ComputeDevice
 from train.evaluate import metrics
-from train.evaluate.evaluate import score
 from train.evaluate.scorefile import ScoreTable, write_scores
+from train.evaluate.scoring import score_cache
 from train.history import History
-from train.losses.distillation import Classroom
-from train.losses.external_teacher import Mentor
+from train.losses.distillation import DistillationModel
+from train.losses.external_teacher import ExternalTeacher
 from train.losses.sam import descent
 from train.optimiser import adam, learning_rate
-from train.progress import Progress as Bar
-from train.progress import say
+from train.progress import Progress, say
 
 CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
 
@@ -54,35 +53,35 @@ class Trainer:
 
     def __init__(
         self,
-        settings: Settings,
-        place: Place,
+        settings: TrainConfig,
+        compute: ComputeDevice,
         train: FeatureCache | SoundCache,
         dev: FeatureCache,
         corpus: dict[str, str],
     ):
-        self.settings, self.place, self.train, self.dev, self.corpus = settings, place, train, dev, corpus
+        self.settings, self.compute, self.train, self.dev, self.corpus = settings, compute, train, dev, corpus
         check_classes(train, "train")
         check_classes(dev, "dev")
         torch.manual_seed(settings.optimiser.seed)
-        self.classroom = Classroom(build_network(settings), settings.distillation)
-        self.classroom.to(place.device, memory_format=place.layout)  # type: ignore[call-overload]
-        self.mentor: Mentor | None = None
+        self.model = DistillationModel(build_network(settings), settings.distillation)
+        self.model.to(compute.device, memory_format=compute.layout)  # type: ignore[call-overload]
+        self.mentor: ExternalTeacher | None = None
         if settings.distillation.teacher_model is not None:
-            self.mentor = Mentor(settings.distillation.teacher_model, settings.frontend, place)
+            self.mentor = ExternalTeacher(settings.distillation.teacher_model, settings.frontend, compute)
             self.corpus = {**corpus, "teacher": self.mentor.identity}
-        self.augment = Augment(settings.augmentation, settings.frontend).to(place.device)
-        self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not place.first)
-        self.listen = SoundFrontEnd(settings.frontend).to(place.device)
-        self.optimiser = adam(self.classroom, settings.optimiser)
-        self.descent = descent(self.classroom, self.optimiser, settings.optimiser)
+        self.augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
+        self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not compute.first)
+        self.listen = SoundFrontEnd(settings.frontend).to(compute.device)
+        self.optimiser = adam(self.model, settings.optimiser)
+        self.descent = descent(self.model, self.optimiser, settings.optimiser)
         if settings.run.compile:
-            self.classroom.stages = torch.compile(self.classroom.stages)
-        self.lesson: nn.Module = self.classroom
-        if place.world > 1:
-            devices = [place.device] if place.device.type == "cuda" else None
-            self.lesson = nn.parallel.DistributedDataParallel(self.classroom, device_ids=devices)
-        self.progress = Progress()
-        self.history = History(settings.run.out, settings.to_dict(), write=place.first)
+            self.model.stages = torch.compile(self.model.stages)
+        self.lesson: nn.Module = self.model
+        if compute.world > 1:
+            devices = [compute.device] if compute.device.type == "cuda" else None
+            self.lesson = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
+        self.progress = RunProgress()
+        self.history = History(settings.run.out, settings.to_dict(), write=compute.first)
         self._wish: str | None = None  # the signal that asked to stop
 
     # ---- one epoch -------------------------------------------------------------------------------------------------
@@ -104,26 +103,26 @@ class Trainer:
         self._wish = signal.Signals(number).name
 
     def _epoch(self) -> None:
-        settings, place, progress = self.settings.optimiser, self.place, self.progress
+        settings, compute, progress = self.settings.optimiser, self.compute, self.progress
         balanced = self.settings.data.sampling == "balanced"
         plan = training_plan(
-            self.train, settings.batch, settings.seed, progress.epoch, balanced, place.rank, place.world
+            self.train, settings.batch, settings.seed, progress.epoch, balanced, compute.rank, compute.world
         )
         steps = len(plan) * settings.epochs
-        sums = Sums(progress.sums or {}, progress.batch)
+        sums = LossSums(progress.sums or {}, progress.batch)
         began, clips = time.perf_counter(), 0
         windows = self._windows(progress.epoch)
-        reader = loader(windows, list(plan[progress.batch :]), self.settings.data.workers, place.device)
+        reader = loader(windows, list(plan[progress.batch :]), self.settings.data.workers, compute.device)
         self.lesson.train()
         self.augment.train()
         title = f"epoch {progress.epoch + 1}/{settings.epochs}"
-        with Bar(title, len(plan), "batches", silent=not place.first) as bar:
+        with Progress(title, len(plan), "batches", silent=not compute.first) as bar:
             bar.advance(progress.batch)
             for batch in reader:
-                with explained(self.settings):
+                with explain_out_of_memory(self.settings):
                     losses = self.step(batch, self.progress.step, steps)
                 sums.add(losses)
-                clips += len(batch.target) * place.world
+                clips += len(batch.target) * compute.world
                 self.progress = replace(self.progress, batch=self.progress.batch + 1, step=self.progress.step + 1)
                 last = self.progress.batch == len(plan)
                 if self.progress.batch % CHECK_EVERY == 0 or last:
@@ -138,13 +137,13 @@ class Trainer:
             "seconds": seconds,
             "clips_per_second": clips / seconds,
             "lr": self.optimiser.param_groups[0]["lr"],
-            **self.classroom.hard.schedule(self.progress.step),
+            **self.model.hard.schedule(self.progress.step),
             "loss": sums.means(),
             **self._evaluate(),
         }
-        self.progress = Progress(progress.epoch + 1, 0, self.progress.step)
+        self.progress = RunProgress(progress.epoch + 1, 0, self.progress.step)
         better = self.history.add(entry)
-        if place.first:
+        if compute.first:
             if better:
                 self._save("model.pt", optimiser=False)
                 write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
@@ -159,42 +158,42 @@ class Trainer:
 
     def _features(self, batch: Batch | SoundBatch) -> Tensor:
         """Raw log power on the device, from the cache or from sound: (batch, 1, bands, 600)."""
-        device = self.place.device
+        device = self.compute.device
         if isinstance(batch, Batch):
             return batch.features.to(device, non_blocking=True)
         return self.listen(batch.sound.to(device, non_blocking=True), batch.order.to(device, non_blocking=True))
 
     def step(self, batch: Batch | SoundBatch, step: int, steps: int) -> dict[str, Tensor]:
         """One optimiser step, number `step` of the run's `steps`, on one batch; its losses by name."""
-        settings, mixing, place = self.settings.optimiser, self.settings.augmentation, self.place
+        settings, mixing, compute = self.settings.optimiser, self.settings.augmentation, self.compute
         # The step's own randomness; torchrun's processes must not drop the same features.
-        torch.manual_seed(_mix(settings.seed, step, place.rank))
+        torch.manual_seed(_mix(settings.seed, step, compute.rank))
         features, level = self.augment.with_level(self._features(batch))
-        target = batch.target.to(place.device, non_blocking=True)
+        target = batch.target.to(compute.device, non_blocking=True)
         if mixing.specmix:
             features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
-        features = features.contiguous(memory_format=place.layout)
+        features = features.contiguous(memory_format=compute.layout)
         said = self.mentor(features + level) if self.mentor is not None else None
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
 
         def backward() -> dict[str, Tensor]:
             # Seeded anew, so that a second pass over the batch drops the same features as the first.
-            torch.manual_seed(_mix(settings.seed, step, place.rank, "network"))
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+            torch.manual_seed(_mix(settings.seed, step, compute.rank, "network"))
+            with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
                 losses: dict[str, Tensor] = self.lesson(features, target, step, said)
             losses["total"].backward()
             return {name: loss.detach() for name, loss in losses.items()}
 
         losses = self.descent.step(backward)
-        self.classroom.advance(step)
+        self.model.advance(step)
         return losses
 
     # ---- dev -------------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, Any]:
         """Dev loss and EER of the whole network and, when distilled, of every shallow exit."""
-        scores = score(self.classroom, self.augment, self.dev, self.settings, self.place)
+        scores = score_cache(self.model, self.augment, self.dev, self.settings, self.compute)
         labels = self.dev.labels
         names = [f"exit{number + 1}" for number in range(scores.shape[1] - 1)] + ["dev_eer"]
         eers = {
@@ -211,28 +210,28 @@ class Trainer:
 
     def _wanted_to_stop(self, last: bool) -> bool:
         """One process's signal stops all of them after the same step; they ask each other seldom, for it costs."""
-        if self.place.world == 1:
+        if self.compute.world == 1:
             return self._wish is not None
         if self.progress.step % CHECK_EVERY and not last:
             return False
-        wish = torch.tensor([self._wish is not None], dtype=torch.int32, device=self.place.device)
+        wish = torch.tensor([self._wish is not None], dtype=torch.int32, device=self.compute.device)
         dist.all_reduce(wish, dist.ReduceOp.MAX)
         return bool(wish.item())
 
-    def _leave(self, sums: Sums) -> None:
+    def _leave(self, sums: LossSums) -> None:
         self.progress = replace(self.progress, sums=sums.totals())
-        if self.place.first:
+        if self.compute.first:
             self._save("last.pt", optimiser=True)
             say(
                 f"stopped by {self._wish or 'another process'} after {self.progress.step} steps; everything is in "
                 f"{self.settings.run.out / 'last.pt'}: the same command with --resume goes on"
             )
-        if self.place.world > 1:
+        if self.compute.world > 1:
             dist.barrier()  # torchrun ends everybody as soon as one has left
         raise SystemExit(143 if self._wish == "SIGTERM" else 130)
 
     def _save(self, name: str, optimiser: bool) -> None:
-        classroom = self.classroom
+        classroom = self.model
         weights, helpers = classroom.state() if optimiser else classroom.shipped_state()
         write_checkpoint(
             self.settings.run.out / name,
@@ -260,9 +259,9 @@ class Trainer:
             raise ShrikeError(
                 f"{path} is of another run: {'; '.join(odd)}. Repeat its settings, or choose another --out"
             )
-        load_strictly(self.classroom.network, checkpoint.weights, "network")
-        if self.classroom.helpers is not None:
-            load_strictly(self.classroom.helpers, checkpoint.helpers, "helpers")
+        load_strictly(self.model.network, checkpoint.weights, "network")
+        if self.model.helpers is not None:
+            load_strictly(self.model.helpers, checkpoint.helpers, "helpers")
         try:
             self.optimiser.load_state_dict(checkpoint.optimiser)
         except (ValueError, KeyError) as error:

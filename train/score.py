@@ -61,9 +61,9 @@ def main() -> None:
     from train.checkpoint import read_checkpoint
     from train.data.cache import build_cache
     from train.data.corpus import open_corpus, select
-    from train.device import find_place
-    from train.evaluate.evaluate import score
+    from train.device import select_device
     from train.evaluate.scorefile import ScoreTable, read_asv_scores, write_scores
+    from train.evaluate.scoring import score_cache
     from train.evaluate.summary import show, summarise
     from train.progress import say
 
@@ -82,11 +82,11 @@ def main() -> None:
     asv = read_asv_scores(options.asv) if options.asv and not partition.unlabelled else None
     say(partition.describe())
 
-    place = find_place(settings)
+    compute = select_device(settings)
     cache = build_cache(settings.frontend, partition.trials, options.cache)
-    classroom = checkpoint.classroom().to(place.device)
-    augment = Augment(settings.augmentation, settings.frontend).to(place.device)
-    scores = score(classroom, augment, cache, settings, place, mean=options.windows == "mean")
+    classroom = checkpoint.distillation_model().to(compute.device)
+    augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
+    scores = score_cache(classroom, augment, cache, settings, compute, mean=options.windows == "mean")
     scores = scores[:, options.exit - 5]  # the last column is exit 4
     if options.out and partition.unlabelled:
         with atomic_file(options.out) as temporary:  # the two columns that ASVspoof 2021 takes as a submission

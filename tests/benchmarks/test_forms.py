@@ -18,8 +18,8 @@ from runtime.engines.model_loader import MODELS
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.runtime.made_model import made_model
-from train.checkpoint import Checkpoint, Progress, versions, write_checkpoint
-from train.config import Data, Distillation, Model, Settings
+from train.checkpoint import Checkpoint, RunProgress, versions, write_checkpoint
+from train.config import Data, Distillation, Model, TrainConfig
 from train.networks import build
 
 
@@ -27,10 +27,10 @@ from train.networks import build
 def model_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network by chance in a run's folder."""
     torch.manual_seed(0)
-    settings = Settings(Data(Path("none"), level="window-mean"), Model("ecanet9", 0.25), Distillation("off"))
+    settings = TrainConfig(Data(Path("none"), level="window-mean"), Model("ecanet9", 0.25), Distillation("off"))
     network = build("ecanet9", 0.25)
     path = tmp_path_factory.mktemp("runs") / "small" / "model.pt"
-    write_checkpoint(path, Checkpoint(settings, network.state_dict(), {}, {}, Progress(), [], {}, versions()))
+    write_checkpoint(path, Checkpoint(settings, network.state_dict(), {}, {}, RunProgress(), [], {}, versions()))
     return path
 
 

@@ -11,10 +11,10 @@ from torch import nn
 from runtime.audio.decode import load
 from runtime.audio.features import PRESETS, fill
 from tests.threads import one_thread
-from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
-from train.config import Data, Distillation, Model, Settings
+from train.checkpoint import Checkpoint, RunProgress, build_network, versions, write_checkpoint
+from train.config import Data, Distillation, Model, TrainConfig
 from train.data.corpus import open_corpus
-from train.losses.distillation import Classroom
+from train.losses.distillation import DistillationModel
 
 __all__ = ["checkpoint", "make_checkpoint", "model_pt", "one_thread", "speech"]
 
@@ -32,8 +32,8 @@ def make_checkpoint(
     """A network whose batch norms do something, so that folding them is worth a test."""
     torch.manual_seed(1)
     distillation = Distillation(distill, loss=loss)  # type: ignore[arg-type]
-    settings = Settings(Data(Path("none"), level=level), Model(name, width, streaming=streaming), distillation)  # type: ignore[arg-type]
-    classroom = Classroom(build_network(settings), settings.distillation)
+    settings = TrainConfig(Data(Path("none"), level=level), Model(name, width, streaming=streaming), distillation)  # type: ignore[arg-type]
+    classroom = DistillationModel(build_network(settings), settings.distillation)
     for layer in classroom.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -48,7 +48,7 @@ def make_checkpoint(
             nn.init.normal_(value, 0.0, 0.2)  # what a gate's average begins with
     helpers = classroom.helpers.state_dict() if classroom.helpers else {}
     weights = classroom.network.state_dict()
-    return Checkpoint(settings, weights, helpers, {}, Progress(1, 0, 10), [], {"train": "0" * 64}, versions())
+    return Checkpoint(settings, weights, helpers, {}, RunProgress(1, 0, 10), [], {"train": "0" * 64}, versions())
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from export.strip import strip
 from runtime.audio.features import PRESETS
 from runtime.card import model_card as cards
 from tests.made_card import made_card
-from train.checkpoint import Checkpoint, Progress
-from train.config import Data, Distillation, Model, Settings
+from train.checkpoint import Checkpoint, RunProgress
+from train.config import Data, Distillation, Model, TrainConfig
 from train.networks import build
 
 SHAPE = (1, 1, 45, 600)
@@ -36,9 +36,9 @@ def float_graph(
     """The graph of a network as export.onnx writes it with --precision fp32."""
     torch.manual_seed(0)
     distillation = Distillation("off", loss=loss)  # type: ignore[arg-type]
-    settings = Settings(Data(Path("none"), level=level), Model(name, width), distillation)  # type: ignore[arg-type]
+    settings = TrainConfig(Data(Path("none"), level=level), Model(name, width), distillation)  # type: ignore[arg-type]
     network = build(name, width, loss=loss)
-    checkpoint = Checkpoint(settings, network.state_dict(), {}, {}, Progress(), [], {}, {})
+    checkpoint = Checkpoint(settings, network.state_dict(), {}, {}, RunProgress(), [], {}, {})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads that wait for each other on a busy machine are slower than one
     try:

@@ -155,7 +155,7 @@ def test_the_runtime_gives_a_clip_the_score_that_training_gives(level: str, corp
     write_checkpoint(tmp_path / "model.pt", checkpoint)
     path = onnx_command.write(onnx_command.Options(Source(tmp_path / "model.pt"), "fp32"))
     card, engine = read_card(path), open_engine(path)
-    frontend, classroom = card.frontend, checkpoint.classroom().eval()
+    frontend, classroom = card.frontend, checkpoint.distillation_model().eval()
     trial = open_corpus(corpus_root, "dev").trials[0]
     assert trial.path is not None
     speech = np.tile(load(trial.path).samples, 2)

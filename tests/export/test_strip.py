@@ -36,7 +36,7 @@ def test_every_loss_ships_the_logits_that_it_trained(exit: int, loss: str, speec
     network = strip(checkpoint, exit)
     raw = torch.from_numpy(np.concatenate(speech[::4]))
     with torch.no_grad():
-        logits, expected = network(raw), checkpoint.classroom().scores(raw)
+        logits, expected = network(raw), checkpoint.distillation_model().scores(raw)
         assert exit < 4 or near(logits, checkpoint.network()(raw))
     assert near(logits[:, 1] - logits[:, 0], expected[:, exit - 1])
     written = graph.run(graph.trace(network, checkpoint.settings.frontend), [each[None] for each in raw.numpy()])
@@ -50,7 +50,7 @@ def test_a_shallow_exit_scores_as_it_did_in_the_classroom(
     raw = torch.from_numpy(np.concatenate(speech[:4]))
     with torch.no_grad():
         logits = strip(checkpoint, exit)(raw)
-        expected = checkpoint.classroom().scores(raw)[:, exit - 1]
+        expected = checkpoint.distillation_model().scores(raw)[:, exit - 1]
     assert near(logits[:, 1] - logits[:, 0], expected)
 
 

@@ -131,12 +131,12 @@ def test_build_and_verification_need_no_torch(tmp_path: Path) -> None:
 def test_a_checkpoint_gives_the_onnx_file_and_then_the_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, no_tensorrt: None
 ) -> None:
-    from train.checkpoint import Checkpoint, Progress, write_checkpoint
-    from train.config import Data, Distillation, Model, Settings
+    from train.checkpoint import Checkpoint, RunProgress, write_checkpoint
+    from train.config import Data, Distillation, Model, TrainConfig
     from train.networks import build
 
-    settings = Settings(Data(tmp_path), Model("ecanet9", 0.25), Distillation("off"))
-    checkpoint = Checkpoint(settings, build("ecanet9", 0.25).state_dict(), {}, {}, Progress(), [], {}, {})
+    settings = TrainConfig(Data(tmp_path), Model("ecanet9", 0.25), Distillation("off"))
+    checkpoint = Checkpoint(settings, build("ecanet9", 0.25).state_dict(), {}, {}, RunProgress(), [], {}, {})
     write_checkpoint(tmp_path / "model.pt", checkpoint)
     assert call(monkeypatch, tmp_path / "model.pt", "--precision", "fp16") == 4
     assert MISSING in capsys.readouterr().err

@@ -10,14 +10,14 @@ from runtime.card import model_card as cards
 from runtime.card.model_card import read_card, write_card
 from scripts.experiments_table import read_run, table, time_rows
 from tests.runtime.made_model import made_model
-from train.checkpoint import Checkpoint, Progress, build_network, versions, write_checkpoint
-from train.config import Data, Distillation, Model, Optimiser, Run, Settings
+from train.checkpoint import Checkpoint, RunProgress, build_network, versions, write_checkpoint
+from train.config import Data, Distillation, Model, Optimiser, Run, TrainConfig
 from train.evaluate.scorefile import ScoreTable, write_scores
 
 
 def fake_run(folder: Path, seed: int, dev: float, frontend: str = "f0", evaluation: float | None = None) -> Path:
     """A run's folder without the training: a real checkpoint whose history and scores are set by hand."""
-    settings = Settings(
+    settings = TrainConfig(
         Data(Path("corpus"), frontend=frontend),  # type: ignore[arg-type]
         Model("senet9", 0.25),
         Distillation("off"),
@@ -27,7 +27,7 @@ def fake_run(folder: Path, seed: int, dev: float, frontend: str = "f0", evaluati
     torch.manual_seed(0)
     network = build_network(settings)
     entry = {"epoch": seed + 4, "dev_eer": dev, "dev_loss": 1.0}
-    checkpoint = Checkpoint(settings, network.state_dict(), {}, {}, Progress(), [entry], {}, versions())
+    checkpoint = Checkpoint(settings, network.state_dict(), {}, {}, RunProgress(), [entry], {}, versions())
     write_checkpoint(folder / "model.pt", checkpoint)
     if evaluation is not None:  # 100 of each; `evaluation` of both are on the wrong side
         wrong = round(100 * evaluation)

@@ -9,10 +9,10 @@ import torch
 
 from runtime.audio.features import PRESETS
 from train.checkpoint import Checkpoint, read_checkpoint
-from train.config import Augmentation, Data, Distillation, Model, Optimiser, Run, Settings
+from train.config import Augmentation, Data, Distillation, Model, Optimiser, Run, TrainConfig
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
-from train.device import Place
+from train.device import ComputeDevice
 from train.loop import Trainer
 
 EPOCHS = 2
@@ -27,7 +27,7 @@ def small_run(
     **optimiser: Any,
 ) -> Trainer:
     """Two epochs of four steps on everything that is random."""
-    settings = Settings(
+    settings = TrainConfig(
         Data(corpus, level="running-mean" if streaming else "none"),
         Model("senet9", width=0.1, dropout=0.2, streaming=streaming),
         Distillation(**(distillation or {})),
@@ -36,7 +36,7 @@ def small_run(
         Run(out, threads=1),
     )
     caches = [build_cache(PRESETS["f0"], open_corpus(corpus, name).trials, cache, 1) for name in ("train", "dev")]
-    return Trainer(settings, Place(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    return Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
 
 
 def stop_after(trainer: Trainer, steps: int) -> None:

@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.losses.alignment import ALIGNMENTS, AttentionTransfer, Projection, Relational, SimilarityPreserving
-from train.losses.stage_outputs import View
+from train.losses.stage_outputs import StageOutput
 
 LOGITS = torch.zeros(2, 2)
 
 
-def view(pooled: list[list[float]] | Tensor, energy: list[list[list[float]]] | None = None) -> View:
-    return View(torch.as_tensor(pooled), LOGITS, None if energy is None else torch.tensor(energy))
+def view(pooled: list[list[float]] | Tensor, energy: list[list[list[float]]] | None = None) -> StageOutput:
+    return StageOutput(torch.as_tensor(pooled), LOGITS, None if energy is None else torch.tensor(energy))
 
 
 def test_linear_is_the_squared_distance_to_the_projection() -> None:
@@ -56,7 +56,7 @@ def test_relational_compares_distances_by_their_mean() -> None:
 @pytest.mark.parametrize("name", sorted(ALIGNMENTS))
 def test_equal_features_are_no_distance_apart_but_for_the_projection(name: str) -> None:
     torch.manual_seed(0)
-    seen = View(torch.randn(5, 4), LOGITS, torch.rand(5, 3, 6))
+    seen = StageOutput(torch.randn(5, 4), LOGITS, torch.rand(5, 3, 6))
     align = ALIGNMENTS[name](4, 4)
     if isinstance(align, Projection):
         torch.nn.init.eye_(align.weight)
@@ -77,8 +77,8 @@ def test_relations_do_not_see_rotations_nor_scale(name: str) -> None:
 def test_gradients_are_finite_where_everything_is_zero_or_equal(name: str) -> None:
     pooled = torch.zeros(3, 4, requires_grad=True)
     energy = torch.zeros(3, 2, 4, requires_grad=True)
-    teacher = View(torch.ones(3, 4), LOGITS, torch.ones(3, 1, 2))
-    ALIGNMENTS[name](4, 4)(View(pooled, LOGITS, energy), teacher).backward()
+    teacher = StageOutput(torch.ones(3, 4), LOGITS, torch.ones(3, 1, 2))
+    ALIGNMENTS[name](4, 4)(StageOutput(pooled, LOGITS, energy), teacher).backward()
     used = energy if name == "attention" else pooled
     assert used.grad is not None and bool(torch.isfinite(used.grad).all())
 

@@ -9,23 +9,23 @@ import pytest
 import torch
 
 from runtime.support.errors import ShrikeError
-from train.checkpoint import Checkpoint, Progress, read_checkpoint, versions, write_checkpoint
-from train.config import Data, Distillation, Model, Settings
-from train.losses.distillation import Classroom
+from train.checkpoint import Checkpoint, RunProgress, read_checkpoint, versions, write_checkpoint
+from train.config import Data, Distillation, Model, TrainConfig
+from train.losses.distillation import DistillationModel
 from train.networks import build
 
 
 def checkpoint(distill: str = "on") -> Checkpoint:
-    settings = Settings(
+    settings = TrainConfig(
         Data(corpus=Path("somewhere")),
         Model(network="senet9", width=0.25),
         Distillation(distill=distill),  # type: ignore[arg-type]
     )
     torch.manual_seed(0)
-    room = Classroom(build("senet9", 0.25), settings.distillation)
+    room = DistillationModel(build("senet9", 0.25), settings.distillation)
     helpers = room.helpers.state_dict() if room.helpers is not None else {}
     return Checkpoint(
-        settings, room.network.state_dict(), helpers, {}, Progress(3, 0, 99), [{"epoch": 3, "dev_eer": 0.1}],
+        settings, room.network.state_dict(), helpers, {}, RunProgress(3, 0, 99), [{"epoch": 3, "dev_eer": 0.1}],
         {"train": "ab", "dev": "cd"}, versions(),
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(tmp_path: Path, distill: str) -> None:
     features = torch.randn(2, 1, 45, 600)
     one, other = written.network()(features), read.network()(features)
     assert torch.equal(one, other)
-    assert torch.equal(read.classroom().scores(features)[:, -1], one[:, 1] - one[:, 0])
+    assert torch.equal(read.distillation_model().scores(features)[:, -1], one[:, 1] - one[:, 0])
     assert not read.network().training
 
 

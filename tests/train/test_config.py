@@ -1,4 +1,4 @@
-"""Settings: one definition for the command line, the checkpoint and the docs."""
+"""TrainConfig: one definition for the command line, the checkpoint and the docs."""
 
 import dataclasses
 import itertools
@@ -10,12 +10,12 @@ import pytest
 import tyro
 
 from runtime.support.errors import ShrikeError
-from train.config import Augmentation, Settings, differences
+from train.config import Augmentation, TrainConfig, differences
 from train.config_codec import build, later
 
 
-def parse(*arguments: str) -> Settings:
-    return tyro.cli(Settings, args=["--corpus", "c", *arguments])
+def parse(*arguments: str) -> TrainConfig:
+    return tyro.cli(TrainConfig, args=["--corpus", "c", *arguments])
 
 
 def test_defaults_are_the_papers() -> None:
@@ -46,7 +46,7 @@ def test_defaults_are_the_papers() -> None:
 )
 def test_to_dict_and_back(arguments: tuple[str, ...]) -> None:
     settings = parse(*arguments)
-    assert Settings.from_dict(settings.to_dict()) == settings
+    assert TrainConfig.from_dict(settings.to_dict()) == settings
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_wrong_type_in_any_place_is_refused_by_its_name(path: tuple[str, ...])
         place = place[name]
     place[path[-1]] = {"a": "dictionary"}
     with pytest.raises(ShrikeError, match=path[-1]):
-        Settings.from_dict(values)
+        TrainConfig.from_dict(values)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Young:
 
 @dataclass(frozen=True)
 class Grown:
-    """Settings whose first files had `old` alone."""
+    """TrainConfig whose first files had `old` alone."""
 
     old: int = 1
     new: str = later("today's", before="theirs")
@@ -128,7 +128,7 @@ def test_an_older_file_means_what_it_meant_and_a_new_one_what_it_says() -> None:
 def test_a_checkpoint_from_before_there_were_losses_was_trained_by_a_softmax() -> None:
     values = parse("--loss", "ocsoftmax").to_dict()
     del values["distillation"]["loss"]
-    assert Settings.from_dict(values).distillation.loss == "asoftmax"
+    assert TrainConfig.from_dict(values).distillation.loss == "asoftmax"
 
 
 def test_differences_name_what_makes_another_run_and_forgive_where_it_runs() -> None:

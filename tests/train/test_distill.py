@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from train.config import Distillation
-from train.losses.distillation import Classroom, distance
+from train.losses.distillation import DistillationModel, distance
+from train.losses.softmax import LOSSES
 from train.networks import build
-from train.networks.heads import LOSSES
 
 
-def classroom(**settings: object) -> Classroom:
+def classroom(**settings: object) -> DistillationModel:
     torch.manual_seed(0)
     network = build("ecanet9", width=0.25, loss=str(settings.get("loss", "asoftmax")))
-    return Classroom(network, Distillation(**settings))  # type: ignore[arg-type]
+    return DistillationModel(network, Distillation(**settings))  # type: ignore[arg-type]
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,4 +103,4 @@ def test_every_loss_teaches_every_exit(loss: str) -> None:
 
 def test_a_network_of_another_loss_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="for this loss"):
-        Classroom(build("ecanet9", width=0.25), Distillation(loss="amsoftmax"))
+        DistillationModel(build("ecanet9", width=0.25), Distillation(loss="amsoftmax"))

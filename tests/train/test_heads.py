@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from train.networks.heads import LOSSES, AngleLinear, AngularSoftmax, Head, psi
+from train.losses.softmax import LOSSES, AngularSoftmax, psi
+from train.networks.heads import AngleLinear, Head
 
 COSINES = ("amsoftmax", "ocsoftmax")
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from train.networks import build
+from train.networks.cost import multiply_adds, stage_shapes
 from train.networks.light import EXPANSION, InvertedUnit, ecamobile
-from train.networks.senet import multiply_adds, stage_shapes
 
 
 @pytest.mark.parametrize("bands", [45, 60])

@@ -16,8 +16,8 @@ from train.augment.features import Augment
 from train.checkpoint import read_checkpoint
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
-from train.device import Place
-from train.evaluate.evaluate import score
+from train.device import ComputeDevice
+from train.evaluate.scoring import score_cache
 
 MODELS = Path(__file__).resolve().parents[2] / "train" / "models"
 CLIPS = 40  # of dev, evenly spaced: enough for a correlation
@@ -51,8 +51,8 @@ def test_the_embedded_model_is_the_kept_one_in_int8(name: str, corpus_root: Path
     settings, trials = checkpoint.settings, open_corpus(corpus_root, "dev").trials
     some = trials[:: max(1, len(trials) // CLIPS)]
     cache = build_cache(settings.frontend, some, tmp_path, processes=1, quiet=True)
-    augment, place = Augment(settings.augmentation, settings.frontend), Place(torch.device("cpu"), False)
-    before = score(checkpoint.classroom(), augment, cache, settings, place)[:, -1]
+    augment, compute = Augment(settings.augmentation, settings.frontend), ComputeDevice(torch.device("cpu"), False)
+    before = score_cache(checkpoint.distillation_model(), augment, cache, settings, compute)[:, -1]
     engine = open_engine(find_model(name))
     logits = [engine(as_input(cache.window(clip)))[0] for clip in range(len(cache))]
     engine.close()

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from runtime.support.errors import ShrikeError
+from train.losses.softmax import LOSSES
 from train.networks import NAMES, SENETS, build
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
-from train.networks.heads import LOSSES
-from train.networks.senet import multiply_adds, stage_shapes
+from train.networks.cost import multiply_adds, stage_shapes
 
 PAPER = [(16, 45, 600), (32, 45, 600), (64, 23, 300), (128, 12, 150), (256, 6, 75)]  # stem and four blocks
 CONVOLUTIONS = {9: 8, 18: 16, 34: 32, 50: 48}  # inside the residual units

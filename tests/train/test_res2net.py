@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from train.networks import build
 from train.networks.blocks import SqueezeExcitation
+from train.networks.cost import stage_shapes
 from train.networks.res2net import SCALE, PerspectiveFusion, Res2Unit, no_gate
-from train.networks.senet import stage_shapes
 
 SHAPES = [(16, 45, 600), (32, 45, 600), (64, 23, 300), (128, 12, 150), (256, 6, 75)]  # Li et al. 2021: 32 to 256
 

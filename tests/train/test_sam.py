@@ -11,7 +11,7 @@ from torch import distributed as dist
 
 from tests.train.small_run import same, small_run, whole_and_resumed
 from train.config import Distillation, Optimiser
-from train.losses.distillation import Classroom
+from train.losses.distillation import DistillationModel
 from train.losses.sam import Descent, SharpnessAware, descent
 from train.networks import build
 from train.optimiser import adam
@@ -102,7 +102,7 @@ def test_the_settings_choose() -> None:
 def trained(corpus: Path, cache: Path, out: Path, **options: Any) -> dict[str, Tensor]:
     trainer = small_run(corpus, cache, out, epochs=1, **options)
     trainer.run()
-    return trainer.classroom.state_dict()
+    return trainer.model.state_dict()
 
 
 def test_a_ball_without_width_is_plain_adam_bit_for_bit(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_batch_norms_see_a_step_once() -> None:
 )
 def test_networks_and_losses_of_all_kinds_come_back_and_move_on(name: str, loss: str) -> None:
     torch.manual_seed(0)
-    room = Classroom(build(name, 0.1, loss=loss), Distillation(loss=loss)).train()  # type: ignore[arg-type]
+    room = DistillationModel(build(name, 0.1, loss=loss), Distillation(loss=loss)).train()  # type: ignore[arg-type]
     features, target = torch.randn(4, 1, 45, 32), torch.tensor([0, 1, 0, 1])
 
     def backward() -> dict[str, Tensor]:
@@ -172,10 +172,10 @@ def test_a_stopped_run_resumes_to_the_same_weights(
 def test_sam_trains_in_bf16_and_compiled(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
     """As `torch.compile` does it, without waiting for its compiler."""
     trainer = small_run(made_corpus, made_cache, tmp_path / "half", sam="plain", epochs=1, batch=12)
-    trainer.place = type(trainer.place)(trainer.place.device, bf16=True)
-    trainer.classroom.stages = torch.compile(trainer.classroom.stages, backend="aot_eager")
+    trainer.compute = type(trainer.compute)(trainer.compute.device, bf16=True)
+    trainer.model.stages = torch.compile(trainer.model.stages, backend="aot_eager")
     trainer.run()
-    assert all(torch.isfinite(weight).all() for weight in trainer.classroom.parameters())
+    assert all(torch.isfinite(weight).all() for weight in trainer.model.parameters())
     assert abs(trainer.history.entries[0]["loss"]["rise"]) > 0
 
 

@@ -17,9 +17,9 @@ from train.networks.streaming import (
     RunningLevel,
     RunningMean,
     StreamingNetwork,
-    beginnings,
-    memories,
-    remembering,
+    initial_states,
+    stateful_modules,
+    stepping,
 )
 
 LIGHT = ("senet9", "ecanet9", "senet50", "ecamobile")  # one of every kind of unit and gate
@@ -146,9 +146,9 @@ def test_streams_of_a_batch_are_strangers() -> None:
 def test_the_reset_state_has_names_in_order_shapes_and_the_learned_starts() -> None:
     net = NETWORKS["senet9"]
     state = net.reset_state(2, 45)
-    assert list(state) == list(memories(net)) == list(net.step(features(8, 2), state)[1])
+    assert list(state) == list(stateful_modules(net)) == list(net.step(features(8, 2), state)[1])
     gates = 0
-    for name, layer in memories(net).items():
+    for name, layer in stateful_modules(net).items():
         value = state[name]
         assert len(value) == 2 and value.dtype == torch.float32
         if isinstance(layer, RunningMean):
@@ -159,7 +159,7 @@ def test_the_reset_state_has_names_in_order_shapes_and_the_learned_starts() -> N
         if isinstance(layer, CausalConvolution):
             assert value.shape[3] == layer.kernel_size[1] - layer.stride[1]
     assert gates == 4 and state["newest"].shape == (2, 3, 75)
-    assert all(layer.past is None and layer.kept is None for layer in memories(net).values())
+    assert all(layer.state is None and layer.next_state is None for layer in stateful_modules(net).values())
 
 
 def test_nothing_is_left_behind_by_a_step_that_fails() -> None:
@@ -167,7 +167,7 @@ def test_nothing_is_left_behind_by_a_step_that_fails() -> None:
     state = net.reset_state(1, 45)
     with pytest.raises(RuntimeError):
         net.step(torch.zeros(1, 1, 44, 16), state)
-    assert all(layer.past is None for layer in memories(net).values())
+    assert all(layer.state is None for layer in stateful_modules(net).values())
     with pytest.raises(AssertionError, match="multiple of 8"):
         net.step(torch.zeros(1, 1, 45, 12), state)
 
@@ -176,7 +176,7 @@ def test_nothing_is_left_behind_by_a_step_that_fails() -> None:
 @settings(max_examples=25, deadline=None)
 def test_an_average_is_the_recursion(frames: int, seconds: float) -> None:
     layer = Averaging(seconds)
-    layer.past = torch.full((1, 2, 1), 3.0)
+    layer.state = torch.full((1, 2, 1), 3.0)
     values = torch.randn(1, 2, frames, generator=torch.Generator().manual_seed(frames))
     average, expected = layer.average(values), torch.full((1, 2), 3.0, dtype=torch.float64)
     for place in range(frames):
@@ -193,9 +193,9 @@ def test_with_the_running_level_gain_moves_nothing_from_the_first_frame_on(decib
     assert torch.allclose(level(raw), level(louder), atol=1e-4)
     one, other = (stepped(net, level(x), [8] * 40) for x in (raw, louder))
     assert float((one - other).abs().max()) < 1e-4
-    state, parts = beginnings(level, raw[..., :8]), []
+    state, parts = initial_states(level, raw[..., :8]), []
     for part in raw.split([8, 16, 200, 96], dim=3):
-        with remembering(level, state) as new:
+        with stepping(level, state) as new:
             parts.append(level(part))
         state = new
     assert torch.allclose(torch.cat(parts, dim=3), level(raw), atol=1e-5)

@@ -16,23 +16,23 @@ from runtime.support.errors import ShrikeError
 from tests.train.small_run import same, small_run, whole_and_resumed
 from train.augment.features import Augment
 from train.checkpoint import read_checkpoint
-from train.config import Augmentation, Data, Distillation, Model, Settings
+from train.config import Augmentation, Data, Distillation, Model, TrainConfig
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
-from train.device import Place
-from train.evaluate.evaluate import score
-from train.losses.distillation import Classroom, distance
-from train.losses.external_teacher import Mentor
-from train.losses.stage_outputs import views
+from train.device import ComputeDevice
+from train.evaluate.scoring import score_cache
+from train.losses.distillation import DistillationModel, distance
+from train.losses.external_teacher import ExternalTeacher
+from train.losses.stage_outputs import run_stages
 from train.networks import build
 
-CPU = Place(torch.device("cpu"), False)
+CPU = ComputeDevice(torch.device("cpu"), False)
 
 
-def classroom(**settings: Any) -> Classroom:
+def classroom(**settings: Any) -> DistillationModel:
     torch.manual_seed(0)
     network = build("ecanet9", width=0.1, loss=settings.get("loss", "asoftmax"), gate_seconds=1.0)
-    return Classroom(network, Distillation(**settings)).train()
+    return DistillationModel(network, Distillation(**settings)).train()
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ def test_what_a_model_says_is_said_to_every_step_of_its_clip() -> None:
     room, (features, target) = classroom(), batch()
     said = torch.randn(4, 2, generator=torch.Generator().manual_seed(3))
     losses = room(features, target, 0, said)
-    seen = views(room.network.stage_outputs, [*room.shallow, room.network.head], features)
+    seen = run_stages(room.network.stage_outputs, [*room.shallow, room.network.head], features)
     for number, view in enumerate(seen):
         rows = torch.stack(
             [distance(row, one.expand_as(row), 3.0) for row, one in zip(view.logits.view(4, 4, 2), said, strict=True)]
@@ -109,12 +109,12 @@ def test_a_resumed_run_is_the_undisturbed_run(
 def test_a_run_with_specmix_in_bf16_and_compiled(made_corpus: Path, made_cache: Path, tmp_path: Path) -> None:
     """As `torch.compile` does it, without waiting for its compiler."""
     trainer = small_run(made_corpus, made_cache, tmp_path / "run", streaming=True)
-    trainer.settings = Settings(
+    trainer.settings = TrainConfig(
         trainer.settings.data, trainer.settings.model, trainer.settings.distillation, Augmentation(specmix=0.5),
         trainer.settings.optimiser, trainer.settings.run,
     )  # fmt: skip
-    trainer.place = Place(CPU.device, bf16=True)
-    trainer.classroom.stages = torch.compile(trainer.classroom.stages, backend="aot_eager")
+    trainer.compute = ComputeDevice(CPU.device, bf16=True)
+    trainer.model.stages = torch.compile(trainer.model.stages, backend="aot_eager")
     best = trainer.run()
     assert np.isfinite(best["loss"]["total"]) and 0 <= best["dev_eer"] <= 1
     read_checkpoint(tmp_path / "run" / "model.pt")
@@ -129,7 +129,7 @@ def test_training_and_evaluation_are_compiled_once_each(made_corpus: Path, made_
         return graph.forward
 
     torch._dynamo.reset()
-    trainer.classroom.stages = torch.compile(trainer.classroom.stages, backend=compiler)
+    trainer.model.stages = torch.compile(trainer.model.stages, backend=compiler)
     trainer.run()
     assert len(graphs) == 2
 
@@ -170,7 +170,7 @@ def test_a_finished_model_teaches_and_is_not_saved(
 
 
 def test_a_mentor_hears_raw_log_power_whatever_the_students_level(whole_model: Path) -> None:
-    mentor = Mentor(whole_model, PRESETS["f0"].with_level("running-mean"), CPU)
+    mentor = ExternalTeacher(whole_model, PRESETS["f0"].with_level("running-mean"), CPU)
     raw = torch.randn(2, 1, 45, 600) * 3 - 8
     augment = Augment(Augmentation(), PRESETS["f0"].with_level("running-mean")).train()
     features, level = augment.with_level(raw)
@@ -178,7 +178,7 @@ def test_a_mentor_hears_raw_log_power_whatever_the_students_level(whole_model: P
     expected = read_checkpoint(whole_model).network()(raw)  # was trained with --level none
     assert torch.allclose(mentor(features + level), expected, atol=1e-4)
     with pytest.raises(ShrikeError, match="--frontend f0"):
-        Mentor(whole_model, PRESETS["wide"], CPU)
+        ExternalTeacher(whole_model, PRESETS["wide"], CPU)
 
 
 # ---- the score of a clip ---------------------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ def test_a_clips_score_is_what_its_stream_says_and_repeats_nothing(made_corpus: 
     room = classroom().eval()
     frontend = PRESETS["f0"].with_level("running-mean")
     cache = build_cache(frontend, open_corpus(made_corpus, "dev").trials, made_cache, 1)
-    settings = Settings(Data(made_corpus, level="running-mean"), Model(streaming=True))
-    scores = score(room, Augment(Augmentation(), frontend), cache, settings, CPU)
+    settings = TrainConfig(Data(made_corpus, level="running-mean"), Model(streaming=True))
+    scores = score_cache(room, Augment(Augmentation(), frontend), cache, settings, CPU)
     assert scores.shape == (len(cache), 4) and len(set(cache.lengths.clip(max=600).tolist())) > 1
     for clip, length in enumerate(cache.lengths.tolist()):
         frames = np.array(cache.window(clip)[: min(length, 600)], np.float32)
@@ -226,7 +226,7 @@ def test_a_clip_without_one_step_repeats_its_frames_up_to_the_first() -> None:
 )
 def test_what_does_not_go_together_is_said(data: Any, model: Any, distillation: Any, word: str) -> None:
     with pytest.raises(ShrikeError, match=word):
-        Settings(Data(Path("c"), **data), Model(**model), Distillation(**distillation))
+        TrainConfig(Data(Path("c"), **data), Model(**model), Distillation(**distillation))
 
 
 # ---- two processes ---------------------------------------------------------------------------------------------------

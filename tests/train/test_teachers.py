@@ -15,8 +15,8 @@ from export.strip import strip
 from runtime.support.errors import ShrikeError
 from tests.train.small_run import same, small_run, whole_and_resumed
 from train.checkpoint import read_checkpoint
-from train.config import Data, Distillation, Optimiser, Settings
-from train.losses.distillation import Classroom, distance
+from train.config import Data, Distillation, Optimiser, TrainConfig
+from train.losses.distillation import DistillationModel, distance
 from train.losses.sam import SharpnessAware
 from train.losses.teachers import Average
 from train.networks import build
@@ -30,9 +30,9 @@ VARIANTS = [
 ]
 
 
-def classroom(**settings: Any) -> Classroom:
+def classroom(**settings: Any) -> DistillationModel:
     torch.manual_seed(0)
-    return Classroom(build("ecanet9", width=0.1), Distillation(**settings)).train()
+    return DistillationModel(build("ecanet9", width=0.1), Distillation(**settings)).train()
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(6, 1, 45, 64, generator=generator), torch.tensor([0, 1, 0, 1, 1, 0])
 
 
-def average(room: Classroom) -> Average:
+def average(room: DistillationModel) -> Average:
     assert room.helpers is not None and isinstance(room.helpers.teacher, Average)
     return room.helpers.teacher
 
@@ -135,7 +135,7 @@ def test_model_pt_holds_what_ships_and_last_pt_what_is_trained(
     trainer = small_run(made_corpus, made_cache, tmp_path / "run", {"teacher": "average", "ship": ship}, epochs=1)
     trainer.run()
     model, last = (read_checkpoint(tmp_path / "run" / name) for name in ("model.pt", "last.pt"))
-    room = trainer.classroom
+    room = trainer.model
     trained, averaged = room.network.state_dict(), average(room).network.state_dict()
     assert any(not torch.equal(trained[name], averaged[name]) for name in trained)
     shipped = averaged if ship == "average" else trained
@@ -147,7 +147,9 @@ def test_model_pt_holds_what_ships_and_last_pt_what_is_trained(
     features = torch.randn(2, 1, 45, 600)
     judged = room.eval().scores(features)
     for checkpoint in (model, last):
-        assert torch.allclose(checkpoint.classroom().scores(features), judged, atol=1e-4)  # in another memory layout
+        assert torch.allclose(
+            checkpoint.distillation_model().scores(features), judged, atol=1e-4
+        )  # in another memory layout
         for exit in (2, 4):
             logits = strip(checkpoint, exit)(features)
             assert torch.allclose(logits[:, 1] - logits[:, 0], judged[:, exit - 1], atol=1e-4)
@@ -176,15 +178,15 @@ def test_a_stopped_run_resumes_to_the_same_weights(
 
 @pytest.mark.parametrize("settings", VARIANTS[1::5], ids=lambda settings: "-".join(settings.values()))
 def test_nothing_of_the_helpers_is_in_the_exported_graph(settings: dict[str, Any]) -> None:
-    from train.checkpoint import Checkpoint, Progress
+    from train.checkpoint import Checkpoint, RunProgress
 
     room = classroom(**settings).eval()
-    whole = Settings(Data(Path("none")), distillation=Distillation(**settings))
-    whole = Settings.from_dict({**whole.to_dict(), "model": {"network": "ecanet9", "width": 0.1, "dropout": 0.0}})
-    checkpoint = Checkpoint(whole, *room.state(), {}, Progress(), [], {}, {})
+    whole = TrainConfig(Data(Path("none")), distillation=Distillation(**settings))
+    whole = TrainConfig.from_dict({**whole.to_dict(), "model": {"network": "ecanet9", "width": 0.1, "dropout": 0.0}})
+    checkpoint = Checkpoint(whole, *room.state(), {}, RunProgress(), [], {}, {})
     plain = Checkpoint(
-        Settings.from_dict({**whole.to_dict(), "distillation": Distillation("off").__dict__}),
-        checkpoint.weights, {}, {}, Progress(), [], {}, {},
+        TrainConfig.from_dict({**whole.to_dict(), "distillation": Distillation("off").__dict__}),
+        checkpoint.weights, {}, {}, RunProgress(), [], {}, {},
     )  # fmt: skip
     frontend = whole.frontend
     ours, bare = (graph.weights_of(graph.trace(strip(c), frontend)) for c in (checkpoint, plain))
@@ -220,6 +222,6 @@ def test_processes_keep_the_same_weights_learned_balance_and_average(tmp_path: P
 
 def test_an_average_ships_only_where_there_is_one() -> None:
     with pytest.raises(ShrikeError, match="--ship average needs --teacher average"):
-        Settings(Data(Path("none")), distillation=Distillation(ship="average"))
+        TrainConfig(Data(Path("none")), distillation=Distillation(ship="average"))
     with pytest.raises(ShrikeError, match="--decay"):
-        Settings(Data(Path("none")), distillation=Distillation(decay=1.0))
+        TrainConfig(Data(Path("none")), distillation=Distillation(decay=1.0))

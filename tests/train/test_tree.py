@@ -7,7 +7,7 @@ import pytest
 
 from tests.train.layouts import PLAIN, plain, protocol, refused, sounds, utterances
 from train.data.corpus import open_corpus
-from train.data.corpus_index import Tree
+from train.data.corpus_index import CorpusIndex
 
 
 class TestFindingSound:
@@ -122,6 +122,6 @@ class TestFindingSound:
         for name in ("train", "dev"):
             plain(tmp_path, name)
         apart = [open_corpus(tmp_path, name) for name in ("train", "dev")]
-        tree = Tree(tmp_path)
+        tree = CorpusIndex(tmp_path)
         monkeypatch.delattr(os, "scandir")
         assert [open_corpus(tree, name) for name in ("train", "dev")] == apart

@@ -12,23 +12,23 @@ import torch
 from runtime.audio.features import PRESETS
 from runtime.support.errors import ShrikeError
 from train.checkpoint import read_checkpoint
-from train.config import Data, Model, Optimiser, Run, Settings
+from train.config import Data, Model, Optimiser, Run, TrainConfig
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
-from train.device import Place, find_place
+from train.device import ComputeDevice, select_device
 from train.loop import Trainer
 
 
 @pytest.fixture
 def trainer(made_corpus: Path, made_cache: Path, tmp_path: Path) -> Trainer:
-    settings = Settings(
+    settings = TrainConfig(
         Data(corpus=made_corpus), Model("senet9", width=0.25), optimiser=Optimiser(epochs=2, batch=6),
         run=Run(out=tmp_path / "run", threads=1),
     )  # fmt: skip
     caches = [
         build_cache(PRESETS["f0"], open_corpus(made_corpus, name).trials, made_cache, 1) for name in ("train", "dev")
     ]
-    return Trainer(settings, Place(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    return Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
 
 
 @pytest.mark.parametrize("width", [0.25, 0.5])
@@ -37,13 +37,13 @@ def test_narrow_networks_on_wide_features_do_not_crash_the_process(width: float)
     script = f"""
 import torch
 from pathlib import Path
-from train.config import Data, Model, Run, Settings
+from train.config import Data, Model, Run, TrainConfig
 from train.networks import build
-from train.device import find_place
-place = find_place(Settings(Data(Path("none"), frontend="wide"), Model("ecanet9", {width}), run=Run(threads=1)))
-network = build("ecanet9", {width}).to(memory_format=place.layout)
+from train.device import select_device
+compute = select_device(TrainConfig(Data(Path("none"), frontend="wide"), Model("ecanet9", {width}), run=Run(threads=1)))
+network = build("ecanet9", {width}).to(memory_format=compute.layout)
 for _ in range(4):
-    network(torch.randn(16, 1, 60, 600).contiguous(memory_format=place.layout)).square().mean().backward()
+    network(torch.randn(16, 1, 60, 600).contiguous(memory_format=compute.layout)).square().mean().backward()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -108,13 +108,13 @@ def test_one_class_alone_and_missing_labels_are_refused(
     whole = build_cache(PRESETS["f0"], trials, made_cache, 1)
     fakes = build_cache(PRESETS["f0"], [trial for trial in trials if not trial.bonafide], made_cache, 1)
     with pytest.raises(ShrikeError, match="0 bona fide and 12 spoof"):
-        Trainer(trainer.settings, trainer.place, fakes, whole, {})
+        Trainer(trainer.settings, trainer.compute, fakes, whole, {})
     unlabelled = build_cache(PRESETS["f0"], [replace(trials[0], bonafide=None), *trials[1:]], made_cache, 1)
     with pytest.raises(ShrikeError, match="1 clips have no label"):
-        Trainer(trainer.settings, trainer.place, unlabelled, whole, {})
+        Trainer(trainer.settings, trainer.compute, unlabelled, whole, {})
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps"])
 def test_a_device_that_is_not_there_is_refused(trainer: Trainer, device: str) -> None:
     with pytest.raises(ShrikeError, match="--device"):
-        find_place(replace(trainer.settings, run=replace(trainer.settings.run, device=device)))
+        select_device(replace(trainer.settings, run=replace(trainer.settings.run, device=device)))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearest
-from train.data.corpus_index import EXTENSIONS, PROTOCOLS, Tree, first_few
+from train.data.corpus_index import EXTENSIONS, PROTOCOLS, CorpusIndex, first_few
 from train.data.protocols import Trial, read_protocol
 from train.data.selection import find_metadata, read_metadata, select
 
@@ -68,20 +68,20 @@ class Partition:
 
 
 def open_corpus(
-    root: str | os.PathLike[str] | Tree,
+    root: str | os.PathLike[str] | CorpusIndex,
     partition: str,
     protocol: str | os.PathLike[str] | None = None,
     subsets: Collection[str] = ("eval",),
 ) -> Partition:
     """The `partition` (train, dev or eval) of the corpus below `root`, by its own protocol or the one given.
 
-    Whoever opens several gives the Tree, so that the directories are walked once.
+    Whoever opens several gives the CorpusIndex, so that the directories are walked once.
     """
     if partition not in PROTOCOLS:
         raise ShrikeError(
             f"there is no partition {partition!r}; available: {', '.join(PROTOCOLS)}{nearest(partition, PROTOCOLS)}"
         )
-    tree = root if isinstance(root, Tree) else Tree(root)
+    tree = root if isinstance(root, CorpusIndex) else CorpusIndex(root)
     if protocol is None:
         path, listed = _choose(tree, partition)
     else:
@@ -117,7 +117,7 @@ def open_corpus(
     return Partition(partition, Path(tree.root), path, tuple(trials), tuple(missing))
 
 
-def _choose(tree: Tree, partition: str) -> tuple[Path, list[Trial]]:
+def _choose(tree: CorpusIndex, partition: str) -> tuple[Path, list[Trial]]:
     """The one protocol below the root that fits: it has audio there, and labels if any of those has."""
     if not tree.protocols[partition]:
         raise ShrikeError(
@@ -144,7 +144,7 @@ def _choose(tree: Tree, partition: str) -> tuple[Path, list[Trial]]:
     return next(iter(different.items()))
 
 
-def _no_audio(tree: Tree, protocol: Path, trials: list[Trial]) -> ShrikeError:
+def _no_audio(tree: CorpusIndex, protocol: Path, trials: list[Trial]) -> ShrikeError:
     closed = f"; may not look into {first_few(tree.closed)}" if tree.closed else ""
     return ShrikeError(
         f"none of the {len(trials):,} utterances of {protocol} has audio below {tree.root}: "

@@ -1,6 +1,6 @@
 """What lies below a corpus's root, found by one walk whatever the layout: protocols by name, sound by utterance.
 
-tree = Tree("/data/LA")
+tree = CorpusIndex("/data/LA")
 tree.protocols["train"]             # those with an official name
 tree.sound("LA_T_1138215")          # the file whose name without extension is the utterance; None if there is none
 """
@@ -27,7 +27,7 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
-class Tree:
+class CorpusIndex:
     """What one walk through everything below a directory has seen."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:

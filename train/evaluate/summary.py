@@ -51,7 +51,7 @@ class AttackSummary:
 
 
 @dataclass(frozen=True)
-class Summary:
+class EvaluationSummary:
     """Everything that is known of one system; rates in 0..1, intervals at 95 %."""
 
     trials: int
@@ -72,7 +72,9 @@ class Summary:
         return dataclasses.asdict(self)
 
 
-def summarise(table: ScoreTable, asv: AsvScores | None = None, bootstrap: int = 1000, seed: int = 0) -> Summary:
+def summarise(
+    table: ScoreTable, asv: AsvScores | None = None, bootstrap: int = 1000, seed: int = 0
+) -> EvaluationSummary:
     """All measures of one system, pooled and per attack; `bootstrap` resamples for every interval, 0 for none."""
     bonafide, spoof = checked(table.bonafide, "bona fide"), checked(table.spoof, "spoofed")
     order = ranking(table.score, table.is_bonafide)
@@ -98,7 +100,7 @@ def summarise(table: ScoreTable, asv: AsvScores | None = None, bootstrap: int = 
 
     curve, errors = curve_of(scores, keys), asv.errors() if asv is not None else None
     rate, threshold = equal_error(curve)
-    return Summary(
+    return EvaluationSummary(
         trials=keys.size,
         bonafide=bonafide.size,
         spoof=spoof.size,
@@ -143,7 +145,7 @@ def main() -> None:
     show(summary, options.json)
 
 
-def show(summary: Summary, as_json: bool = False) -> None:
+def show(summary: EvaluationSummary, as_json: bool = False) -> None:
     """Print on stdout: tables for people, or one JSON object."""
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
@@ -151,7 +153,7 @@ def show(summary: Summary, as_json: bool = False) -> None:
         _show_tables(summary)
 
 
-def _show_tables(summary: Summary) -> None:
+def _show_tables(summary: EvaluationSummary) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table

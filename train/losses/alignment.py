@@ -16,7 +16,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.losses.stage_outputs import View
+from train.losses.stage_outputs import StageOutput
 
 TINY = 1e-12
 
@@ -26,7 +26,7 @@ class Projection(nn.Linear):
 
     energy: ClassVar[bool] = False
 
-    def forward(self, student: View, teacher: View) -> Tensor:  # type: ignore[override]
+    def forward(self, student: StageOutput, teacher: StageOutput) -> Tensor:  # type: ignore[override]
         return functional.mse_loss(super().forward(student.pooled), teacher.pooled)
 
 
@@ -48,7 +48,7 @@ class AttentionTransfer(Alignment):
 
     energy = True
 
-    def forward(self, student: View, teacher: View) -> Tensor:
+    def forward(self, student: StageOutput, teacher: StageOutput) -> Tensor:
         assert student.energy is not None and teacher.energy is not None
         bands, frames = teacher.energy.shape[1:]
         resized = functional.adaptive_avg_pool2d(student.energy, (bands, frames))
@@ -62,7 +62,7 @@ class SimilarityPreserving(Alignment):
     3000), so that a term shrinks as the batch grows.
     """
 
-    def forward(self, student: View, teacher: View) -> Tensor:
+    def forward(self, student: StageOutput, teacher: StageOutput) -> Tensor:
         rows = [_directions(view.pooled @ view.pooled.T) for view in (student, teacher)]
         return (rows[0] - rows[1]).square().sum(dim=1).mean()
 
@@ -73,7 +73,7 @@ class Relational(Alignment):
     The paper's other half, angles between triplets (RKD-A), is left out: its cost grows with the batch's cube.
     """
 
-    def forward(self, student: View, teacher: View) -> Tensor:
+    def forward(self, student: StageOutput, teacher: StageOutput) -> Tensor:
         return functional.smooth_l1_loss(_distances(student.pooled), _distances(teacher.pooled))
 
 

@@ -19,10 +19,10 @@ from torch.nn import functional
 
 from train.config import Distillation
 from train.losses.alignment import ALIGNMENTS
-from train.losses.stage_outputs import View, views
+from train.losses.softmax import LOSSES
+from train.losses.stage_outputs import StageOutput, run_stages
 from train.losses.teachers import TEACHERS
 from train.losses.weighting import BALANCES
-from train.networks.heads import LOSSES
 from train.networks.senet import StagedNetwork
 
 Weights = dict[str, Tensor]
@@ -44,7 +44,9 @@ class Helpers(nn.Module):
             {"hard": settings.alpha, "soft": 1 - settings.alpha, "feature": settings.beta}
         )
 
-    def forward(self, hard: Tensor, seen: list[View], features: Tensor, said: Tensor | None) -> dict[str, Tensor]:
+    def forward(
+        self, hard: Tensor, seen: list[StageOutput], features: Tensor, said: Tensor | None
+    ) -> dict[str, Tensor]:
         """All losses by name, from the label's, what the stages see, what they were shown, and what a model said."""
         losses, zero = {"hard": hard}, torch.zeros((), device=hard.device)
         soft, feature = zero, zero
@@ -63,7 +65,7 @@ class Helpers(nn.Module):
         return {"total": total, **losses, **weights}
 
 
-class Classroom(nn.Module):
+class DistillationModel(nn.Module):
     """A network, its helpers if it is distilled, and the loss. Its forward is one step, so that DDP can wrap it."""
 
     def __init__(self, network: StagedNetwork, settings: Distillation) -> None:
@@ -83,7 +85,7 @@ class Classroom(nn.Module):
         window, one for each step: label and model say the same to all of them.
         """
         energy = self.helpers is not None and self.helpers.energy
-        seen = views(self.stages, [*self.shallow, self.network.head], features, energy)
+        seen = run_stages(self.stages, [*self.shallow, self.network.head], features, energy)
         target = target.repeat_interleave(len(seen[-1].pooled) // len(target))
         with torch.autocast(features.device.type, enabled=False):  # the losses are small and want full precision
             hard = self.hard(seen[-1].pooled, seen[-1].logits, target, step)
@@ -102,7 +104,7 @@ class Classroom(nn.Module):
         """The classifiers of all stages but the last; a network that is not distilled has none."""
         return nn.ModuleList() if self.helpers is None else self.helpers.classifiers
 
-    def shipping(self) -> tuple[StagedNetwork, nn.ModuleList]:
+    def deployed(self) -> tuple[StagedNetwork, nn.ModuleList]:
         """The network that is judged and deployed, and its shallow classifiers."""
         if self.helpers is None:
             return self.network, self.shallow
@@ -114,7 +116,7 @@ class Classroom(nn.Module):
 
     def shipped_state(self) -> tuple[Weights, Weights]:
         """The same with the network that ships, and its classifiers, in the trained one's place."""
-        network, shallow = self.shipping()
+        network, shallow = self.deployed()
         return network.state_dict(), {**self.state()[1], **shallow.state_dict(prefix="classifiers.")}
 
     @torch.no_grad()
@@ -123,9 +125,9 @@ class Classroom(nn.Module):
 
         Of a network that streams, those behind the frames `after` (batch,), else behind the last step.
         """
-        network, shallow = self.shipping()
+        network, shallow = self.deployed()
         stages = self.stages if network is self.network else network.stage_outputs
-        logits = [view.logits for view in views(stages, [*shallow, network.head], features)]
+        logits = [view.logits for view in run_stages(stages, [*shallow, network.head], features)]
         scores = torch.stack([pair[:, 1] - pair[:, 0] for pair in logits], dim=1)
         steps = torch.tensor(network.steps(features.shape[3]), device=features.device)
         if after is None:

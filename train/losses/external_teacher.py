@@ -1,6 +1,6 @@
 """A finished network as a teacher: what it says of a whole window is what a student shall say, at every step of it.
 
-    mentor = Mentor(Path("runs/whole/model.pt"), settings.frontend, place)
+    mentor = ExternalTeacher(Path("runs/whole/model.pt"), settings.frontend, compute)
     said = mentor(raw)                           # raw log power (batch, 1, bands, 600) -> logits (batch, 2)
 
 It sees the student's frames, augmented as the student sees them, at the level that it was itself trained with. It is
@@ -17,13 +17,13 @@ from runtime.card.checksums import sha256_file
 from runtime.support.errors import ShrikeError
 from train.checkpoint import read_checkpoint
 from train.data.frontend import level
-from train.device import Place
+from train.device import ComputeDevice
 
 
-class Mentor:
+class ExternalTeacher:
     """Frozen, in eval mode, outside the modules that learn."""
 
-    def __init__(self, path: Path, frontend: FrontEnd, place: Place) -> None:
+    def __init__(self, path: Path, frontend: FrontEnd, compute: ComputeDevice) -> None:
         checkpoint = read_checkpoint(path)
         settings = checkpoint.settings
         if settings.model.streaming:
@@ -35,13 +35,13 @@ class Mentor:
                 f"as the student's ({ours} bands) was expected"
             )
         self.identity = sha256_file(path)
-        self.frontend, self.place = settings.frontend, place
+        self.frontend, self.compute = settings.frontend, compute
         network = checkpoint.network().requires_grad_(False)
-        self.network = network.to(place.device, memory_format=place.layout)  # type: ignore[call-overload]
+        self.network = network.to(compute.device, memory_format=compute.layout)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def __call__(self, raw: Tensor) -> Tensor:
-        features = level(raw, self.frontend).contiguous(memory_format=self.place.layout)
-        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.place.bf16):
+        features = level(raw, self.frontend).contiguous(memory_format=self.compute.layout)
+        with torch.autocast(self.compute.device.type, torch.bfloat16, enabled=self.compute.bf16):
             logits: Tensor = self.network(features)
         return logits.float()

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from train.config import Distillation
-from train.losses.stage_outputs import View, views
+from train.losses.stage_outputs import StageOutput, run_stages
 from train.networks.senet import StagedNetwork
 
-Pair = tuple[int, View]  # number of the student's stage, from 0; what its teacher sees and says
+Pair = tuple[int, StageOutput]  # number of the student's stage, from 0; what its teacher sees and says
 
 
 class Deepest(nn.Module):
@@ -31,7 +31,7 @@ class Deepest(nn.Module):
         """Of every pair's student and teacher, in the order of `lessons`."""
         return [(width, widths[-1]) for width in widths[:-1]]
 
-    def lessons(self, seen: list[View], features: Tensor) -> list[Pair]:
+    def lessons(self, seen: list[StageOutput], features: Tensor) -> list[Pair]:
         return [(number, seen[-1].detach()) for number in range(len(seen) - 1)]
 
     def advance(self, network: StagedNetwork, classifiers: nn.ModuleList, step: int) -> None:
@@ -48,7 +48,7 @@ class Next(Deepest):
     def widths(self, widths: tuple[int, ...]) -> list[tuple[int, int]]:
         return list(pairwise(widths))
 
-    def lessons(self, seen: list[View], features: Tensor) -> list[Pair]:
+    def lessons(self, seen: list[StageOutput], features: Tensor) -> list[Pair]:
         return [(number, view.detach()) for number, view in enumerate(seen[1:])]
 
 
@@ -70,9 +70,9 @@ class Average(Deepest):
         return [(width, widths[-1]) for width in widths]
 
     @torch.no_grad()
-    def lessons(self, seen: list[View], features: Tensor) -> list[Pair]:
+    def lessons(self, seen: list[StageOutput], features: Tensor) -> list[Pair]:
         energy = seen[-1].energy is not None
-        teacher = views(self.network.stage_outputs, [self.network.head], features, energy)[-1]
+        teacher = run_stages(self.network.stage_outputs, [self.network.head], features, energy)[-1]
         return [(number, teacher) for number in range(len(seen))]
 
     @torch.no_grad()

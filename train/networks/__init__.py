@@ -1,6 +1,6 @@
 """Networks by name: `build("ecanet18")`.
 
-python -m train.networks            # parameters and multiply-adds of all of them
+python -m train --list-networks     # parameters and multiply-adds of all of them
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def build(
 
     With `gate_seconds`, a time constant, it is a train.networks.streaming.StreamingNetwork.
     """
-    from train.networks.heads import LOSSES
+    from train.networks.heads import HEADS
     from train.networks.light import ecamobile
     from train.networks.res2net import RES2NETS, res2net
     from train.networks.senet import UNITS, senet  # torch loads here, not with the list of names
@@ -37,11 +37,11 @@ def build(
     }
     if name not in known:
         raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}{nearest(name, known)}")
-    make = partial(known[name], width=width, dropout=dropout, head=LOSSES[loss].head)
+    make = partial(known[name], width=width, dropout=dropout, head=HEADS[loss])
     if gate_seconds is None:
         return make()
     if name not in STREAMING:
         raise ShrikeError(f"{name} cannot stream: it looks into the future; networks that can: {', '.join(STREAMING)}")
-    from train.networks.streaming import Past, StreamingNetwork
+    from train.networks.streaming import CausalLayers, StreamingNetwork
 
-    return make(time=Past(gate_seconds), network=StreamingNetwork)
+    return make(time=CausalLayers(gate_seconds), network=StreamingNetwork)

@@ -2,7 +2,7 @@
 
 Shapes are (batch, channels, bands, frames) throughout; a stage's first unit halves bands and frames (rounded up).
 
-What looks along time, kernels of size 3 and the mean behind a gate, comes from a `Time`: here it sees past and future
+What looks along time, kernels of size 3 and the mean behind a gate, comes from a `TemporalLayers`: here it sees past and future
 alike, and the whole window; train.networks.streaming has the one that looks back only. A gate weighs a whole window by
 one mean a channel, (batch, channels, 1, 1), or every frame by its own, (batch, channels, 1, frames).
 """
@@ -17,10 +17,10 @@ from torch.nn import functional
 SE_REDUCTION = 16  # hidden width of the squeeze-and-excitation gate is channels / 16 (Hu et al. 2018)
 ECA_GAMMA, ECA_B = 2, 1  # kernel size |log2(channels) / gamma + b / gamma|, made odd (Wang et al. 2020, equation 12)
 
-Gate = Callable[..., nn.Module]  # channels, and for those that look along time a Time
+Gate = Callable[..., nn.Module]  # channels, and for those that look along time a TemporalLayers
 
 
-class Time:
+class TemporalLayers:
     """How a network looks along time: a window as a whole."""
 
     def convolution(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -35,18 +35,18 @@ class Time:
         """What a gate looks at."""
         return nn.AdaptiveAvgPool2d(1)
 
-    def after(self, stride: int) -> "Time":
+    def after(self, stride: int) -> "TemporalLayers":
         """The same behind a layer of that stride."""
         return self
 
 
-WINDOW = Time()
+SYMMETRIC = TemporalLayers()
 
 
 class SqueezeExcitation(nn.Module):
     """Squeeze-and-excitation (Hu et al., CVPR 2018): two small layers look at the channels' means and weigh them."""
 
-    def __init__(self, channels: int, time: Time = WINDOW) -> None:
+    def __init__(self, channels: int, time: TemporalLayers = SYMMETRIC) -> None:
         super().__init__()
         hidden = max(1, channels // SE_REDUCTION)
         self.pool = time.mean(channels)
@@ -61,7 +61,7 @@ class SqueezeExcitation(nn.Module):
 class EfficientChannelAttention(nn.Module):
     """ECA (Wang et al., CVPR 2020): one short convolution along the channels instead of SE's two layers."""
 
-    def __init__(self, channels: int, time: Time = WINDOW) -> None:
+    def __init__(self, channels: int, time: TemporalLayers = SYMMETRIC) -> None:
         super().__init__()
         kernel = int(abs((math.log2(channels) + ECA_B) / ECA_GAMMA))
         kernel += 1 - kernel % 2
@@ -87,7 +87,13 @@ class ResidualUnit(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, kernels: tuple[int, ...], gate: Gate, time: Time = WINDOW
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        kernels: tuple[int, ...],
+        gate: Gate,
+        time: TemporalLayers = SYMMETRIC,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -109,7 +115,13 @@ class ResidualUnit(nn.Module):
 
 
 def residual_stage(
-    inputs: int, outputs: int, units: int, stride: int, kernels: tuple[int, ...], gate: Gate, time: Time = WINDOW
+    inputs: int,
+    outputs: int,
+    units: int,
+    stride: int,
+    kernels: tuple[int, ...],
+    gate: Gate,
+    time: TemporalLayers = SYMMETRIC,
 ) -> nn.Sequential:
     """`units` residual units; only the first changes shape."""
     first, after = ResidualUnit(inputs, outputs, stride, kernels, gate, time), time.after(stride)

@@ -9,14 +9,14 @@ and x added where the shape stays. Deviations, each for a reason:
     expansion 3, not 6        moving activations is what costs time on a small device, and here they are widest
     ECA behind the last 1x1   MobileNetV3 (Howard et al., ICCV 2019) gates the wide part; this is a third of it
     ReLU, not ReLU6           in INT8 the scale is what clips
-    a ReLU behind every unit  what is never negative has all of INT8's steps on a CPU (export/int8/scales.py: SIGNED_LEVELS)
+    a ReLU after every unit   unsigned activations use all INT8 levels on a CPU (export/int8/scales.py)
     stem 3x3, step 1 x 2      frames overlap by 75 % (wide) and 92 % (f0): every second says nearly the same
 """
 
 import torch
 from torch import Tensor, nn
 
-from train.networks.blocks import GATES, WINDOW, Gate, Time
+from train.networks.blocks import GATES, SYMMETRIC, Gate, TemporalLayers
 from train.networks.heads import AngleLinear, Head
 from train.networks.senet import STAGE_STRIDES, StagedNetwork, initialise, scaled
 
@@ -30,7 +30,7 @@ EXPANSION = 3
 class InvertedUnit(nn.Module):
     """relu(gate(1x1(depthwise 3x3(1x1(x)))) + x), without x where the shape changes."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, gate: Gate, time: Time = WINDOW) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, gate: Gate, time: TemporalLayers = SYMMETRIC) -> None:
         super().__init__()
         wide = EXPANSION * inputs
         self.body = nn.Sequential(
@@ -55,7 +55,7 @@ def ecamobile(
     width: float = 1.0,
     dropout: float = 0.0,
     head: type[Head] = AngleLinear,
-    time: Time = WINDOW,
+    time: TemporalLayers = SYMMETRIC,
     network: type[StagedNetwork] = StagedNetwork,
 ) -> StagedNetwork:
     """The light network; `width` scales every channel count, `time` and `network` say how it looks along time."""

@@ -6,10 +6,9 @@
 Any number of bands and frames fits: the pooling takes the mean of whatever is left.
 """
 
-import torch
 from torch import Tensor, nn
 
-from train.networks.blocks import GATES, WINDOW, Time, residual_stage
+from train.networks.blocks import GATES, SYMMETRIC, TemporalLayers, residual_stage
 from train.networks.heads import AngleLinear, Head
 
 STEM_WIDTH = 16
@@ -76,7 +75,7 @@ def senet(
     width: float = 1.0,
     dropout: float = 0.0,
     head: type[Head] = AngleLinear,
-    time: Time = WINDOW,
+    time: TemporalLayers = SYMMETRIC,
     network: type[StagedNetwork] = StagedNetwork,
 ) -> StagedNetwork:
     """One of the eight networks; `width` scales every channel count (0.25 screens ideas several times faster).
@@ -101,26 +100,3 @@ def initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-@torch.no_grad()
-def stage_shapes(network: StagedNetwork, bands: int, frames: int) -> list[tuple[int, ...]]:
-    """The (channels, bands, frames) that leave the stem and every stage: the paper's table."""
-    network.eval()
-    x = network.stem(torch.zeros(1, 1, bands, frames))
-    shapes = [tuple(x.shape[1:])]
-    for stage in network.stages:
-        x = stage(x)
-        shapes.append(tuple(x.shape[1:]))
-    return shapes
-
-
-@torch.no_grad()
-def multiply_adds(network: StagedNetwork, bands: int, frames: int) -> int:
-    """Multiply-adds of convolutions and matrix products for one window."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    network.eval()
-    with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 1, bands, frames))
-    return counter.get_total_flops() // 2

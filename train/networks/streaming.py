@@ -37,7 +37,7 @@ from torch.nn import functional
 
 from runtime.audio.features import HOP, LEVEL_FRAMES, RATE, WINDOW_FRAMES
 from runtime.audio.score_times import STEP
-from train.networks.blocks import Time
+from train.networks.blocks import TemporalLayers
 from train.networks.heads import CLASSES, Head
 from train.networks.senet import StagedNetwork
 
@@ -51,48 +51,48 @@ State = dict[str, Tensor]  # by the name of the layer that keeps it, in the orde
 # ---- layers that remember --------------------------------------------------------------------------------------------
 
 
-class Remembering(nn.Module):
+class StatefulModule(nn.Module):
     """A layer that needs something of the past. Without one, `past` is None: what comes is the beginning of a clip."""
 
-    past: Tensor | None = None  # what the last step left
-    kept: Tensor | None = None  # what this step leaves to the next
+    state: Tensor | None = None  # what the last step left
+    next_state: Tensor | None = None  # what this step leaves to the next
 
-    def beginning(self, x: Tensor) -> Tensor:
+    def initial_state(self, x: Tensor) -> Tensor:
         """What stands in the past's place before anything came, for an input like x."""
         raise NotImplementedError
 
 
-def memories(module: nn.Module) -> dict[str, Remembering]:
+def stateful_modules(module: nn.Module) -> dict[str, StatefulModule]:
     """All layers of a module that remember, by name, in their order."""
-    return {name: layer for name, layer in module.named_modules() if isinstance(layer, Remembering)}
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, StatefulModule)}
 
 
 @contextmanager
-def remembering(module: nn.Module, state: State) -> Iterator[State]:
+def stepping(module: nn.Module, state: State) -> Iterator[State]:
     """Inside, the module goes on from `state`; afterwards what it gave holds the next one."""
-    layers, new = memories(module), State()
+    layers, new = stateful_modules(module), State()
     assert list(layers) == list(state), "a state of another network"
     for name, layer in layers.items():
-        layer.past, layer.kept = state[name], None
+        layer.state, layer.next_state = state[name], None
     try:
         yield new
         for name, layer in layers.items():
-            assert layer.kept is not None, f"{name} was not run"
-            new[name] = layer.kept
+            assert layer.next_state is not None, f"{name} was not run"
+            new[name] = layer.next_state
     finally:
         for layer in layers.values():
-            layer.past = layer.kept = None
+            layer.state = layer.next_state = None
 
 
 @torch.no_grad()
-def beginnings(module: nn.Module, features: Tensor) -> State:
+def initial_states(module: nn.Module, features: Tensor) -> State:
     """The state in front of a first step like `features`, which is run to see every layer's shapes."""
-    layers, state = memories(module), State()
+    layers, state = stateful_modules(module), State()
     names = {layer: name for name, layer in layers.items()}
 
     def note(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        assert isinstance(layer, Remembering)
-        state[names[layer]] = layer.beginning(inputs[0]).clone()
+        assert isinstance(layer, StatefulModule)
+        state[names[layer]] = layer.initial_state(inputs[0]).clone()
 
     hooks = [layer.register_forward_pre_hook(note) for layer in names]
     training = module.training
@@ -105,7 +105,7 @@ def beginnings(module: nn.Module, features: Tensor) -> State:
     return {name: state[name] for name in layers}
 
 
-class CausalConvolution(Remembering, nn.Conv2d):
+class CausalConvolution(StatefulModule, nn.Conv2d):
     """A kernel that ends, in time, with the newest frame; bands are padded as ever.
 
     Keeps (batch, inputs, bands, size - stride): the last frames of its input. Zeros before the first.
@@ -115,13 +115,13 @@ class CausalConvolution(Remembering, nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, (kernel // 2, 0), groups=groups, bias=False)
         self.reach = kernel - stride[1]
 
-    def beginning(self, x: Tensor) -> Tensor:
+    def initial_state(self, x: Tensor) -> Tensor:
         return x.new_zeros(*x.shape[:3], self.reach)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.past is not None:
-            x = torch.cat([self.past, x], dim=3)
-            self.kept = x[..., -self.reach :]
+        if self.state is not None:
+            x = torch.cat([self.state, x], dim=3)
+            self.next_state = x[..., -self.reach :]
             return super().forward(x)
         bands, size, stride = self.padding[0], self.kernel_size[1], self.stride[1]
         if self.reach == size // 2 and x.shape[3] % stride == 0:
@@ -130,7 +130,7 @@ class CausalConvolution(Remembering, nn.Conv2d):
         return super().forward(functional.pad(x, (self.reach, 0)))
 
 
-class Averaging(Remembering):
+class Averaging(StatefulModule):
     """a(t) = d a(t-1) + (1 - d) x(t) over the last axis; d is exp(-1 / `frames`)."""
 
     weights: Tensor
@@ -146,7 +146,7 @@ class Averaging(Remembering):
 
     def average(self, x: Tensor) -> Tensor:
         """(batch, ..., frames) -> the same. Keeps the last, (batch, ..., 1)."""
-        before = self.beginning(x) if self.past is None else self.past
+        before = self.initial_state(x) if self.state is None else self.state
         averages: list[Tensor] = []
         with torch.autocast(x.device.type, enabled=False):
             whole = int(x.shape[-1]) <= BLOCK  # int: in a traced graph the number of frames is fixed
@@ -154,8 +154,8 @@ class Averaging(Remembering):
                 count = int(block.shape[-1])
                 averages.append(torch.cat([before, block], dim=-1) @ self.weights[: count + 1, :count])
                 before = averages[-1][..., -1:]
-        if self.past is not None:
-            self.kept = before
+        if self.state is not None:
+            self.next_state = before
         return averages[0] if whole else torch.cat(averages, dim=-1)
 
 
@@ -170,7 +170,7 @@ class RunningMean(Averaging):
         self.stride = stride  # frames of the features behind one frame here
         self.start = nn.Parameter(torch.zeros(channels))
 
-    def beginning(self, x: Tensor) -> Tensor:
+    def initial_state(self, x: Tensor) -> Tensor:
         return self.start[None, :, None, None].expand(len(x), -1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class RunningLevel(Averaging):
         self.register_buffer("mean", torch.tensor([1.0, 0.0]).view(1, 1, 2, 1), persistent=False)
         self.register_buffer("weight", torch.tensor([0.0, 1.0]).view(1, 1, 2, 1), persistent=False)
 
-    def beginning(self, x: Tensor) -> Tensor:
+    def initial_state(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x), 1, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ class RunningLevel(Averaging):
         return x - sums[:, :, :1] / sums[:, :, 1:]
 
 
-class NewestMean(Remembering):
+class SlidingMean(StatefulModule):
     """(batch, rows, frames) -> (batch, rows): the mean over the newest `slots` frames, or over those that came.
 
     A stream hands over one row more, of ones. Keeps (batch, rows + 1, slots), oldest first: the ones are what came.
@@ -212,20 +212,20 @@ class NewestMean(Remembering):
         super().__init__()
         self.slots = slots
 
-    def beginning(self, x: Tensor) -> Tensor:
+    def initial_state(self, x: Tensor) -> Tensor:
         return x.new_zeros(*x.shape[:2], self.slots)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, rows + 1, frames) -> (batch, rows)."""
-        past = self.beginning(x) if self.past is None else self.past
+        past = self.initial_state(x) if self.state is None else self.state
         ring = torch.cat([past, x], dim=2)[..., -self.slots :]
-        if self.past is not None:
-            self.kept = ring
+        if self.state is not None:
+            self.next_state = ring
         sums = ring.sum(dim=2)
         return sums[:, :-1] / sums[:, -1:]
 
 
-def newest_means(x: Tensor, ends: list[int], slots: int) -> Tensor:
+def sliding_means(x: Tensor, ends: list[int], slots: int) -> Tensor:
     """The same after each of the frames `ends` (k,) of a whole clip, without ones: (batch, rows, frames or k)."""
     place, after = torch.arange(x.shape[2], device=x.device)[:, None], torch.tensor(ends, device=x.device)
     inside = ((place < after) & (place >= after - slots)).float()
@@ -236,7 +236,7 @@ def newest_means(x: Tensor, ends: list[int], slots: int) -> Tensor:
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 
-class Past(Time):
+class CausalLayers(TemporalLayers):
     """Looks back only."""
 
     def __init__(self, gate_seconds: float = GATE_SECONDS, stride: int = 1) -> None:
@@ -253,8 +253,8 @@ class Past(Time):
     def mean(self, channels: int) -> nn.Module:
         return RunningMean(channels, self.gate_seconds, self.stride)
 
-    def after(self, stride: int) -> "Past":
-        return Past(self.gate_seconds, self.stride * stride)
+    def after(self, stride: int) -> "CausalLayers":
+        return CausalLayers(self.gate_seconds, self.stride * stride)
 
 
 class StreamingNetwork(StagedNetwork):
@@ -269,7 +269,7 @@ class StreamingNetwork(StagedNetwork):
     ) -> None:
         super().__init__(stem, stages, widths, dropout, head)
         self.stride = max(layer.stride for layer in self.modules() if isinstance(layer, RunningMean))
-        self.newest = NewestMean(WINDOW_FRAMES // self.stride)
+        self.newest = SlidingMean(WINDOW_FRAMES // self.stride)
 
     def steps(self, frames: int) -> list[int]:
         """From the first second on all; of a shorter clip its end."""
@@ -285,7 +285,7 @@ class StreamingNetwork(StagedNetwork):
         for stage in self.stages:
             x = stage(x)
             stride = frames // x.shape[3]
-            means = newest_means(x.mean(dim=2), [end // stride for end in ends], WINDOW_FRAMES // stride)
+            means = sliding_means(x.mean(dim=2), [end // stride for end in ends], WINDOW_FRAMES // stride)
             pooled.append(self.dropout(means.transpose(1, 2).flatten(0, 1)))  # (batch, width, k) -> (batch k, width)
             if energy:
                 energies.append(x.float().square().mean(dim=1))
@@ -313,11 +313,11 @@ class StreamingNetwork(StagedNetwork):
     def step(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """New frames (batch, 1, bands, n stride) -> logits (batch, 2) after them, and the state for the next."""
         assert features.shape[3] % self.stride == 0, f"{features.shape[3]} frames are no multiple of {self.stride}"
-        with remembering(self, state) as new:
+        with stepping(self, state) as new:
             logits = self(features)
         return logits, new
 
     def reset_state(self, batch: int, bands: int) -> State:
         """The state of `batch` streams that have heard nothing yet."""
         like = next(self.parameters())
-        return beginnings(self, like.new_zeros(batch, 1, bands, self.stride))
+        return initial_states(self, like.new_zeros(batch, 1, bands, self.stride))

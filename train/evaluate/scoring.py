@@ -8,36 +8,41 @@ from torch import distributed as dist
 from runtime.audio.score_times import scored
 from runtime.support.errors import ShrikeError
 from train.augment.features import Augment
-from train.config import Settings
+from train.config import TrainConfig
 from train.data.cache import FeatureCache
 from train.data.dataset import batches, scoring_plan
-from train.device import Place
-from train.losses.distillation import Classroom
+from train.device import ComputeDevice
+from train.losses.distillation import DistillationModel
 
 Scores = NDArray[np.float64]
 
 
-def score(
-    classroom: Classroom, augment: Augment, cache: FeatureCache, settings: Settings, place: Place, mean: bool = False
+def score_cache(
+    classroom: DistillationModel,
+    augment: Augment,
+    cache: FeatureCache,
+    settings: TrainConfig,
+    compute: ComputeDevice,
+    mean: bool = False,
 ) -> Scores:
     """Scores of every clip, (clips, exits): of its first window, or the mean over windows. Processes share the work."""
     classroom.eval()
     augment.eval()
-    plan = scoring_plan(cache, settings.optimiser.batch, mean, place.rank, place.world)
+    plan = scoring_plan(cache, settings.optimiser.batch, mean, compute.rank, compute.world)
     exits = len(classroom.shallow) + 1
     # Where a network that streams is judged: nothing of a short clip is repeated for it.
     ends = torch.tensor([scored(frames, cache.frontend) for frames in cache.lengths.tolist()])
     sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
-    with torch.inference_mode(), torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-        for batch in batches(cache, plan, settings.data.workers, place.device):
+    with torch.inference_mode(), torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
+        for batch in batches(cache, plan, settings.data.workers, compute.device):
             # The last batch is filled up with what is not looked at: torch.compile would take another size for another
             # network, and compile it anew.
             rows = torch.arange(len(plan[0])).clamp(max=len(batch.index) - 1)
-            features = augment(batch.features[rows].to(place.device)).contiguous(memory_format=place.layout)
+            features = augment(batch.features[rows].to(compute.device)).contiguous(memory_format=compute.layout)
             scores = classroom.scores(features, ends[batch.index[rows]])[: len(batch.index)].double().cpu()
             sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
-    if place.world > 1:
-        shared = sums.to(place.device)
+    if compute.world > 1:
+        shared = sums.to(compute.device)
         dist.all_reduce(shared)
         sums = shared.cpu()
     means = sums[:, :-1] / sums[:, -1:]

@@ -1,0 +1,67 @@
+"""What a network costs: parameters, multiply-adds of a window or of one streaming step, and the shapes of its stages.
+
+print(cost_table("f0", width=1.0))
+"""
+
+from typing import Literal
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from runtime.audio.features import PRESETS
+from runtime.audio.score_times import STEP
+from train.networks import NAMES, STREAMING, build
+from train.networks.senet import StagedNetwork
+from train.networks.streaming import GATE_SECONDS, StreamingNetwork
+
+
+@torch.no_grad()
+def stage_shapes(network: StagedNetwork, bands: int, frames: int) -> list[tuple[int, ...]]:
+    """Return (channels, bands, frames) behind the stem and behind every stage."""
+    network.eval()
+    x = network.stem(torch.zeros(1, 1, bands, frames))
+    shapes = [tuple(x.shape[1:])]
+    for stage in network.stages:
+        x = stage(x)
+        shapes.append(tuple(x.shape[1:]))
+    return shapes
+
+
+@torch.no_grad()
+def multiply_adds(network: StagedNetwork, bands: int, frames: int, step: bool = False) -> int:
+    """Count multiply-adds of convolutions and matrix products: of one window, or of one step of a streaming network."""
+    network.eval()
+    features = torch.zeros(1, 1, bands, frames)
+    state = network.reset_state(1, bands) if step and isinstance(network, StreamingNetwork) else None
+    with FlopCounterMode(display=False) as counter:
+        network(features) if state is None else network.step(features, state)  # type: ignore[operator]
+    return counter.get_total_flops() // 2
+
+
+def cost_table(frontend: Literal["f0", "wide"], width: float = 1.0, streaming: bool = False) -> str:
+    """Return a Markdown table of every network's cost; with `streaming`, of every streaming one's step and state."""
+    bands, frames = PRESETS[frontend].bands, PRESETS[frontend].width
+    lines = [
+        "| network | parameters | multiply-adds | after stages 1, 2, 3, 4 (channels x bands x frames) |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    if streaming:
+        lines = [
+            f"| network | parameters | multiply-adds of {STEP} new frames | of a window | state in float, bytes |",
+            "| --- | ---: | ---: | ---: | ---: |",
+        ]
+    for name in STREAMING if streaming else NAMES:
+        network = build(name, width, gate_seconds=GATE_SECONDS if streaming else None)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        if isinstance(network, StreamingNetwork):
+            step, window = (
+                multiply_adds(network, bands, STEP, step=True),
+                multiply_adds(build(name, width), bands, frames),
+            )
+            state = sum(value.nbytes for value in network.reset_state(1, bands).values())
+            lines.append(f"| {name} | {parameters:,} | {step / 1e6:,.1f} M | {window / 1e6:,.0f} M | {state:,} |")
+        else:
+            shapes = ", ".join(" x ".join(map(str, shape)) for shape in stage_shapes(network, bands, frames)[1:])
+            work = multiply_adds(network, bands, frames)
+            lines.append(f"| {name} | {parameters:,} | {work / 1e6:,.0f} M | {shapes} |")
+    return "\n".join(lines)
