@@ -247,7 +247,7 @@ PATHS = [
     ("benchmarks.streams --corpus !corpsu", "corpus"),
     ("benchmarks.training --corpus !corpsu", "corpus"),
 ]
-READ_NOTHING = {"benchmarks.host", "train.networks"}
+READ_NOTHING = {"benchmarks.host"}
 
 # Words, and what the line must name: the option or file, and the command or package that helps.
 WRONG = [
