@@ -15,7 +15,7 @@ from benchmarks.noise import paired_ratio
 from benchmarks.report import Cell, Column, Measured, Plot, Report, Table, new_report
 from benchmarks.timing import ROUNDS, WARM_UP, Times
 from runtime.audio.features import HOP, RATE
-from runtime.scorer import STEP
+from runtime.audio.framer import STEP
 
 if TYPE_CHECKING:
     from benchmarks.forms import Subject

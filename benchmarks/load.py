@@ -1,4 +1,4 @@
-"""Many streams at the pace of speech through one pool, on one core: how late their scores are.
+"""Many streams at the pace of speech through one batcher, on one core: how late their scores are.
 
     run = bear(engine, card, clips, streams=200, seconds=10.0)
     run.late_ms, run.cpu, run.holds
@@ -10,14 +10,14 @@ score needs was delivered.
     stream 0    |320 samples         |320 samples         |
     stream 1      |320 samples         |320 samples       ...
     stream 2        |320 samples         |320 samples
-    loop        push push ... run, push push push ... run, sleep
+    loop        push push ... decode, push push push ... decode, sleep
 """
 
 import ctypes
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -84,28 +84,35 @@ class Caller:
     def __init__(self, stream: BatchedStream, sound: Samples, number: int) -> None:
         self.stream, self._sound = stream, sound
         self._at = number * 7919 % len(sound)  # not all in the same place
-        self._chunk = round(PACE * stream.frontend.rate)
-        rate, step = stream.frontend.rate, stream.interval * stream.frontend.rate
+        self.chunk = round(PACE * stream.framer.frontend.rate)
+        rate, step = stream.framer.frontend.rate, stream.framer.interval * stream.framer.frontend.rate
         self.lead = round(EARLIEST * rate + number * SPREAD % 1 * step)  # samples before the clock starts
 
     def push(self, samples: int = 0) -> None:
-        samples = samples or self._chunk
+        samples = samples or self.chunk
         if self._at + samples > len(self._sound):
             self._at = 0
-        self.stream.push(self._sound[self._at : self._at + samples])
+        self.stream.accept_waveform(self._sound[self._at : self._at + samples])
         self._at += samples
 
 
-def join_all(pool: StreamBatcher, sounds: Sequence[Samples], streams: int) -> list[Caller]:
+def create_all(batcher: StreamBatcher, sounds: Sequence[Samples], streams: int) -> list[Caller]:
     """Streams in the middle of their calls."""
     callers = []
     for number in range(streams):
-        caller = Caller(pool.join(), sounds[number % len(sounds)], number)
+        caller = Caller(batcher.create_stream(), sounds[number % len(sounds)], number)
         caller.push(caller.lead)
-        pool.run()
-        caller.stream.scores()
+        for stream in decoded(batcher, [caller]):
+            batcher.get_result(stream)
         callers.append(caller)
     return callers
+
+
+def decoded(batcher: StreamBatcher, callers: Iterable[Caller]) -> list[BatchedStream]:
+    """Compute all that is due; return the streams that were."""
+    ready = [caller.stream for caller in callers if batcher.is_ready(caller.stream)]
+    batcher.decode_all(ready)
+    return ready
 
 
 def bear(
@@ -118,8 +125,8 @@ def bear(
     most: int | None = None,
 ) -> Load:
     """Real time for SETTLING + `seconds`; ends early where it falls so far behind that it cannot hold."""
-    pool = StreamBatcher(engine, card.frontend, step, most)
-    callers = join_all(pool, sounds, streams)
+    batcher = StreamBatcher(engine, card.frontend, step, most)
+    callers = create_all(batcher, sounds, streams)
     place = {caller.stream: number for number, caller in enumerate(callers)}
     events, counted = (round(length / PACE) * streams for length in (SETTLING + seconds, SETTLING))
     late: list[float] = []
@@ -143,27 +150,27 @@ def bear(
             for event in range(done, until):
                 callers[event % streams].push()
             done = until
-            for stream in pool.run():
+            for stream in decoded(batcher, callers):
                 now, number = time.monotonic(), place[stream]
-                for score in stream.scores():
+                for score in batcher.get_result(stream):
                     event = _event(score, callers[number], number, streams)
                     if event >= counted:
                         late.append(1000 * (now - due(event)))
         share = (time.process_time() - cpu) / (time.monotonic() - measured) if cpu else 1.0
-    return Load(streams, seconds, pool.interval, tuple(late), done == events, share)
+    return Load(streams, seconds, batcher.interval, tuple(late), done == events, share)
 
 
 def speed(engine: Engine, card: ModelCard, sounds: Sequence[Samples], step: int | None, most: int | None) -> float:
     """Seconds of sound for a second of the processor's time, of FULL streams as fast as they go: what a core could bear
     if nobody had to wait. Other work on the machine disturbs that little, while it ruins what is measured in real time.
     """
-    pool = StreamBatcher(engine, card.frontend, step, most)
-    callers = join_all(pool, sounds, FULL)
+    batcher = StreamBatcher(engine, card.frontend, step, most)
+    callers = create_all(batcher, sounds, FULL)
     began, done, spent = time.process_time(), 0, 0.0
     while done < FLAT_OUT / PACE and spent < FLAT_OUT:
         for caller in callers:
             caller.push()
-        pool.run()
+        decoded(batcher, callers)
         done, spent = done + 1, time.process_time() - began
     return FULL * done * PACE / spent
 
@@ -173,15 +180,15 @@ def memory(engine: Engine, card: ModelCard, sounds: Sequence[Samples], most: int
 
     Its state, samples and objects, in the middle of a call; freed memory is given back to the system before.
     """
-    pool = StreamBatcher(engine, card.frontend, most=most)
-    kept = join_all(pool, sounds, pool.most)  # what a full call needs
+    batcher = StreamBatcher(engine, card.frontend, most=most)
+    kept = create_all(batcher, sounds, batcher.most)  # what a full call needs
     _trim()
     before = resident()
-    kept += join_all(pool, sounds, COUNTED)
+    kept += create_all(batcher, sounds, COUNTED)
     for caller in kept:
         caller.push()
-        caller.push(round(caller.stream.interval * card.frontend.rate))
-    pool.run()
+        caller.push(round(caller.stream.framer.interval * card.frontend.rate))
+    decoded(batcher, kept)
     _trim()
     after = resident()
     return None if before is None or after is None else 1e6 * (after - before) / COUNTED
@@ -196,5 +203,5 @@ def _trim() -> None:
 
 def _event(score: Score, caller: Caller, number: int, streams: int) -> int:
     """The chunk that completed a score."""
-    samples = round(score.time * caller.stream.frontend.rate) - caller.lead
-    return (-(-samples // caller._chunk) - 1) * streams + number
+    samples = round(score.time * caller.stream.framer.frontend.rate) - caller.lead
+    return (-(-samples // caller.chunk) - 1) * streams + number

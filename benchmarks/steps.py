@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.features import FeatureStream, FrontEnd, Samples
+from runtime.audio.framer import STEP
 from runtime.audio.ring_buffer import RingBuffer
 from runtime.engines import Engine, as_streaming
-from runtime.scorer import STEP, StreamScorer
+from runtime.scorer import StreamScorer
 
 SECONDS = 20.0  # of sound that the parts hear again and again
 SYLLABLES = 4.0  # Hz in which it grows louder and softer, as speech does

@@ -1,4 +1,4 @@
-"""Shrike from Python: a model that is loaded once, and scores arrays and streams.
+"""Shrike from Python: load a model once, score arrays and streams.
 
     from runtime import load
 
@@ -9,12 +9,12 @@
     with load("f0") as detector:
         stream = detector.stream(rate=48_000)
         for chunk in chunks:                            # of any size
-            for verdict in stream.push(chunk):          # one about every tenth of a second
+            for verdict in stream.push(chunk):          # about ten a second
                 print(verdict.time, verdict.state, verdict.p_spoof)
         print(stream.finish().line())
 
-The same parts, in the same order, as `python -m runtime.stream`: the same sound gives the same verdicts. Not
-thread-safe; many streams at once are runtime.StreamBatcher's.
+The same sound gives the same verdicts as `python -m runtime.stream`. Not thread-safe; runtime.StreamBatcher scores many
+streams at once.
 """
 
 import math
@@ -44,24 +44,23 @@ Sound = NDArray[Any]  # (n,) or (n, channels): floats with full scale 1, or inte
 def load(
     model: str | os.PathLike[str] = DEFAULT, engine: Kind = "auto", threads: int = 1, provider: str = "cpu"
 ) -> "Detector":
-    """An embedded model (f0, wide), or the one at a path to model.onnx or model.engine, its card beside it."""
+    """Load an embedded model (f0, wide), or the one at a path to model.onnx or model.engine with its card beside it."""
     return Detector(load_model(find_model(os.fspath(model)), engine, threads, provider))
 
 
 class Detector:
-    """A model that is ready; close it, or use it in a `with`."""
+    """A loaded model, by `load`; close it, or use it in a `with`."""
 
-    def __init__(self, chosen: LoadedModel) -> None:
-        """By `load`."""
-        self._chosen = chosen
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
 
     @property
     def card(self) -> ModelCard:
-        """What the model is: front-end, calibration, accuracy, origin."""
-        return self._chosen.card
+        """The model's front-end, calibration, accuracy and origin."""
+        return self._model.card
 
     def score(self, samples: Sound, rate: int = 16_000) -> Summary:
-        """A whole recording: what `python -m runtime.stream --file` says at its end."""
+        """Score a whole recording, as `python -m runtime.stream --file` does."""
         stream = self.stream(rate)
         stream.push(samples)
         return stream.finish()
@@ -75,12 +74,12 @@ class Detector:
         smoothing: float = SMOOTHING,
         sure: float = SURE,
     ) -> "Stream":
-        """Sound that comes bit by bit. `step`: frames between verdicts; the others as in runtime.stream --help."""
-        return Stream(self._chosen, rate, VerdictOptions(step, prior, smoothing, sure))
+        """Start a stream of sound. `step`: frames between verdicts; the others as in runtime.stream --help."""
+        return Stream(self._model, rate, VerdictOptions(step, prior, smoothing, sure))
 
     def close(self) -> None:
-        """Give back the engine's memory; calling it twice is fine."""
-        self._chosen.engine.close()
+        """Release the engine's memory; a second call does nothing."""
+        self._model.engine.close()
 
     def __enter__(self) -> "Detector":
         return self
@@ -92,53 +91,47 @@ class Detector:
 
 
 class Stream:
-    """One stream of sound: push it, get verdicts. The same sound gives the same ones, however it is cut."""
+    """One stream of sound, by `Detector.stream`. The same sound gives the same verdicts, however it is split."""
 
     name = "array"
     live = False
 
-    def __init__(self, chosen: LoadedModel, rate: int, settings: VerdictOptions) -> None:
-        """By `Detector.stream`."""
+    def __init__(self, model: LoadedModel, rate: int, options: VerdictOptions) -> None:
         if not MIN_RATE <= rate <= MAX_RATE:
-            raise ShrikeError(f"rate {rate}: {MIN_RATE:,} to {MAX_RATE:,} Hz were expected")
-        self._verdicts = _Collected()
-        self._session = Session(chosen.engine, chosen.card, [self._verdicts], settings, chosen.backend)
-        self._intake = Resampler(rate, chosen.card.frontend.rate)
+            raise ShrikeError(f"rate {rate}: expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
+        self._verdicts = _Collector()
+        self._session = Session(model.engine, model.card, [self._verdicts], options, model.backend)
+        self._resampler = Resampler(rate, model.card.frontend.rate)
         self._session.begin(self)
-        self._over = False
+        self._summary: Summary | None = None
 
     def push(self, samples: Sound) -> list[Verdict]:
-        """New sound -> the verdicts that it completes. What is no number counts as silence, and is flagged."""
-        if self._over:
-            raise ShrikeError("this stream is finished; ask detector.stream() for another")
-        mono, invalid = self._intake.push(_floats(samples))
-        return self._take(mono, 0.0, invalid)
+        """Return the verdicts that new sound completes. NaN and infinite samples count as silence, and are flagged."""
+        if self._summary:
+            raise ShrikeError("this stream is finished: call detector.stream() for another")
+        mono, invalid = self._resampler.push(_floats(samples))
+        return self._hear(mono, invalid=invalid)
 
     def lost(self, seconds: float) -> list[Verdict]:
-        """Sound is missing here: time goes on, no verdict spans more than a short hole."""
+        """Insert a gap: time goes on, and no verdict spans more than a short one."""
         if not (math.isfinite(seconds) and seconds >= 0):
-            raise ShrikeError(f"{seconds} s lost: seconds, 0 or more, were expected")
-        before = self._take(self._intake.flush(), 0.0, 0)
-        return before + self._take(np.empty(0, np.float32), seconds, 0)
+            raise ShrikeError(f"{seconds} s lost: expected 0 or more seconds")
+        return self._hear(self._resampler.flush()) + self._hear(np.empty(0, np.float32), lost=seconds)
 
     def finish(self) -> Summary:
-        """The sound is over; what it amounted to. A second call gives the same."""
-        if not self._over:
-            self._take(self._intake.flush(), 0.0, 0)
-            self._over = True
-            try:
-                self._summary = self._session.end()
-            finally:
-                self._session.abandon()
+        """End the stream and return its summary; a second call returns the same."""
+        if not self._summary:
+            self._hear(self._resampler.flush())
+            self._summary = self._session.finish()
         return self._summary
 
-    def _take(self, mono: Samples, lost: float, invalid: int) -> list[Verdict]:
+    def _hear(self, mono: Samples, lost: float = 0.0, invalid: int = 0) -> list[Verdict]:
         self._session.hear(Block(mono, time.monotonic(), lost, invalid))
-        return self._verdicts.taken()
+        return self._verdicts.take()
 
 
-class _Collected(Sink):
-    """Keeps verdicts until somebody takes them."""
+class _Collector(Sink):
+    """Collects verdicts until they are taken."""
 
     def __init__(self) -> None:
         self._new: list[Verdict] = []
@@ -146,18 +139,18 @@ class _Collected(Sink):
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
         self._new.append(verdict)
 
-    def taken(self) -> list[Verdict]:
+    def take(self) -> list[Verdict]:
         new, self._new = self._new, []
         return new
 
 
 def _floats(samples: Sound) -> NDArray[np.float32]:
-    """(n, channels) float32 with full scale 1."""
+    """Convert to (n, channels) float32 with full scale 1."""
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fi" or (samples.ndim == 2 and samples.shape[1] == 0):
         raise ShrikeError(
-            f"sound {samples.shape} of {samples.dtype} came; (n,) or (n, channels), floats with full scale 1 or "
-            "integers with that of their type, was expected"
+            f"sound {samples.shape} of {samples.dtype}: expected (n,) or (n, channels), floats with full scale 1 or "
+            "integers with that of their type"
         )
     scale = 1.0 if samples.dtype.kind == "f" else -1.0 / np.iinfo(samples.dtype).min
     wide = samples.astype(np.float32) * np.float32(scale) if scale != 1 else samples.astype(np.float32, copy=False)

@@ -1,43 +1,40 @@
-"""Several sources at once, through one pool: each has its own session, and a fault of one ends that one alone.
+"""Run several sources at once: each has a session of its own, and an error of one ends that one alone.
 
-    together = MultiSource(pool, stop, say)
-    for source in sources:
-        together.add(source, session)
-    failed = together.run()
+    sources = MultiSource(batcher, stop, say)
+    sources.add(source, session)
+    failed = sources.run()
 
-Every source is read by a thread of its own, because reading waits: for a microphone, or for the pace of a file. A
-thread is at most WAITING blocks ahead of the one loop that computes, which takes whatever has come and runs the pool
-for all of it.
+A thread reads each source, because reading waits for a microphone or for the pace of a file. It is at most WAITING
+blocks ahead of the loop, which takes the blocks that have come and batches the engine's calls.
 
     thread per source    block block >---.
-    thread per source    block >----------+--> queue --> sessions --> pool.run() --> verdicts
-    thread per source    block block >---'               '--<--- until no block is left --<--'
+    thread per source    block >----------+--> queue --> sessions, framers --> batched engine --> sessions
+    thread per source    block block >---'
 """
 
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
-from runtime.multi_stream import StreamBatcher
+from runtime.multi_stream import BatchedStream, StreamBatcher
 from runtime.session import Session
 from runtime.sources import Block, Source
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 
-WAITING = 2  # blocks of one source that may wait; a microphone's own queue keeps, and counts, what does not fit
-POLL = 0.1  # s between looks at the request to stop
+WAITING = 2  # blocks of one source that may wait; a microphone's own queue holds, and counts, the rest
+POLL = 0.1  # s between checks for the request to stop
 
 
 class Listener:
-    """One source with its session."""
+    """One source with its session and stream."""
 
-    def __init__(self, source: Source, session: Session) -> None:
-        self.source, self.session = source, session
+    def __init__(self, source: Source, session: Session, stream: BatchedStream) -> None:
+        self.source, self.session, self.stream = source, session, stream
         self.room = threading.BoundedSemaphore(WAITING)
         self.blocks: deque[Block] = deque()
-        self.work: Iterator[None] | None = None  # the block that is being taken
         self.over = False  # no more blocks will come
         self.error: Exception | None = None  # why
 
@@ -46,41 +43,40 @@ Item = tuple[Listener, Block | None]  # None: the sound is over
 
 
 class MultiSource:
-    """Runs in one thread; its readers only read."""
+    """Computes in the caller's thread; other threads only read."""
 
-    def __init__(self, pool: StreamBatcher, stop: Stop, say: Callable[[str], None]) -> None:
-        self._pool, self._stop, self._say = pool, stop, say
+    def __init__(self, batcher: StreamBatcher, stop: Stop, say: Callable[[str], None]) -> None:
+        self._batcher, self._stop, self._say = batcher, stop, say
         self._active: dict[Listener, None] = {}
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._failed = 0
 
     def add(self, source: Source, session: Session) -> None:
-        self._active[Listener(source, session)] = None
+        self._active[Listener(source, session, self._batcher.create_stream())] = None
 
     def run(self) -> int:
-        """Until all have ended or a stop is requested; how many ended with a fault."""
+        """Run until all sources have ended or a stop is requested; return how many failed."""
         for listener in self._active:
-            listener.session.begin(listener.source)
+            listener.session.begin(listener.source, listener.stream.framer)
         for listener in self._active:
             threading.Thread(target=self._read, args=(listener,), daemon=True).start()
         while self._active and not self._stop.requested:
             self._collect()
-            while busy := [listener for listener in self._active if listener.work or listener.blocks]:
+            while busy := [listener for listener in self._active if listener.blocks]:
                 for listener in busy:
-                    self._guarded(listener, self._advance)
-                self._pool.run()
+                    self._take_block(listener)
+                self._decode()
                 if self._stop.requested:
                     break
             else:
                 for listener in [listener for listener in self._active if listener.over]:
-                    self._guarded(listener, self._end)
+                    self._finish(listener)
         for listener in list(self._active):  # stopped before their end
-            listener.session.end(complete=False)
-            self._leave(listener)
+            self._end(listener)
         return self._failed
 
     def _collect(self) -> None:
-        """Wait until something has come, and take all that has."""
+        """Wait for a block, and take all that have come."""
         with suppress(queue.Empty):
             listener, block = self._queue.get(timeout=POLL)
             while True:
@@ -90,42 +86,57 @@ class MultiSource:
                     listener.blocks.append(block)
                 listener, block = self._queue.get_nowait()
 
-    def _guarded(self, listener: Listener, act: Callable[[Listener], None]) -> None:
-        """What goes wrong with one stream is said, and ends it; the others hear nothing of it."""
+    def _take_block(self, listener: Listener) -> None:
+        block = listener.blocks.popleft()
+        listener.room.release()
+        with self._guarded(listener):
+            listener.session.accept(block)
+            listener.stream.accept_waveform(block.samples)
+
+    def _decode(self) -> None:
+        """Compute all windows that are due, and report their scores."""
+        while ready := [listener for listener in self._active if self._batcher.is_ready(listener.stream)]:
+            self._batcher.decode_streams([listener.stream for listener in ready])
+            for listener in ready:
+                self._report(listener)
+
+    def _report(self, listener: Listener) -> None:
+        with self._guarded(listener):
+            for score in self._batcher.get_result(listener.stream):
+                listener.session.report(score)
+
+    def _finish(self, listener: Listener) -> None:
+        with self._guarded(listener):
+            if listener.error:
+                raise listener.error
+            listener.session.last_block_heard()
+            self._batcher.finish(listener.stream)
+            self._report(listener)
+        if listener in self._active:
+            self._end(listener)
+
+    @contextmanager
+    def _guarded(self, listener: Listener) -> Iterator[None]:
+        """Say an error of one source, and end that one."""
         try:
-            act(listener)
+            yield
         except ShrikeError as error:
             self._failed += 1
             self._say(f"error: {listener.source.name}: {error}")
-            listener.session.end(complete=False)
-            self._leave(listener)
+            self._end(listener)
 
     def _end(self, listener: Listener) -> None:
-        if listener.error:
-            raise listener.error
-        listener.session.end()
-        self._leave(listener)
-
-    def _leave(self, listener: Listener) -> None:
+        del self._active[listener]
         listener.over = True
         listener.blocks.clear()
-        self._active.pop(listener, None)
-        listener.session.abandon()
-        listener.source.close()
-
-    @staticmethod
-    def _advance(listener: Listener) -> None:
-        """Its blocks, up to where the pool must run."""
-        while listener.work or listener.blocks:
-            if listener.work is None:
-                listener.work = listener.session.take(listener.blocks.popleft())
-                listener.room.release()
-            for _ in listener.work:
-                return
-            listener.work = None
+        try:
+            listener.session.end()
+        finally:
+            self._batcher.remove(listener.stream)
+            listener.source.close()
 
     def _read(self, listener: Listener) -> None:
-        """The thread of one source."""
+        """Read one source, in a thread of its own."""
         try:
             for block in listener.source:
                 while not listener.room.acquire(timeout=POLL):
@@ -138,7 +149,7 @@ class MultiSource:
 
 
 def number_duplicates(sources: list[Source]) -> None:
-    """Two sources of one name get numbers: call.wav, call.wav (2)."""
+    """Number sources of one name: call.wav, call.wav (2)."""
     seen: dict[str, int] = {}
     for source in sources:
         seen[source.name] = count = seen.get(source.name, 0) + 1

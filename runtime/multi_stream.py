@@ -1,191 +1,165 @@
-"""Many streams through one network, several in every call; they come and go when they like.
+"""Batch the model's calls of many streams, which come and go at any time.
 
-    pool = StreamBatcher(engine, card.frontend)
-    stream = pool.join()
-    stream.push(samples)                         # any number of samples, at any time; nothing is computed
-    for stream in pool.run():                    # all that is due, in as few calls as possible
-        for score in stream.scores():
-            print(score.time, score.value)
-    stream.leave()
+    batcher = StreamBatcher(engine, card.frontend)
+    stream = batcher.create_stream()
+    stream.accept_waveform(samples)                        # (n,) at the model's rate; buffers, computes nothing
+    while ready := [stream for stream in streams if batcher.is_ready(stream)]:
+        batcher.decode_streams(ready)                      # one window of each, in as few calls as possible
+    for score in batcher.get_result(stream):
+        print(score.time, score.value)
+    batcher.remove(stream)
 
-A network that is given whole windows and one that remembers are served alike (runtime.engines.state_store keeps what it remembers).
-Whoever brings samples that are none hears of it at once, and nobody else does. A stream whose score is not finite has a
-`fault` and takes no further part until it is reset; the others get their scores.
+The names are those of sherpa-onnx. A stream's scores do not depend, bit for bit, on how its samples are split or on the
+other streams. An error of one stream is raised to the caller of that stream alone.
 """
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.audio.features import FrontEnd, Samples
-from runtime.audio.framer import Hearing, Score
+from runtime.audio.framer import Framer, Score
 from runtime.card.schema import ANY_BATCH
 from runtime.engines import Engine, as_streaming, batch_limit
 from runtime.engines.state_store import StateStore
+from runtime.scorer import open_framer
 from runtime.support.errors import ShrikeError
 
-MOST = 16  # streams in one call: more gain nothing, and what a call needs besides the weights grows with them
-MOST_WINDOWS = 4  # the same for whole windows, which need 2 to 9 MB each while they are computed
+MOST = 16  # streams in one call: more gain nothing, and working memory grows with them
+MOST_WINDOWS = 4  # the same for windowed models, which need 2 to 9 MB for each window
+
+
+class BatchedStream:
+    """One stream of a batcher, by StreamBatcher.create_stream."""
+
+    def __init__(self, framer: Framer, row: int) -> None:
+        self.framer, self.row = framer, row  # row of the stream's state
+        self._scores: list[Score] = []
+        self._error: ShrikeError | None = None  # why no further window is computed
+
+    def accept_waveform(self, samples: Samples) -> None:
+        """Buffer new samples (n,), full scale 1. Clips what is too loud; refuses NaN."""
+        if self._error:
+            raise self._error
+        self.framer.accept(samples)
+
+    @property
+    def ready(self) -> bool:
+        """True if a window is due and the stream has not failed."""
+        return self._error is None and self.framer.ready
+
+    def receive(self, logits: NDArray[np.float32], seconds: float) -> None:
+        """Take the logits (2,) of the framer's current window; a score that is not finite ends the stream."""
+        try:
+            self.add(self.framer.score(logits, seconds))
+        except ShrikeError as error:
+            self._error = error
+
+    def add(self, score: Score | None) -> None:
+        """Append to the results."""
+        if score:
+            self._scores.append(score)
+
+    def result(self) -> list[Score]:
+        """Return the new scores; raise the stream's error after its last score."""
+        scores, self._scores = self._scores, []
+        if self._error and not scores:
+            raise self._error
+        return scores
+
+    def reset(self) -> None:
+        """Start with an empty window or state; time goes on, results and an error are dropped."""
+        self.framer.reset()
+        self._scores, self._error = [], None
+
+    def remove(self) -> bool:
+        """Refuse any further samples; False if it was removed before."""
+        removed = self.row >= 0
+        self.row, self._error = -1, ShrikeError("this stream was removed from its batcher: create another one")
+        return removed
 
 
 class StreamBatcher:
-    """Not thread-safe: one thread pushes and runs. The engine is the caller's, and not closed."""
+    """Runs one engine for many streams. Not thread-safe; does not close the engine."""
 
     def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None, most: int | None = None) -> None:
         """`step`: frames between a stream's scores; `most`: streams in one call."""
         self.frontend, self.step = frontend, step
-        self._engine, self._stepping = engine, as_streaming(engine)
-        most = (MOST if self._stepping else MOST_WINDOWS) if most is None else most
+        self._engine, streaming = engine, as_streaming(engine)
+        most = (MOST if streaming else MOST_WINDOWS) if most is None else most
         if most < 1:
-            raise ShrikeError(f"{most} streams in one call: at least 1 was expected")
+            raise ShrikeError(f"{most} streams in one call: expected 1 or more")
         limit = batch_limit(engine)
         self.most = most if limit == ANY_BATCH else min(most, limit)
-        self.interval = self._hearing().interval  # s between scores; what the step cannot be is said now
-        self._memory = StateStore(self._stepping, self.most) if self._stepping else None
-        self._streams: dict[BatchedStream, None] = {}
-        self._called: dict[BatchedStream, None] = {}  # those that have something due
-
-    def _hearing(self) -> Hearing:
-        return Hearing(self.frontend, self.step, self._stepping.state.frames if self._stepping else None)
+        self.interval = open_framer(engine, frontend, step).interval  # s between scores; an invalid step raises here
+        self._states = StateStore(streaming, self.most) if streaming else None
+        self._count = self._created = 0
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return self._count
 
     @property
     def state_bytes(self) -> int:
-        """What the network remembers of one stream."""
-        return self._memory.bytes if self._memory else 0
+        """Bytes of one stream's state; 0 for a windowed model."""
+        return self._states.bytes if self._states else 0
 
-    def join(self) -> "BatchedStream":
-        """A new stream, from a clean state."""
-        stream = BatchedStream(self, self._hearing(), self._memory.join() if self._memory else len(self._streams))
-        self._streams[stream] = None
-        return stream
+    def create_stream(self) -> BatchedStream:
+        """Add a stream with an empty window or state."""
+        self._count, self._created = self._count + 1, self._created + 1
+        row = self._states.join() if self._states else self._created
+        return BatchedStream(open_framer(self._engine, self.frontend, self.step), row)
 
-    def run(self) -> "list[BatchedStream]":
-        """Everything that is due, of all streams; those that have news: scores, or a fault."""
-        called, self._called = self._called, {}
-        return self._run(called)
+    def remove(self, stream: BatchedStream) -> None:
+        """Release the stream's state; a second call does nothing."""
+        row = stream.row
+        if stream.remove():
+            self._count -= 1
+            if self._states:
+                self._states.leave(row)
 
-    # ---- for its streams
+    def is_ready(self, stream: BatchedStream) -> bool:
+        """True if a window of the stream is due."""
+        return stream.ready
 
-    def _run(self, called: "dict[BatchedStream, None]") -> "list[BatchedStream]":
-        news: dict[BatchedStream, None] = {}
-        while due := [stream for stream in called if stream._is_due()]:
-            due.sort(key=lambda stream: stream._row)  # the same streams in the same order keep their buffers
-            for start in range(0, len(due), self.most):
-                self._call(due[start : start + self.most])
-            news |= {stream: None for stream in due if stream._scores or stream.fault}
-            called = dict.fromkeys(due)
-        return list(news)
+    def decode_streams(self, streams: Iterable[BatchedStream]) -> None:
+        """Run the model on the next window of each stream that is ready."""
+        ready = [stream for stream in streams if stream.ready]
+        ready.sort(key=lambda stream: stream.row)  # the same order every time: states stay where they are
+        for start in range(0, len(ready), self.most):
+            self._decode(ready[start : start + self.most])
 
-    def _call(self, streams: "list[BatchedStream]") -> None:
+    def decode_all(self, streams: Iterable[BatchedStream]) -> None:
+        """Run the model until none of the streams is ready."""
+        ready = [stream for stream in streams if stream.ready]
+        while ready:
+            self.decode_streams(ready)
+            ready = [stream for stream in ready if stream.ready]
+
+    def _decode(self, streams: list[BatchedStream]) -> None:
+        windows = [stream.framer.next() for stream in streams]
         began = time.perf_counter()
-        hearings = [stream._hearing for stream in streams]
-        if self._memory:
-            rows, fresh = [stream._row for stream in streams], [hearing.fresh for hearing in hearings]
-            logits = self._memory.step(rows, fresh, [hearing.features for hearing in hearings])
-        elif len(hearings) == 1:
-            logits = self._engine(hearings[0].features[None, None])
+        if self._states:
+            rows, fresh = [stream.row for stream in streams], [stream.framer.fresh for stream in streams]
+            logits = self._states.step(rows, fresh, [window[0, 0] for window in windows])
         else:
-            logits = self._engine(np.stack([hearing.features for hearing in hearings])[:, None])
-        spent = (time.perf_counter() - began) / len(streams)
-        for stream, (spoof, bonafide) in zip(streams, logits.tolist(), strict=True):
-            stream.spent += spent
-            stream._answer(spoof, bonafide)
+            logits = self._engine(windows[0] if len(windows) == 1 else np.concatenate(windows))
+        seconds = (time.perf_counter() - began) / len(streams)
+        for stream, values in zip(streams, logits, strict=True):
+            stream.receive(values, seconds)
 
-    def _drop(self, stream: "BatchedStream") -> None:
-        del self._streams[stream]
-        self._called.pop(stream, None)
-        if self._memory:
-            self._memory.leave(stream._row)
+    def get_result(self, stream: BatchedStream) -> list[Score]:
+        """Return the scores since the last call; raise the stream's error after its last score."""
+        return stream.result()
 
+    def skip(self, stream: BatchedStream, samples: int) -> bool:
+        """Insert a gap after what is due. True if it was so long that the window or state was reset."""
+        self.decode_all([stream])
+        return stream.framer.skip(samples)
 
-class BatchedStream:
-    """One stream of a pool. Scores, bit for bit, do not hang on how its samples are cut, nor on who else is there."""
-
-    def __init__(self, pool: StreamBatcher, hearing: Hearing, row: int) -> None:
-        """By StreamBatcher.join."""
-        self._pool, self._hearing, self._row = pool, hearing, row
-        self._scores: list[Score] = []
-        self.frontend, self.interval = hearing.frontend, hearing.interval
-        self.spent = 0.0  # s of work for this stream since somebody set it to 0: features, its share of calls
-        self.fault: ShrikeError | None = None  # why it takes no further part
-        self._left = False
-
-    @property
-    def heard(self) -> int:
-        """Samples since the stream began, those in holes included."""
-        return self._hearing.heard
-
-    @property
-    def until_due(self) -> int:
-        """Samples until the network is due: whoever pushes no more than these gets at most one score, just in time."""
-        return self._hearing.until_due
-
-    def push(self, samples: Samples) -> None:
-        """New samples (n,), full scale 1. Too loud is cut; what is no number is refused, and not heard."""
-        self._check()
-        self._hearing.listen(samples)
-        if self._hearing.ready:
-            self._pool._called[self] = None
-
-    def scores(self) -> list[Score]:
-        """Those that came since this was last asked."""
-        scores, self._scores = self._scores, []
-        return scores
-
-    def settle(self) -> None:
-        """Compute what is due of this stream alone, now."""
-        self._pool._called.pop(self, None)
-        self._pool._run({self: None})
-
-    def skip(self, samples: int) -> bool:
-        """A hole of that many samples: no frame spans it. True if the window had to begin again."""
-        self._check()
-        self.settle()
-        return self._hearing.skip(samples)
-
-    def finish(self) -> None:
-        """The end of a clip: one that is shorter than a window gets the score that offline evaluation gives it, at
-        once. What comes then begins with `reset`, or is another stream."""
-        self._check()
-        self.settle()
-        if score := self._hearing.finish():
-            self._scores.append(score)
-        self.settle()
-
-    def reset(self) -> None:
-        """Begin anew here, as after a long hole; time goes on, scores that nobody took and a fault are forgotten."""
-        self._hearing.reset()
-        self._scores, self.fault = [], None
-        self._pool._called.pop(self, None)
-
-    def leave(self) -> None:
-        """Give back its place; a second call does nothing."""
-        if not self._left:
-            self._left = True
-            self._pool._drop(self)
-
-    def _check(self) -> None:
-        if self._left:
-            raise ShrikeError("this stream has left its pool: join() gives a new one")
-        if self.fault:
-            raise self.fault
-
-    def _is_due(self) -> bool:
-        if self.fault:
-            return False
-        began = time.perf_counter()
-        due = self._hearing.due()
-        self.spent += time.perf_counter() - began
-        return due
-
-    def _answer(self, spoof: float, bonafide: float) -> None:
-        try:
-            score = self._hearing.answer(spoof, bonafide)
-        except ShrikeError as error:
-            self.fault = ShrikeError(f"the model {self._pool._engine.name} {error}")
-            return
-        if score:
-            self._scores.append(score)
+    def finish(self, stream: BatchedStream) -> None:
+        """End a clip and compute its last scores. Continue with `reset`, or with another stream."""
+        self.decode_all([stream])
+        stream.add(stream.framer.finish())
+        self.decode_all([stream])

@@ -1,68 +1,73 @@
-"""Samples in, scores out, of one stream: front-end, window or state, and engine.
+"""Raw scores of one stream: framer and engine.
 
     scorer = StreamScorer(engine, card.frontend)
-    for score in scorer.push(samples):           # any number of samples, also none
-        print(score.time, score.value)           # bona fide minus spoof of the last 600 frames
+    for score in scorer.push(samples):           # any number of samples
+        print(score.time, score.value)           # logit of bona fide minus logit of spoof, over the last 600 frames
 
-A pool with one stream, computed as it comes; runtime.audio.framer says when scores are due, runtime.multi_stream serves many.
+runtime.multi_stream batches the model's calls of many streams.
 """
 
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
 from runtime.audio.features import FrontEnd, Samples
-from runtime.audio.framer import LARGEST, SPLICED, STEP, Score, checked
-from runtime.audio.score_times import EARLIEST
-from runtime.engines import Engine
-from runtime.multi_stream import StreamBatcher
+from runtime.audio.framer import Features, Framer, Score, StepFramer, WindowFramer
+from runtime.engines import Engine, as_streaming
+from runtime.engines.state_store import StateStore
 
-__all__ = ["EARLIEST", "LARGEST", "PIECE", "SPLICED", "STEP", "Score", "StreamScorer"]
+Runner = Callable[[Features, bool], NDArray[np.float32]]  # window, whether it is the first since a reset -> logits
 
-PIECE = 16_000  # samples processed at once: bounds the memory of a long push
+
+def open_framer(engine: Engine, frontend: FrontEnd, step: int | None = None) -> Framer:
+    """Return the framer that fits the engine's model; `step`: frames between scores, 12 or a streaming model's own."""
+    streaming = as_streaming(engine)
+    return StepFramer(frontend, streaming.state.frames, step) if streaming else WindowFramer(frontend, step)
+
+
+def open_runner(engine: Engine) -> Runner:
+    """Return a function that runs the engine on one stream and holds its state."""
+    streaming = as_streaming(engine)
+    if streaming is None:
+        return lambda window, fresh: engine(window)
+    store = StateStore(streaming, 1)
+    row = store.join()
+    return lambda window, fresh: store.step([row], [fresh], [window[0, 0]])
 
 
 class StreamScorer:
-    """Any chunking of the same samples gives the same scores, bit for bit. Keeps one window, or state, and no more."""
+    """Scores of one stream. Any split of the same samples gives the same scores, bit for bit."""
 
     def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None) -> None:
-        """`step`: frames between scores; by default 12, or those that a network which remembers takes at a time."""
-        self.frontend = frontend
-        self._stream = StreamBatcher(engine, frontend, step, most=1).join()
+        self.framer, self._run = open_framer(engine, frontend, step), open_runner(engine)
 
     @property
     def interval(self) -> float:
         """Seconds between scores."""
-        return self._stream.interval
-
-    @property
-    def heard(self) -> int:
-        """Samples since the stream began, those in holes included."""
-        return self._stream.heard
-
-    @property
-    def until_due(self) -> int:
-        """Samples until the network is due: whoever pushes no more than these gets at most one score, just in time."""
-        return self._stream.until_due
-
-    def reset(self) -> None:
-        """Begin a new window here; time goes on."""
-        self._stream.reset()
-
-    def skip(self, samples: int) -> bool:
-        """A hole of that many samples: no frame spans it. True if the window had to begin again."""
-        return self._stream.skip(samples)
+        return self.framer.interval
 
     def push(self, samples: Samples) -> list[Score]:
-        """New samples (n,), full scale 1 -> the scores they complete. Too loud is cut; what is no number is refused."""
-        samples = checked(samples)
-        for start in range(0, max(1, len(samples)), PIECE):
-            self._stream.push(samples[start : start + PIECE])
-            self._stream.settle()
-        return self._scores()
+        """Score the windows that new samples (n,), full scale 1, complete. Clips what is too loud; refuses NaN."""
+        return [score for window in self.framer.push(samples) if (score := self.score(window))]
+
+    def score(self, window: Features) -> Score | None:
+        """Run the model on the framer's current window."""
+        began = time.perf_counter()
+        logits = self._run(window, self.framer.fresh)
+        return self.framer.score(logits, time.perf_counter() - began)
+
+    def skip(self, samples: int) -> bool:
+        """Insert a gap. True if it was so long that the window or state was reset."""
+        return self.framer.skip(samples)
+
+    def reset(self) -> None:
+        """Start with an empty window or state; time goes on."""
+        self.framer.reset()
 
     def finish(self) -> list[Score]:
-        """The end: a clip shorter than a window gets the score of all its frames, as offline evaluation gives it."""
-        self._stream.finish()
-        return self._scores()
-
-    def _scores(self) -> list[Score]:
-        if self._stream.fault:
-            raise self._stream.fault
-        return self._stream.scores()
+        """End the clip: one shorter than a window gets the score that offline evaluation gives it."""
+        last = self.framer.finish()
+        found = [last, *(self.score(window) for window in self.framer.windows())]
+        return [score for score in found if score]

@@ -1,23 +1,27 @@
-"""One source, from its first block to its summary: source -> pool -> judge -> sinks.
+"""One source, from its first block to its summary.
 
     session = Session(engine, card, sinks, VerdictOptions(), "ONNX Runtime")
     with Stop() as stop:
         summary = session.run(source, stop)
 
-Blocks are cut where scores fall due, so that level, flags and verdicts are the same for every block size, as the
-scores are. Several sessions may share a pool (runtime.multi_source): then `begin`, `take` and `end` are called in the place
-of `run`, and whoever calls them runs the pool.
+    source -> block -> framer -> engine -> score -> verdict -> sinks
+                └────> level, flags ───────────────────┘
+
+Level and flags are those of the score's own last sample, so that verdicts do not depend on the size of blocks.
+runtime.multi_source runs several sessions at once: it batches the engine's calls and reports the scores here.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.audio.framer import Score
+import numpy as np
+
+from runtime.audio.framer import Framer, Score
 from runtime.audio.quality import QualityMonitor
 from runtime.card.model_card import ModelCard
 from runtime.engines import Engine
-from runtime.multi_stream import StreamBatcher
+from runtime.scorer import StreamScorer, open_framer
 from runtime.sinks import Sink, StreamInfo
 from runtime.sources import Block, Source, SourceInfo
 from runtime.summary import Summary, SummaryBuilder
@@ -27,7 +31,7 @@ from runtime.verdict import SMOOTHING, SURE, VerdictTracker
 
 @dataclass(frozen=True)
 class VerdictOptions:
-    """What verdicts are made with; runtime.stream says what each is for."""
+    """Options that turn scores into verdicts; `python -m runtime.stream --help` describes them."""
 
     step: int | None = None
     prior: float = 0.5
@@ -39,128 +43,124 @@ class Session:
     """Runs any number of sources, one after the other, each from a clean state."""
 
     def __init__(
-        self,
-        engine: Engine,
-        card: ModelCard,
-        sinks: Sequence[Sink],
-        settings: VerdictOptions,
-        kind: str,
-        pool: StreamBatcher | None = None,
+        self, engine: Engine, card: ModelCard, sinks: Sequence[Sink], options: VerdictOptions, kind: str
     ) -> None:
-        """`kind` of engine, in words. `pool`: one that is shared, of the same engine and step."""
-        self._engine, self._card, self._sinks, self._settings, self._kind = engine, card, sinks, settings, kind
-        self._pool = StreamBatcher(engine, card.frontend, settings.step) if pool is None else pool
-        self._new_judge()  # what the settings cannot be is said here, before a source is opened
+        """`kind`: name of the engine for people. Raises for invalid options."""
+        self._engine, self._card, self._sinks, self._options, self._kind = engine, card, sinks, options, kind
+        self._rate = card.frontend.rate
+        self._tracker = self._new_tracker(open_framer(engine, card.frontend, options.step))
 
-    def _new_judge(self) -> None:
-        settings = self._settings
-        self._quality = QualityMonitor(self._card.frontend)
-        self._judge = VerdictTracker(
-            self._card.score, self._pool.interval, settings.prior, settings.smoothing, settings.sure
-        )
+    def _new_tracker(self, framer: Framer) -> VerdictTracker:
+        options = self._options
+        return VerdictTracker(self._card.score, framer.interval, options.prior, options.smoothing, options.sure)
 
-    def opening(self, source: SourceInfo) -> StreamInfo:
-        frontend = self._card.frontend
+    def run(self, source: Source, stop: Stop) -> Summary:
+        """Score the source to its end or to the request to stop; every sink gets the summary."""
+        self.begin(source)
+        for block in source:
+            self.hear(block)
+            if stop.requested:
+                return self.end()
+        return self.finish()
+
+    # ---- one source
+
+    def begin(self, source: SourceInfo, framer: Framer | None = None) -> None:
+        """Start from a clean state. `framer`: that of a batched stream, whose scores are then given to `report`."""
+        if framer is None:
+            self._scorer = StreamScorer(self._engine, self._card.frontend, self._options.step)
+            framer = self._scorer.framer
+        self._framer, self._live = framer, source.live
+        self._quality, self._tracker = QualityMonitor(self._card.frontend), self._new_tracker(framer)
+        self._block = Block(np.empty(0, np.float32), 0.0)
+        self._start = self._measured = framer.position  # of the block; samples before it have been measured
+        self._arrived: float | None = None  # when the block's newest sample arrived, from a live source
+        self._lost, self._cost = 0, 0.0  # samples; s of measuring since the last score
+        info = self._info(source)
+        self._summary = SummaryBuilder(info, self._tracker, self._options.sure)
+        for sink in self._sinks:
+            sink.begin(info)
+
+    def _info(self, source: SourceInfo) -> StreamInfo:
+        frontend, score_map = self._card.frontend, self._card.score
         return StreamInfo(
             source=source.name,
             live=source.live,
             model=self._card.name,
             engine=self._kind,
             precision=self._engine.precision,
-            calibrated=self._card.score.fitted_on is not None,
-            interval=self._pool.interval,
-            prior=self._settings.prior,
+            calibrated=score_map.fitted_on is not None,
+            interval=self._framer.interval,
+            prior=self._options.prior,
             band=frontend.passband,
             rate=frontend.rate,
-            threshold=self._card.score.threshold,
+            threshold=score_map.threshold,
         )
 
-    def run(self, source: Source, stop: Stop) -> Summary:
-        """To the source's end or the request to stop; then every sink has had its summary."""
-        self.begin(source)
-        try:
-            for block in source:
-                self.hear(block)
-                if stop.requested:
-                    break
-            return self.end(not stop.requested)
-        finally:
-            self.abandon()
-
-    def begin(self, source: SourceInfo) -> None:
-        """From a clean state; sinks learn what is going to come."""
-        self._new_judge()
-        self._stream = self._pool.join()
-        opening, self._live = self.opening(source), source.live
-        self._tally = SummaryBuilder(opening, self._judge, self._settings.sure)
-        self._lost = 0  # samples
-        self._spent = 0.0  # s of work since the last score, besides the stream's own
-        for sink in self._sinks:
-            sink.begin(opening)
-
     def hear(self, block: Block) -> None:
-        """A block, and whatever it makes due."""
-        for _ in self.take(block):
-            self._pool.run()
+        """Score a block and report the verdicts that it completes."""
+        self.accept(block)
+        for window in self._framer.push(block.samples):
+            if score := self._scorer.score(window):
+                self.report(score)
 
-    def take(self, block: Block) -> Iterator[None]:
-        """A block, piece by piece; yields where the pool is to run before it goes on."""
+    def accept(self, block: Block) -> None:
+        """Take a block's gap, flags and note, and show it to the sinks, before it goes to the framer."""
+        self._measure(self._framer.position)
         if block.lost > 0:
             self._skip(block.lost)
-        if block.note:
-            for sink in self._sinks:
-                sink.note(block.note)
-        self._quality.mark(block.lost > 0, block.invalid > 0)
         for sink in self._sinks:
+            if block.note:
+                sink.note(block.note)
             sink.sound(block.samples)
-        samples = block.samples
-        while len(samples):
-            began = time.perf_counter()
-            until_due = self._stream.until_due
-            piece, samples = samples[:until_due], samples[until_due:]
-            self._quality.push(piece)
-            self._stream.push(piece)
-            self._spent += time.perf_counter() - began
-            if len(piece) == until_due:
-                yield
-                self._report(block.arrived if self._live else None)
+        self._quality.mark(block.lost > 0, block.invalid > 0)
+        self._block, self._start, self._measured = block, self._framer.position, self._framer.position
+        self._arrived = block.arrived if self._live else None
 
-    def end(self, complete: bool = True) -> Summary:
-        """The sound is over, or was stopped before: every sink gets the summary."""
-        if complete:
-            self._stream.finish()
-            self._report(None)
-        seconds = (self._stream.heard - self._lost) / self._card.frontend.rate
-        summary = self._tally.summary(seconds)
+    def report(self, score: Score) -> None:
+        """Turn a score into a verdict and show it to the sinks."""
+        self._measure(round(score.time * self._rate))
+        verdict = self._tracker.update(score, self._quality.report())
+        latency = None if self._arrived is None else max(0.0, time.monotonic() - self._arrived)
+        self._summary.count(verdict, score.warming, self._cost + score.cost, latency)
+        self._cost = 0.0
+        for sink in self._sinks:
+            sink.verdict(verdict, latency)
+
+    def finish(self) -> Summary:
+        """End a complete source: report its last scores, then its summary."""
+        self.last_block_heard()
+        for score in self._scorer.finish():
+            self.report(score)
+        return self.end()
+
+    def last_block_heard(self) -> None:
+        """Measure the rest of the sound, before the last scores are reported."""
+        self._measure(self._framer.position)
+        self._arrived = None
+
+    def end(self) -> Summary:
+        """Give every sink the summary of what was scored."""
+        summary = self._summary.summary((self._framer.position - self._lost) / self._rate)
         for sink in self._sinks:
             sink.end(summary)
         return summary
 
-    def abandon(self) -> None:
-        """Give back the stream's place; after `end`, or where something went wrong."""
-        self._stream.leave()
+    def _measure(self, until: int) -> None:
+        """Measure level and flags of the block's samples before the position `until`."""
+        if until > self._measured:
+            began = time.perf_counter()
+            self._quality.push(self._block.samples[self._measured - self._start : until - self._start])
+            self._measured = until
+            self._cost += time.perf_counter() - began
 
     def _skip(self, lost: float) -> None:
-        samples = round(lost * self._card.frontend.rate)
+        samples = round(lost * self._rate)
         self._lost += samples
-        restarted = self._stream.skip(samples)
+        restarted = self._framer.skip(samples)
         if restarted:
-            self._judge.reset()
+            self._tracker.reset()
             self._quality.reset()
-        self._tally.skip(lost)
+        self._summary.skip(lost)
         for sink in self._sinks:
-            sink.gap(self._stream.heard / self._card.frontend.rate, lost, restarted)
-
-    def _report(self, arrived: float | None) -> None:
-        if self._stream.fault:
-            raise self._stream.fault
-        for score in self._stream.scores():
-            self._say(score, arrived)
-
-    def _say(self, score: Score, arrived: float | None) -> None:
-        verdict = self._judge.update(score, self._quality.report())
-        latency = None if arrived is None else max(0.0, time.monotonic() - arrived)
-        self._tally.count(verdict, score.warming, self._spent + self._stream.spent, latency)
-        self._spent = self._stream.spent = 0.0
-        for sink in self._sinks:
-            sink.verdict(verdict, latency)
+            sink.gap(self._framer.position / self._rate, lost, restarted)

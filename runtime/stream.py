@@ -156,14 +156,14 @@ def main() -> int:
 
 
 def run_together(
-    options: Options, chosen: "LoadedModel", settings: "VerdictOptions", stack: ExitStack, stop: "Stop"
+    options: Options, chosen: "LoadedModel", verdicts: "VerdictOptions", stack: ExitStack, stop: "Stop"
 ) -> int:
-    """All sources at once; one that cannot be opened or fails leaves the others alone."""
+    """Score all sources at once; one that cannot be opened, or fails, does not stop the others."""
     from runtime.multi_source import MultiSource, number_duplicates
     from runtime.multi_stream import StreamBatcher
     from runtime.session import Session
 
-    pool = StreamBatcher(chosen.engine, chosen.card.frontend, settings.step)
+    batcher = StreamBatcher(chosen.engine, chosen.card.frontend, verdicts.step)
     make_sinks = together_sinks(options)
     sources, failed = [], 0
     for open_source in openers(options, chosen.card.frontend.rate, stop):
@@ -173,12 +173,11 @@ def run_together(
             failed += 1
             say(f"error: {error}")
     number_duplicates(sources)
-    together = MultiSource(pool, stop, say)
+    together = MultiSource(batcher, stop, say)
     for source in sources:
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks()]
-        together.add(source, Session(chosen.engine, chosen.card, sinks, settings, chosen.backend, pool))
-    failed += together.run()
-    return 2 if failed else 0
+        together.add(source, Session(chosen.engine, chosen.card, sinks, verdicts, chosen.backend))
+    return 2 if failed + together.run() else 0
 
 
 def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], "Source"]]:

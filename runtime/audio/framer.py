@@ -1,24 +1,26 @@
-"""One stream up to the network's door: samples become frames, frames are counted, and the network is due.
+"""Framers: buffer the samples of one stream, yield a model's inputs when they are due, and turn logits into scores.
 
-    hearing = Hearing(card.frontend)                        # a network that is given whole windows
-    hearing = Hearing(card.frontend, frames=16)             # one that remembers, and is given 16 new frames at a time
-    hearing.listen(samples)
-    while hearing.due():
-        score = hearing.answer(*network(hearing.features))  # None where that step gives no score
+    framer = WindowFramer(card.frontend)                   # windowed model: the newest 600 frames
+    framer = StepFramer(card.frontend, frames=16)          # streaming model: 16 new frames
+    for window in framer.push(samples):                    # (1, 1, bands, frames), valid until the next one
+        score = framer.score(engine(window))               # None where a step gives no score
 
-Scores are due `step` frames apart, so that one falls on the first 600 frames: what offline evaluation gives a clip.
-Before that a window's frames are repeated, as offline evaluation repeats those of a short clip, and the score is marked
-`warming`. A network that remembers takes each frame once; its first steps give no score.
+Windowed and streaming models differ here and nowhere else. Scores are due `step` frames apart, so that one falls on the
+first 600 frames: the score of offline evaluation. Before that a window repeats its frames, as offline evaluation does
+for a short clip, and the score is marked `warming`. A streaming model takes each frame once.
 
-    frames        0 ........ 111 ................. 600 ... 612 ... 624
-    windows       nothing    | warming, repeated   | the offline score, then every 12 frames
-    frames        0  16  32 ... 112 ............. 592 ... 608 ... 624
-    steps of 16   .   .   .     | warming           | the last whole step of the first 600, then every 16 frames
+    frames             0 ........ 111 ................. 600 ... 612 ... 624
+    windowed           no score   | warming, repeated   | offline score, then every 12 frames
+    frames             0  16  32 ... 112 ............. 592 ... 608 ... 624
+    streaming, 16      .   .   .     | warming           | last whole step of the first 600, then every 16 frames
 """
 
 import math
+import time
+from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,196 +30,256 @@ from runtime.audio.ring_buffer import SLACK, RingBuffer
 from runtime.audio.score_times import first
 from runtime.support.errors import ShrikeError
 
-STEP = 12  # frames between scores of windows: 12 x 130 samples = 97.5 ms
-SPLICED = 0.25  # s; over a shorter hole the window is kept, over a longer one it starts again
+STEP = 12  # frames between scores of a windowed model: 12 x 130 samples = 97.5 ms
+SHORT_GAP = 0.25  # s; a longer gap resets the window or state
 LARGEST = 1e4  # full scale is 1: 80 dB above it lies no sound, and its power still fits into float32
+PIECE = 16_000  # samples buffered at once: bounds the memory of a long push
+
+Features = NDArray[np.float32]  # (1, 1, bands, frames)
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the network said about the window that ended at `time`."""
+    """The model's output for the window that ended at `time`."""
 
     time: float  # s since the stream began, of the newest sample in the window
     value: float  # logit(bona fide) - logit(spoof)
     frames: int  # in the window, at most 600
-    warming: bool  # fewer than a window's
+    warming: bool  # less than a full window
+    cost: float = field(default=0.0, compare=False)  # s of computation: features, and the share of the model's calls
 
 
-class Hearing:
-    """Any chunking of the same samples gives the same features at the same moments, bit for bit."""
+class Framer(ABC):
+    """Buffers one stream. Any split of the same samples gives the same windows, bit for bit."""
 
-    def __init__(self, frontend: FrontEnd, step: int | None = None, frames: int | None = None) -> None:
-        """`frames`: new ones that a network takes which remembers; `step`: frames between scores, by default those."""
-        if step is None:
-            step = frames or STEP
-        if not 1 <= step <= max(frontend.width, frames or 1):
-            raise ShrikeError(f"step {step}: 1 to {frontend.width} frames were expected")
-        if frames and step % frames:
-            raise ShrikeError(f"step {step}: this network takes {frames} frames at a time, a multiple was expected")
+    def __init__(self, frontend: FrontEnd, step: int, full: int, ring: RingBuffer) -> None:
+        """`step`: frames between scores; `full`: frames from which on a score is not `warming`."""
         self.frontend, self.step = frontend, step
-        self._remembers = frames is not None
-        self._every = frames or step  # frames between calls of the network
-        self._whole = frontend.width // (frames or 1) * (frames or 1)  # frames after which a score is the offline one
-        self._earliest = first(frontend, frames or 1)
-        self._stream = FeatureStream(frontend)
-        self._window = RingBuffer(frontend.bands, frames or frontend.width, 0 if frames else SLACK)
-        self.heard = 0  # samples since the stream began, those in holes included
+        self._full, self._ring, self._features = full, ring, FeatureStream(frontend)
+        self.position = 0  # samples since the stream began, gaps included
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew here, with an empty window; time goes on."""
-        self._window.reset()
-        self.fresh = True  # nothing has been asked of the network since: its state is that of the beginning
-        self.count = 0  # frames since then
-        self._early: list[Frames] = []  # those before the first score, for a clip that ends before it
-        self._repeated: Frames | None = None  # the same again, when it has
-        self._last: tuple[int, float] | None = None  # frames and value of the newest step that gave no score
-        self._due = False
-        self._cut()
+        """Start with an empty window or state, as after a long gap; time goes on."""
+        self._ring.reset()
+        self.count = 0  # frames since the reset
+        self._served = 0  # windows since the reset
+        self._tail: deque[Frames] = deque()  # after the end: frames to append before each remaining window
+        self._cost = 0.0  # s since the last score
+        self._splice()
 
-    def _cut(self) -> None:
-        self._stream.reset()
-        self._waiting: deque[Samples] = deque()
-        self._held = 0  # samples waiting
-        self._origin = self.heard  # where the stream of frames begins
-        self._frames = 0  # since there
-        self._scored = 0  # frames in the window at its last score
+    def _splice(self) -> None:
+        """Begin a new row of frames here, so that none spans a gap."""
+        self._features.reset()
+        self._pending: list[Samples] = [np.empty(0, np.float32)]
+        self._origin, self._frames = self.position, 0  # where the row begins; its frames
+        self._schedule()
+
+    def _schedule(self) -> None:
+        frames = self._frames + self._frames_until_due()
+        self._due_at = self._origin + (frames - 1) * self.frontend.hop + self.frontend.window
 
     @property
     def interval(self) -> float:
         """Seconds between scores."""
         return self.step * self.frontend.hop / self.frontend.rate
 
-    # ---- sound in
+    @property
+    def end(self) -> int:
+        """Position of the newest sample in the current window."""
+        return self._origin + (self._frames - 1) * self.frontend.hop + self.frontend.window
 
-    def listen(self, samples: Samples) -> None:
-        """New samples (n,), full scale 1, any number. Too loud is cut; what is no number is refused, and not heard."""
-        samples = checked(samples)
-        if len(samples):
-            self._waiting.append(np.clip(samples, -LARGEST, LARGEST).astype(np.float32, copy=False))  # a copy
-            self._held += len(samples)
-            self.heard += len(samples)
+    @property
+    def fresh(self) -> bool:
+        """True if the current window is the first since the reset: a model's state starts anew."""
+        return self._served == 1
 
     @property
     def ready(self) -> bool:
-        """Whether enough waits for the network to be due."""
-        return self._due or self._repeated is not None or self._needed() <= self._held
-
-    def skip(self, samples: int) -> bool:
-        """A hole of that many samples: no frame spans it. True if the window had to begin again."""
-        self._take(self._held)
-        self.heard += samples
-        begins_again = samples > SPLICED * self.frontend.rate
-        if begins_again:
-            self.reset()
-        else:
-            self._cut()
-        return begins_again
-
-    def finish(self) -> Score | None:
-        """The end: what offline evaluation gives a clip that ended before its score came. Either that score, or the
-        network is due, more than once for a clip shorter than the earliest score: its frames are repeated up to that.
-        """
-        self._take(self._held)
-        if not self._remembers:
-            self._due = not (self._window.full or self.count in (0, self._scored))
-        elif 0 < self.count < self._earliest:
-            frames = np.concatenate(self._early)
-            self._repeated = np.take(frames, np.arange(self.count, self._earliest) % self.count, axis=0)
-        elif self._last is not None and self._last[0] <= self._whole:
-            return self._score(*self._last)
-        return None
-
-    # ---- the network's turn
+        """True if a window is due."""
+        return self.position >= self._due_at or bool(self._tail)
 
     @property
     def until_due(self) -> int:
-        """Samples until the network is due: whoever brings no more than these gets at most one score, just in time."""
-        return max(1, self._needed() - self._held)
+        """Samples until the next window is due: pushing no more than these gives at most one window."""
+        return max(1, self._due_at - self.position)
 
-    def _needed(self) -> int:
-        """Samples, those that wait included, that complete the frames up to the next call."""
-        first = self._every - (self._window.count - self._whole) % self._every
-        if not self._remembers and (missing := self._earliest - self._window.count - first) > 0:
-            first += math.ceil(missing / self._every) * self._every
-        end = self._origin + (self._frames + first - 1) * self.frontend.hop + self.frontend.window
-        return end - self.heard + self._held
+    # ---- samples in, windows out
 
-    def due(self) -> bool:
-        """Take what waits up to the next call of the network; True if `features` are to be given to it now."""
-        if not self._due:
-            if self._repeated is not None:
-                self._due = self._repeat()
-            elif (needed := self._needed()) <= self._held:
-                self._take(needed)
-                self._due = True
-            elif self._waiting and self._waiting[0].base is not None:
-                self._waiting[0] = self._waiting[0].copy()  # the rest of a long push shall not hold all of it
-        return self._due
+    def push(self, samples: Samples) -> Iterator[Features]:
+        """Yield the windows that new samples (n,), full scale 1, complete; iterate to the end."""
+        samples = checked(samples)
+        for start in range(0, len(samples), PIECE):
+            self.accept(samples[start : start + PIECE])
+            yield from self.windows()
 
-    @property
-    def features(self) -> NDArray[np.float32]:
-        """(bands, 600), or the new frames alone, (bands, frames); valid until the next `due`."""
-        return self._window.view
+    def accept(self, samples: Samples) -> None:
+        """Buffer new samples (n,) without computing. Clips what is too loud; refuses NaN."""
+        samples = checked(samples)
+        if len(samples):
+            self._pending.append(np.clip(samples, -LARGEST, LARGEST).astype(np.float32, copy=False))
+            self.position += len(samples)
 
-    def answer(self, spoof: float, bonafide: float) -> Score | None:
-        """The network's logits on `features`; a score if one is due."""
-        self._due = self.fresh = False
+    def windows(self) -> Iterator[Features]:
+        """Yield the windows that are due."""
+        while self.ready:
+            yield self.next()
+
+    def next(self) -> Features:
+        """Compute the next window that is due: (1, 1, bands, frames), valid until the next call."""
+        if not self.ready:
+            raise ValueError("no window is due: check `ready` first")
+        began = time.perf_counter()
+        if self._tail:
+            self._ring.push(self._tail.popleft())
+        else:
+            self._take(self._due_at)
+        self._served += 1
+        self._cost += time.perf_counter() - began
+        return self._ring.view[None, None]
+
+    def _take(self, until: int) -> Frames:
+        """Move the samples before position `until` into frames."""
+        samples = np.concatenate(self._pending)
+        count = len(samples) - (self.position - until)
+        frames = self._features.push(samples[:count])
+        self._pending = [samples[count:].copy()]  # a view would keep all of a long piece in memory
+        self.count += len(frames)
+        self._frames += len(frames)
+        self._ring.push(frames)
+        self._schedule()
+        return frames
+
+    def skip(self, samples: int) -> bool:
+        """Insert a gap of that many samples: no frame spans it. True if it was so long that the framer was reset."""
+        self._flush()
+        self.position += samples
+        long = samples > SHORT_GAP * self.frontend.rate
+        if long:
+            self.reset()
+        else:
+            self._splice()
+        return long
+
+    def _flush(self) -> None:
+        if self.ready:
+            raise ValueError("windows are due: take them before a gap or the end")
+        self._take(self.position)
+
+    # ---- logits in, scores out
+
+    def _result(self, logits: NDArray[np.float32], seconds: float) -> float:
+        self._cost += seconds
+        spoof, bonafide = logits.ravel().tolist()
         value = float(bonafide) - float(spoof)
         if not math.isfinite(value):
-            raise ShrikeError("gives a score that is not finite; export it again")
-        fed = self._window.count
-        scores = fed >= self._earliest and ((fed - self._whole) % self.step == 0 or self._repeated is not None)
-        scores = scores or not self._remembers  # a window is looked at for nothing else
-        self._last = None if scores else (fed, value)
-        return self._score(fed, value) if scores else None
+            raise ShrikeError(f"the model's score is {value}: expected a finite number; export the model again")
+        return value
 
-    def _score(self, fed: int, value: float) -> Score:
-        self._scored, self._last = fed, None
-        newest = self._origin + (self._frames - 1) * self.frontend.hop + self.frontend.window
-        time = newest / self.frontend.rate
-        return Score(time, value, min(self.count, fed, self.frontend.width), min(self.count, fed) < self._whole)
+    def _score(self, value: float, frames: int) -> Score:
+        frames, cost, self._cost = min(self.count, frames), self._cost, 0.0
+        return Score(self.end / self.frontend.rate, value, min(frames, self.frontend.width), frames < self._full, cost)
 
-    def _take(self, samples: int) -> None:
-        """Frames of so many waiting samples."""
-        pieces, missing = [], samples
-        while missing > 0:
-            piece = self._waiting.popleft()
-            if len(piece) > missing:
-                self._waiting.appendleft(piece[missing:])
-                piece = piece[:missing]
-            pieces.append(piece)
-            missing -= len(piece)
-        if pieces:
-            self._held -= samples
-            frames = self._stream.push(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
-            if self._remembers and self.count < self._earliest:
-                self._early.append(frames)
-            elif self._early:
-                self._early = []
-            self.count += len(frames)
-            self._frames += len(frames)
-            self._window.push(frames)
+    @abstractmethod
+    def _frames_until_due(self) -> int: ...
 
-    def _repeat(self) -> bool:
-        """The next step of a clip's repeated frames; False when there is none."""
-        assert self._repeated is not None
-        missing = self._every - self._window.count % self._every
-        frames, self._repeated = self._repeated[:missing], self._repeated[missing:]
-        self._window.push(frames)
-        return len(frames) > 0
+    @abstractmethod
+    def score(self, logits: NDArray[np.float32], seconds: float = 0.0) -> Score | None:
+        """Turn the logits (2,) or (1, 2) of the current window into a score; `seconds`: what computing them took."""
+
+    @abstractmethod
+    def finish(self) -> Score | None:
+        """End the clip. Its offline score is returned, or its last windows are due; continue after `reset`."""
+
+
+class WindowFramer(Framer):
+    """Framer of a windowed model: the newest 600 frames every `step` frames."""
+
+    def __init__(self, frontend: FrontEnd, step: int | None = None) -> None:
+        step = STEP if step is None else step
+        if not 1 <= step <= frontend.width:
+            raise ShrikeError(f"step {step}: expected 1 to {frontend.width} frames")
+        self._earliest = first(frontend, 1)
+        super().__init__(frontend, step, frontend.width, RingBuffer(frontend.bands, frontend.width, SLACK))
+
+    def reset(self) -> None:
+        self._scored = 0  # frames in the window at its last score
+        super().reset()
+
+    def _frames_until_due(self) -> int:
+        frames = self.step - (self.count - self.frontend.width) % self.step
+        missing = max(0, self._earliest - self.count - frames)
+        return frames + -(-missing // self.step) * self.step
+
+    def score(self, logits: NDArray[np.float32], seconds: float = 0.0) -> Score:
+        self._scored = self.count
+        return self._score(self._result(logits, seconds), self.count)
+
+    def finish(self) -> None:
+        """End the clip: one that is shorter than a window gets a last window of all its frames, repeated."""
+        self._flush()
+        if not self._ring.full and self.count not in (0, self._scored):
+            self._tail.append(np.empty((0, self.frontend.bands), np.float32))
+
+
+class StepFramer(Framer):
+    """Framer of a streaming model: `frames` new frames a step, each frame once."""
+
+    def __init__(self, frontend: FrontEnd, frames: int, step: int | None = None) -> None:
+        step = frames if step is None else step
+        if not 1 <= step <= max(frontend.width, frames) or step % frames:
+            raise ShrikeError(f"step {step}: expected a multiple of {frames} up to {frontend.width} frames")
+        self._every, self._earliest = frames, first(frontend, frames)
+        full = frontend.width // frames * frames
+        super().__init__(frontend, step, full, RingBuffer(frontend.bands, frames, 0))
+
+    def reset(self) -> None:
+        self._early: list[Frames] = []  # frames before the first score, for a clip that ends before it
+        self._unscored: tuple[float, int] | None = None  # value and frames of a step between two scores
+        super().reset()
+
+    def _frames_until_due(self) -> int:
+        return self._every - self.count % self._every
+
+    def _take(self, until: int) -> Frames:
+        early = self.count < self._earliest
+        frames = super()._take(until)
+        if early:
+            self._early.append(frames)
+        else:
+            self._early.clear()
+        return frames
+
+    def score(self, logits: NDArray[np.float32], seconds: float = 0.0) -> Score | None:
+        value, fed = self._result(logits, seconds), self._ring.count
+        repeated = fed > self.count
+        self._unscored = None
+        if fed >= self._earliest and ((fed - self._full) % self.step == 0 or repeated):
+            return self._score(value, fed)
+        self._unscored = value, fed
+        return None
+
+    def finish(self) -> Score | None:
+        """End the clip: its score is that of its last whole step. One that ends before the first score repeats its
+        frames up to there."""
+        self._flush()
+        if 0 < self.count < self._earliest:
+            frames = np.concatenate(self._early)
+            repeated = np.take(frames, np.arange(self.count, self._earliest) % self.count, axis=0)
+            self._tail.extend(np.split(repeated, range(self._frames_until_due(), len(repeated), self._every)))
+        elif self._unscored is not None and self._unscored[1] <= self._full:
+            return self._score(*self._unscored)
+        return None
 
 
 def checked(samples: Samples) -> Samples:
-    """Sources promise all of this; whoever feeds a stream of his own learns here what he got wrong."""
+    """Return samples (n,) of floats; raise on any other array and on NaN."""
     samples = np.asarray(samples)
     if samples.ndim != 1 or samples.dtype.kind != "f":
         raise ShrikeError(
-            f"samples {samples.shape} of {samples.dtype} came; (n,) floats with full scale 1 were expected: "
+            f"samples {samples.shape} of {samples.dtype}: expected (n,) floats with full scale 1; "
             "runtime.audio.resampler.Resampler averages channels"
         )
     if np.isnan(samples).any():
-        raise ShrikeError(
-            "samples that are no numbers came; use runtime.audio.resampler.Resampler, which makes silence of them"
-        )
+        raise ShrikeError("samples hold NaN: expected numbers; runtime.audio.resampler.Resampler replaces NaN by zeros")
     return samples

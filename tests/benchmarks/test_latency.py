@@ -20,7 +20,7 @@ from benchmarks.steps import Sound, features_part, network_part, step_part, wind
 from benchmarks.timing import Case, Times
 from runtime.audio.features import PRESETS, FrontEnd
 from runtime.engines import open_engine
-from runtime.scorer import STEP
+from runtime.audio.framer import STEP
 from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
 

@@ -72,13 +72,13 @@ def test_a_hole_and_numbers_that_are_none(tmp_path: Path, voice: np.ndarray) -> 
 def test_what_cannot_be_is_said(tmp_path: Path, voice: np.ndarray) -> None:
     with load(made_model(tmp_path)) as detector:
         for wrong in (voice[None, None], voice.astype(complex), np.array(["a"]), np.empty((3, 0), np.float32)):
-            with pytest.raises(ShrikeError, match="floats with full scale 1 or integers"):
+            with pytest.raises(ShrikeError, match="expected"):
                 detector.score(wrong)
         with pytest.raises(ShrikeError, match="rate 4000"):
             detector.stream(rate=4_000)
         with pytest.raises(ShrikeError, match="prior 2"):
             detector.stream(prior=2.0)
-        with pytest.raises(ShrikeError, match="seconds, 0 or more"):
+        with pytest.raises(ShrikeError, match="lost"):
             detector.stream().lost(float("nan"))
         stream = detector.stream()
         stream.finish()

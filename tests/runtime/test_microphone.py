@@ -21,9 +21,10 @@ import pytest
 import soundfile
 
 from runtime.audio.features import RATE
+from runtime.audio.framer import Score
 from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.scorer import Score, StreamScorer
+from runtime.scorer import StreamScorer
 from tests.runtime.made_model import made_model
 
 ROOT = Path(__file__).resolve().parents[2]

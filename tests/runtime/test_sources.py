@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.audio.decode import load
+from runtime.audio.framer import LARGEST
 from runtime.audio.resampler import Resampler
-from runtime.scorer import LARGEST
 from runtime.sources import Source
 from runtime.sources.file import FileSource
 from runtime.sources.microphone import BlockQueue

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.audio.features import PRESETS, RATE
-from runtime.audio.framer import Hearing
+from runtime.audio.framer import Score, StepFramer
 from runtime.audio.score_times import first, scored
 from runtime.card import model_card as cards
 from runtime.card.model_card import read_card
 from runtime.engines import Engine, initial_states, open_engine
 from runtime.engines.onnx import OnnxEngine, open_onnx
-from runtime.scorer import Score, StreamScorer
+from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
 from tests.runtime.made_steps import FRAMES, change, made_steps, step_graph
 
@@ -106,15 +106,14 @@ def test_a_clip_shorter_than_the_first_score_repeats_its_frames(engine: OnnxEngi
 def test_scores_fall_where_the_clip_rule_says(preset: str) -> None:
     """runtime.audio.score_times is what training and export score clips by."""
     frontend, whole = PRESETS[preset], False
-    hearing = Hearing(frontend, frames=FRAMES)
-    hearing.listen(SOUND)
-    while hearing.due():
-        score = hearing.answer(0.0, 1.0)
-        assert (score is not None) == (hearing.count >= first(frontend))
+    framer = StepFramer(frontend, FRAMES)
+    for _ in framer.push(SOUND):
+        score = framer.score(np.array([0.0, 1.0], np.float32))
+        assert (score is not None) == (framer.count >= first(frontend))
         if score is not None and score.warming:
             assert scored(score.frames + FRAMES - 1, frontend) == score.frames
         elif score is not None and not whole:
-            assert hearing.count == scored(600, frontend) == scored(5_000, frontend) == 592
+            assert framer.count == scored(600, frontend) == scored(5_000, frontend) == 592
             whole = True
     assert whole
 
@@ -147,7 +146,7 @@ def test_frames_before_and_after_a_short_hole_are_those_the_network_sees(engine:
 def test_until_due_brings_one_score_just_in_time(engine: OnnxEngine) -> None:
     one, at, scores = scorer(engine), 0, []
     while at < len(SOUND):
-        size = one.until_due
+        size = one.framer.until_due
         found = one.push(SOUND[at : at + size - 1])
         assert found == []
         found = one.push(SOUND[at + size - 1 : at + size])

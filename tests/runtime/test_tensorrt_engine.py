@@ -156,14 +156,14 @@ def test_a_pool_runs_on_it() -> None:
     sound = np.random.default_rng(1).normal(0, 0.05, 3 * RATE).astype(np.float32)
     with remembering() as engine:
         alone = StreamScorer(engine, PRESETS["f0"]).push(sound)
-        pool = StreamBatcher(engine, PRESETS["f0"])
-        one, two = pool.join(), pool.join()
-        one.push(sound[:RATE])
-        pool.run()
+        batcher = StreamBatcher(engine, PRESETS["f0"])
+        one, two = batcher.create_stream(), batcher.create_stream()
+        one.accept_waveform(sound[:RATE])
+        batcher.decode_all([one])
         for stream, rest in ((one, sound[RATE:]), (two, sound)):
-            stream.push(rest)
-        pool.run()
-        assert one.scores() == two.scores() == alone and len(alone) > 10
+            stream.accept_waveform(rest)
+        batcher.decode_all([one, two])
+        assert batcher.get_result(one) == batcher.get_result(two) == alone and len(alone) > 10
 
 
 @pytest.mark.parametrize(

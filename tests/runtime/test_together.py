@@ -68,16 +68,14 @@ def run(model: Path, *sources: Pieces, stop_after: float | None = None) -> tuple
     out, said = io.StringIO(), []
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
         card = read_card(model)
-        pool = StreamBatcher(engine, card.frontend)
-        together = MultiSource(pool, stop, said.append)
+        batcher = StreamBatcher(engine, card.frontend)
+        together = MultiSource(batcher, stop, said.append)
         for source in sources:
-            together.add(
-                source, Session(engine, card, [JsonLines(out, named=True)], VerdictOptions(), "ONNX Runtime", pool)
-            )
+            together.add(source, Session(engine, card, [JsonLines(out, named=True)], VerdictOptions(), "ONNX Runtime"))
         if stop_after is not None:
             threading.Timer(stop_after, stop.request).start()
         failed = together.run()
-        assert len(pool) == 0
+        assert len(batcher) == 0
     found: Lines = {}
     for line in map(json.loads, out.getvalue().splitlines()):
         found.setdefault(line["source"], []).append({k: v for k, v in line.items() if k not in ("at", "cost")})
@@ -159,10 +157,10 @@ def test_the_board_has_a_line_for_each_stream_and_no_more_than_fit(model: Path) 
     board.draw = watched  # type: ignore[method-assign]
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
         card = read_card(model)
-        pool = StreamBatcher(engine, card.frontend)
-        together = MultiSource(pool, stop, print)
+        batcher = StreamBatcher(engine, card.frontend)
+        together = MultiSource(batcher, stop, print)
         for number in range(9):
-            session = Session(engine, card, [board.line()], VerdictOptions(), "ONNX Runtime", pool)
+            session = Session(engine, card, [board.line()], VerdictOptions(), "ONNX Runtime")
             together.add(Pieces(f"call-{number}", *cut(voice(2, number), 1_000)), session)
         assert together.run() == 0
     assert max(map(len, seen)) == 7 and all(len(line) <= 90 for view in seen for line in view)
@@ -208,7 +206,7 @@ def test_files_together_say_what_they_say_one_by_one(model: Path, clips: list[Pa
         (["--mic", "--together"], "--together belongs to --file"),
         (["--mic", "--device", "A", "B", "--record", "x.flac"], "--record keeps one stream"),
         (["--file", "x.wav", "--device", "A", "B"], "--device belongs to --mic"),
-        (["--file", "x.wav", "--step", "15"], "a multiple was expected"),
+        (["--file", "x.wav", "--step", "15"], "expected a multiple"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(tmp_path: Path, words: list[str], said: str) -> None:

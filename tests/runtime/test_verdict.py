@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.audio.features import PRESETS, RATE
+from runtime.audio.framer import Score
 from runtime.audio.quality import FLAGS, Quality, QualityMonitor
 from runtime.card.model_card import ScoreMap
-from runtime.scorer import Score
 from runtime.support.errors import ShrikeError
 from runtime.verdict import State, Verdict, VerdictTracker
 
