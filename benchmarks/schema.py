@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.card import codec as records
 from runtime.card.checksums import check_name
 from runtime.card.model_card import CREATED
+from runtime.support import codec
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
@@ -100,7 +100,7 @@ class Table:
     def _cell(self, column: Column, cell: Any) -> Cell:
         where = f"{self.name}: {column.name}"
         if isinstance(cell, dict):
-            cell = records.build(Measured, cell, where)
+            cell = codec.build(Measured, cell, where)
         number = isinstance(cell, Measured) or (isinstance(cell, int | float) and not isinstance(cell, bool))
         _demand(isinstance(cell, float | int | str | Measured) or cell is None, f"{where}: {cell!r} is no value")
         _demand(not isinstance(cell, float) or math.isfinite(cell), f"{where} is {cell}; None where there is none")
@@ -179,7 +179,7 @@ def read_report(folder: Path) -> Report:
     if path.stat().st_size > LARGEST_REPORT:
         raise ShrikeError(f"{path} is no report: at most {LARGEST_REPORT >> 20} MiB were expected")
     try:
-        values = records.parse(path.read_bytes(), str(path))
+        values = codec.parse(path.read_bytes(), str(path))
     except OSError as error:
         raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error
     version = values.get("version")
@@ -188,7 +188,7 @@ def read_report(folder: Path) -> Report:
             f"{path} has report version {version!r}, this Shrike reads version {VERSION}; "
             "use the Shrike that wrote it (its entry shrike), or measure again"
         )
-    return records.build(Report, values, str(path))
+    return codec.build(Report, values, str(path))
 
 
 def as_json(report: Report) -> str:
@@ -208,7 +208,7 @@ def as_json(report: Report) -> str:
         begin, end = "{}" if isinstance(value, dict) else "[]"
         return f"{begin}\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{indent}{end}"
 
-    return lines(asdict(report), "") + "\n"  # not records.plain: conditions keep their author's order
+    return lines(asdict(report), "") + "\n"  # not codec.plain: conditions keep their author's order
 
 
 def _demand(holds: bool, sentence: str) -> None:

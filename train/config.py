@@ -2,7 +2,7 @@
 
 Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
 
-Fields that came after checkpoints had been written are `later` (train.config_codec).
+Fields that came after checkpoints had been written are `later` (runtime.support.codec).
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from typing import Any, Literal
 import tyro
 
 from runtime.audio.features import PRESETS, FrontEnd
+from runtime.support.codec import build, later, plain
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearest
 from train.augment import CODECS, RAWBOOST, RESAMPLE
-from train.config_codec import build, later, plain
 from train.networks import NAMES, STREAMING
 
 Switch = Literal["on", "off"]

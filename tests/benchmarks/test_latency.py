@@ -230,7 +230,7 @@ def test_an_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     from runtime.card.model_card import write_card
     from runtime.engines.cuda import open_cuda
     from tests.export.mock_tensorrt import MockDriver, MockTensorRT
-    from tests.runtime.test_tensorrt_engine import make_card, replace
+    from tests.runtime.engines.test_tensorrt_engine import make_card, replace
 
     path = tmp_path / "model.engine"
     path.write_bytes(b"MOCK plan")

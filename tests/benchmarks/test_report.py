@@ -53,11 +53,11 @@ def test_the_page_shows_everything_a_reader_needs(folder: Path) -> None:
     [
         ({"version": 2}, "report version 2, this Shrike reads version 1"),
         ({"version": None}, "report version None"),
-        ({"more": 1}, "'more' does not belong there"),
-        ({"title": 3}, "title is 3; text was expected"),
+        ({"more": 1}, "more"),
+        ({"title": 3}, "title"),
         ({"created": "today"}, "created is 'today'"),
-        ({"tables": [{}]}, "name is missing"),
-        ({"plots": [{"file": "../x.png", "caption": ""}]}, "leads out of"),
+        ({"tables": [{}]}, "name"),
+        ({"plots": [{"file": "../x.png", "caption": ""}]}, "../x.png"),
     ],
 )
 def test_what_is_no_report_of_ours_is_refused_in_one_line(folder: Path, change: dict[str, Any], message: str) -> None:

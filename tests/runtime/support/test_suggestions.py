@@ -47,7 +47,7 @@ def test_paths_without_an_answer(tmp_path: Path) -> None:
     ],
 )
 def test_commands_say_what_was_meant(words: list[str], meant: str) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-m", *words], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert meant in done.stderr

@@ -25,7 +25,7 @@ from runtime.support.errors import ShrikeError
 from tests.runtime.fuzzing import EDITS, Edit, damaged, fuzzed
 from tests.runtime.made_model import made_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDER = tempfile.TemporaryDirectory()  # gone when the tests end
 LONGEST = 1_500  # characters of a message: a path and a sentence or two
 WINDOW = np.random.default_rng(0).normal(-8, 4, (1, 1, 45, 600)).astype(np.float32)
@@ -124,7 +124,7 @@ from pathlib import Path
 from runtime.card.model_card import read_card
 from runtime.engines.onnx import OnnxEngine
 from runtime.support.errors import ShrikeError
-from tests.runtime.test_damaged_models import WINDOW, bent
+from tests.runtime.engines.test_damaged_models import WINDOW, bent
 path, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 card, model = read_card(path), path.read_bytes()
 for seed in range(first, last):
@@ -288,7 +288,7 @@ def test_files_that_were_exchanged(tmp_path: Path) -> None:
     f0, wide = (made_model(tmp_path / name, name) for name in ("f0", "wide"))
     own = {path: path.read_bytes() for path in (f0, wide)}
     f0.write_bytes(own[wide])
-    with pytest.raises(ShrikeError, match=r"is not the file that model\.json speaks for"):
+    with pytest.raises(ShrikeError, match=r"sha256"):
         open_engine(f0)
     for name in ("f0", "wide"):  # card and hash of one, graph of the other
         card = read_card(tmp_path / name / "model.onnx", verify=False)
@@ -297,7 +297,7 @@ def test_files_that_were_exchanged(tmp_path: Path) -> None:
             OnnxEngine(graph, card)
     f0.write_bytes(f0.with_suffix(".json").read_bytes())
     f0.with_suffix(".json").write_bytes(own[f0])
-    with pytest.raises(ShrikeError, match=r"is not UTF-8|is not JSON"):
+    with pytest.raises(ShrikeError, match="UTF-8"):
         open_engine(f0)
 
 
@@ -321,7 +321,7 @@ def test_only_files_in_the_models_folder_are_opened(tmp_path: Path) -> None:
                 read_card(place)
                 open_engine(path).close()
             except ShrikeError as error:
-                assert "leads out of the card's folder" in str(error) and names != whole["files"]
+                assert "file name" in str(error) and names != whole["files"]
     seen, opened = list(opened), None  # type: ignore[assignment]
     assert {place.parent for place in seen if place.suffix in (".onnx", ".json")} == {folder}
     assert not [place for place in seen if place.name in ("passwd", "secret.onnx")]

@@ -65,11 +65,11 @@ def test_what_is_no_model(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ShrikeError, match=r"model.onnx \(any machine\) or model.engine"):
         open_engine(tmp_path / "model.pt")
     shutil.copy(model, tmp_path / "model.onnx")
-    with pytest.raises(ShrikeError, match="has no card"):
+    with pytest.raises(ShrikeError, match=r"model\.json"):
         open_engine(tmp_path / "model.onnx")
     (tmp_path / "model.json").write_bytes(model.with_suffix(".json").read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"changed")
-    with pytest.raises(ShrikeError, match="was changed or damaged"):
+    with pytest.raises(ShrikeError, match="sha256"):
         open_engine(tmp_path / "model.onnx")
 
 
