@@ -4,7 +4,7 @@
     found = summaries(systems, asv, bootstrap=1000)
     system_table(systems, found), attack_table(systems, found), difference_table(systems, 1000)
 
-Rates are percent here and in the report, because that is how they are read; train.evaluate.summary has them in 0..1.
+Rates are percent here and in the report, because that is how they are read; train.evaluate has them in 0..1.
 """
 
 import dataclasses

@@ -91,7 +91,7 @@ class Option(NamedTuple):
 
 
 def options(command: str) -> list[Option]:
-    return list(_options(getattr(module(command), "Options", None) or module(command).Settings))
+    return list(_options(getattr(module(command), "Options", None) or module(command).TrainConfig))
 
 
 POSITIONAL = tyro.conf.Positional[int].__metadata__[0]  # type: ignore[attr-defined]
@@ -218,8 +218,8 @@ PATHS = [
     ("train.score model.pt --corpus !corpsu", "corpus"),
     ("train.score model.pt --corpus corpus --protocol !corpus/protocols/evall.txt", "corpus/protocols/eval.txt"),
     ("train.score model.pt --corpus corpus --asv !avs.txt", "asv.txt"),
-    ("train.evaluate.summary !score.txt", "scores.txt"),
-    ("train.evaluate.summary scores.txt --asv !avs.txt", "asv.txt"),
+    ("train.score !score.txt", "scores.txt"),
+    ("train.score scores.txt --asv !avs.txt", "asv.txt"),
     ("export.onnx !modle.pt --precision fp32", "model.pt"),
     ("export.onnx model.pt --calibration !corpsu", "corpus"),
     ("export.onnx model.pt --precision fp32 --asv !avs.txt", "asv.txt"),
@@ -260,8 +260,8 @@ WRONG = [
     ("train.score model.pt --corpus corpus --protocol bare.txt", ["--out"]),
     ("train.score model.pt --corpus corpus --device tpu", ["--device tpu"]),
     ("benchmarks.drift model.pt small.onnx --corpus corpus", ["small.json", "small.onnx"]),
-    ("train.evaluate.summary empty.txt", ["empty.txt"]),
-    ("train.evaluate.summary folder.txt", ["folder.txt"]),
+    ("train.score empty.txt", ["empty.txt"]),
+    ("train.score folder.txt", ["folder.txt"]),
     ("export.onnx folder.txt --precision fp32", ["folder.txt"]),
     ("export.onnx empty.txt --precision fp32", ["empty.txt"]),
     ("export.onnx model.pt", ["--calibration", "--precision fp32"]),
@@ -355,7 +355,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, call: Call) -> Non
     closed = tmp_path / "closed.txt"
     closed.write_text("u1 - bonafide 1.5\n")
     closed.chmod(0)
-    assert_one_line(call("train.evaluate.summary", str(closed)), "closed.txt")
+    assert_one_line(call("train.score", str(closed)), "closed.txt")
 
 
 # ---------------------------------------------------------------- programs that are missing

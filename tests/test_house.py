@@ -97,7 +97,6 @@ def test_the_commands_are_the_ones_we_promise() -> None:
     promised = {
         "train",
         "train.score",
-        "train.evaluate.summary",
         "export.onnx",
         "export.trt",
         "runtime.stream",
@@ -111,7 +110,7 @@ def test_the_commands_are_the_ones_we_promise() -> None:
 
 
 IMPORTED = {"benchmarks.report"}  # the type of every report, and the command that shows one
-IMPORTED |= {"benchmarks.latency", "export.onnx", "train.evaluate.summary"}  # to be moved
+IMPORTED |= {"benchmarks.latency", "export.onnx"}  # to be moved
 
 
 def test_no_command_imports_another_command() -> None:
@@ -147,7 +146,7 @@ def test_a_folder_has_at_most_a_dozen_modules() -> None:
 # Classes of one name in several modules, each with its reason.
 SHARED_NAMES = {"Options"}  # the dataclass of every command's options: docs and tests find it by this name
 # to be renamed
-SHARED_NAMES |= {"Stream", "Summary", "Settings", "Score", "Block", "Source", "Model", "Progress", "Result"}
+SHARED_NAMES |= {"Stream", "Score", "Block", "Source", "Model", "Result"}
 
 
 def test_a_class_name_means_one_thing() -> None:

@@ -417,7 +417,7 @@ def test_an_attack_that_the_verification_never_accepts_has_no_tdcf() -> None:
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "train.evaluate.summary", *map(str, arguments)]
+    line = [sys.executable, "-m", "train.score", *map(str, arguments)]
     return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
 
 

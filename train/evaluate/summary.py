@@ -1,23 +1,16 @@
-"""Everything that a score file says about a system: EER, min t-DCF, DCF and Cllr, pooled and per attack.
+"""Summary of a score file: EER, min t-DCF, DCF and Cllr, pooled and per attack. Rates are fractions.
 
-    python -m train.evaluate.summary scores.txt
-    python -m train.evaluate.summary scores.txt.gz --asv ASVspoof2019.LA.asv.eval.gi.trl.scores.txt --json
-    python -m train.evaluate.summary scores.txt --flip --bootstrap 0
-
-A higher score means bona fide; `--flip` turns the scores of a system that says it the other way round. Rates are
-fractions in JSON and percent in the table.
+summary = summarise(read_scores("scores.txt"), read_asv_scores(asv))
+show(summary)                                   # tables on stdout, in percent; as_json=True for JSON
 """
 
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
-from runtime.support.command import parse, run
 from train.evaluate.bootstrap import interval_of, resampled_eers
 from train.evaluate.metrics import (
     DCF_FALSE_ALARM,
@@ -34,48 +27,47 @@ from train.evaluate.metrics import (
     tandem_2019,
     tandem_2021,
 )
-from train.evaluate.scorefile import ScoreTable, read_asv_scores, read_scores
-from train.progress import say
+from train.evaluate.scorefile import ScoreTable
 
 
 @dataclass(frozen=True)
 class AttackSummary:
-    """One attack's trials against all bona fide ones. t-DCF with the verification's errors on this attack."""
+    """One attack against all bona fide trials; t-DCF with the ASV errors on this attack."""
 
     attack: str
     trials: int
     eer: float
     eer_interval: tuple[float, float] | None
-    min_tdcf_2019: float | None  # None without ASV scores of this attack, or where the verification accepts none of it
+    min_tdcf_2019: float | None  # None without ASV scores of this attack, or if the ASV system accepts none of it
     min_tdcf_2021: float | None
 
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """Everything that is known of one system; rates in 0..1, intervals at 95 %."""
+    """All measures of one system; rates in 0..1, intervals at 95 %."""
 
     trials: int
     bonafide: int
     spoof: int
     eer: float
-    eer_interval: tuple[float, float] | None  # None if no bootstrap was asked for
+    eer_interval: tuple[float, float] | None  # None without a bootstrap
     eer_threshold: float
     min_dcf: float
-    actual_dcf: float  # this and Cllr mean something only if the scores are log-likelihood ratios
+    actual_dcf: float  # actual DCF and Cllr assume that scores are log-likelihood ratios
     cllr: float
     min_tdcf_2019: float | None  # None without ASV scores
     min_tdcf_2021: float | None
     attacks: tuple[AttackSummary, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, ready for JSON."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
 
 def summarise(
     table: ScoreTable, asv: AsvScores | None = None, bootstrap: int = 1000, seed: int = 0
 ) -> EvaluationSummary:
-    """All measures of one system, pooled and per attack; `bootstrap` resamples for every interval, 0 for none."""
+    """Compute all measures, pooled and per attack; `bootstrap` resamples per interval, 0 for none."""
     bonafide, spoof = checked(table.bonafide, "bona fide"), checked(table.spoof, "spoofed")
     order = ranking(table.score, table.is_bonafide)
     scores, keys, attacks = table.score[order], table.is_bonafide[order], table.attack[order]
@@ -88,7 +80,7 @@ def summarise(
         curve = curve_of(scores[mine], keys[mine])
         errors = asv.errors(name) if asv is not None and name in asv.spoof_attack else None
         if errors and not errors.spoof_false_alarm:
-            errors = None  # the verification stops this attack alone: nothing for a t-DCF to measure
+            errors = None  # the ASV system rejects every trial of this attack, so its t-DCF is undefined
         return AttackSummary(
             attack=name,
             trials=int(np.count_nonzero(mine)) - bonafide.size,
@@ -116,44 +108,11 @@ def summarise(
     )
 
 
-@dataclass(frozen=True)
-class Options:
-    """EER, min t-DCF, DCF and Cllr of a score file, pooled and per attack, as the ASVspoof organisers compute them."""
-
-    scores: tyro.conf.Positional[Path]
-    """Lines `UTTERANCE ATTACK KEY SCORE`, KEY being bonafide or spoof, higher scores meaning bona fide; may be .gz."""
-    asv: Path | None = None
-    """The organisers' speaker-verification scores, for min t-DCF: lines `ATTACK KEY SCORE`."""
-    flip: bool = False
-    """Multiply the scores by -1, for a system whose higher scores mean spoof."""
-    bootstrap: int = 1000
-    """Resamples behind every 95 % interval; 0 leaves them out."""
-    seed: int = 0
-    """Everything random follows from it: the resamples."""
-    json: bool = False
-    """Results as JSON on stdout, rates as fractions, instead of a table in percent."""
-
-
-def main() -> None:
-    options = parse(Options, "train.evaluate.summary", __doc__)
-    table = read_scores(options.scores)
-    asv = read_asv_scores(options.asv) if options.asv else None
-    summary = summarise(table.flipped() if options.flip else table, asv, options.bootstrap, options.seed)
-    say(f"{options.scores}: {summary.bonafide:,} bona fide and {summary.spoof:,} spoofed trials")
-    if summary.eer > 0.5:
-        say("an EER above 50 %: do these scores run the other way? try --flip")
-    show(summary, options.json)
-
-
 def show(summary: EvaluationSummary, as_json: bool = False) -> None:
-    """Print on stdout: tables for people, or one JSON object."""
+    """Print tables, or one JSON object, on stdout."""
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
-    else:
-        _show_tables(summary)
-
-
-def _show_tables(summary: EvaluationSummary) -> None:
+        return
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -185,7 +144,3 @@ def _show_tables(summary: EvaluationSummary) -> None:
     console = Console(markup=False, highlight=False)  # an attack may be called [A01]
     console.print(pooled)
     console.print(attacks)
-
-
-if __name__ == "__main__":
-    run(main)
