@@ -1,0 +1,139 @@
+"""Changes of state, debounced: what alerts and `--json --changes` report.
+
+    alerts = ChangeSink([webhook.send, on_change.send], debounce=1.0)     # one for each source
+
+    state      unsure  spoof unsure spoof spoof spoof spoof ...
+    debounce                        |<-- 1 s -->|
+    change     none                             spoof, since the first of them
+
+A change is reported once its state has held for `debounce` seconds of sound. `warming-up` and `too-short` are no
+answers yet: they neither are a change nor end the last state.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.sinks import Sink, StreamInfo
+from runtime.support.errors import ShrikeError
+from runtime.support.wall_clock import utc
+from runtime.verdict import Verdict
+
+SCHEMA = 1  # of the JSON lines; docs/stream.md
+DEBOUNCE = 1.0  # s; the state's own hysteresis and smoothing come before it
+LONGEST = 3600.0  # s
+UNDECIDED = {"warming-up", "too-short"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One source has another state than before."""
+
+    at: str  # wall-clock time, ISO 8601 UTC
+    source: str
+    model: str
+    t: float  # s since the stream began, when the state had held long enough
+    since: float  # s since the stream began, when the state began
+    state: str
+    previous: str | None  # None for a source's first state
+    p_spoof: float | None
+    llr: float | None  # the running mean behind p_spoof
+    level: float | None  # dBFS
+    flags: tuple[str, ...]
+
+    def entries(self) -> dict[str, Any]:
+        """The JSON line of this change."""
+        return {
+            "v": SCHEMA,
+            "type": "change",
+            "at": self.at,
+            "source": readable(self.source),
+            "model": self.model,
+            "t": self.t,
+            "since": self.since,
+            "state": self.state,
+            "previous": self.previous,
+            "p_spoof": self.p_spoof,
+            "llr": self.llr,
+            "level": self.level,
+            "flags": list(self.flags),
+        }
+
+    def body(self) -> bytes:
+        """The JSON line as UTF-8, without the line's end."""
+        return json.dumps(self.entries(), ensure_ascii=False, allow_nan=False).encode()
+
+
+class ChangeDetector:
+    """Finds the changes of one source."""
+
+    def __init__(self, debounce: float = DEBOUNCE) -> None:
+        if not 0 <= debounce <= LONGEST:
+            raise ShrikeError(f"--debounce {debounce}: seconds from 0 to {LONGEST:.0f} were expected")
+        self._debounce = debounce
+        self.restart("", "")
+
+    def restart(self, source: str, model: str) -> None:
+        """Begin with a new source."""
+        self._source, self._model = source, model
+        self._state: str | None = None
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Sound is missing: a state that had not held long enough begins again."""
+        self._next: str | None = None
+        self._since = 0.0
+
+    def update(self, verdict: Verdict) -> Change | None:
+        """Return the change that this verdict completes."""
+        if verdict.state in UNDECIDED or verdict.state == self._state:
+            self._next = None
+            return None
+        if verdict.state != self._next:
+            self._next, self._since = verdict.state, verdict.time
+        if verdict.time - self._since < self._debounce:
+            return None
+        previous, self._state, self._next = self._state, verdict.state, None
+        return Change(
+            at=utc(),
+            source=self._source,
+            model=self._model,
+            t=round(verdict.time, 4),
+            since=round(self._since, 4),
+            state=verdict.state,
+            previous=previous,
+            p_spoof=_rounded(verdict.p_spoof, 4),
+            llr=_rounded(verdict.smoothed, 4),
+            level=_rounded(verdict.quality.level, 1),
+            flags=tuple(verdict.quality.flags),
+        )
+
+
+class ChangeSink(Sink):
+    """Gives every change of one source to each receiver; receivers must not wait."""
+
+    def __init__(self, receivers: Sequence[Callable[[Change], None]], debounce: float = DEBOUNCE) -> None:
+        self._receivers, self._detector = receivers, ChangeDetector(debounce)
+
+    def begin(self, opening: StreamInfo) -> None:
+        self._detector.restart(opening.source, opening.model)
+
+    def gap(self, time: float, lost: float, restarted: bool) -> None:
+        if restarted:
+            self._detector.interrupt()
+
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        if change := self._detector.update(verdict):
+            for receive in self._receivers:
+                receive(change)
+
+
+def readable(text: str) -> str:
+    """Text that UTF-8 can hold: names of files may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, digits)
