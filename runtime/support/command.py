@@ -66,6 +66,10 @@ def parse(options: type[Options], module: str, documentation: str | None) -> Opt
     examples = [f"  {line.strip()}" for line in lines if EXAMPLE.match(line)]
     description = re.sub(r"\n{3,}", "\n\n", "\n".join(line for line in lines if not EXAMPLE.match(line)))
     words, told = _unnamed(options, sys.argv[1:]), io.StringIO()
+    if any(word.startswith("--config") for word in words):
+        from runtime.support.config_file import with_config
+
+        words = with_config(options, words)
     try:
         with redirect_stderr(told):
             return tyro.cli(options, prog=f"python -m {module}", description=description, args=words, config=STYLE)

@@ -1,0 +1,191 @@
+"""`--config FILE`: options of a command from a TOML file.
+
+    # door.toml                                # python -m runtime.stream --config door.toml --threads 1
+    mic = true
+    device = ["USB"]
+    threads = 2                                # the command line overrides the file
+
+A command takes a file when its options have the field `config`. Keys are names of options, with dashes or underscores.
+Every key must be an option, and every value must have its type. `--no-NAME` on the command line turns off a switch that
+the file turns on. Paths are relative to the working directory, as on the command line.
+
+The file's values become words in front of the command line, so that they pass the same checks.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby, nearest
+
+MOST_BYTES = 65_536  # of a file; a hundred options need 4,000
+SHOWN = 40  # characters of a wrong value in a message
+NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path as text"}
+
+
+class ConfigError(ShrikeError):
+    """A configuration file that cannot be used; trying again cannot help."""
+
+    code = 78  # EX_CONFIG of sysexits.h; a service does not restart for it
+
+
+class Option(NamedTuple):
+    """One field of the options."""
+
+    name: str  # with dashes
+    hint: Any
+    default: Any
+    positional: bool
+
+
+def with_config(options: type, words: Sequence[str]) -> list[str]:
+    """Put the options of the file behind `--config`, if there is one, in front of the command line's words."""
+    path = _config_path(words)
+    known = {option.name: option for option in find_options(options)}
+    if path is None or "config" not in known:
+        return list(words)
+    switches = {f"--no-{name}": name for name, option in known.items() if option.default is False}
+    off = {switches[word] for word in words if word in switches}
+    values = {name: value for name, value in read_config(Path(path), known).items() if name not in off}
+    from_file = [word for name, value in values.items() for word in to_words(known[name], value, path)]
+    return [*from_file, *(word for word in words if word not in switches)]
+
+
+def read_config(path: Path, known: Mapping[str, Option]) -> dict[str, Any]:
+    """Read a TOML file whose keys are names of options; names get dashes."""
+    values: dict[str, Any] = {}
+    for key, value in _load(path).items():
+        name = key.replace("_", "-")
+        if name in values:
+            raise ConfigError(f"{path}: {name} stands there twice; one of them was expected")
+        if name not in known or name == "config":
+            hint = " (tables are not expected)" if isinstance(value, dict) else ""
+            raise ConfigError(f"{path}: {_shown(key)}: no such option{hint}{nearest(name, [*known]) or '; see --help'}")
+        if known[name].positional:
+            raise ConfigError(f"{path}: {name} belongs to the command line, without a name")
+        values[name] = value
+    return values
+
+
+def find_options(options: Any) -> list[Option]:
+    """Fields of a dataclass and of those within it."""
+    from runtime.support.usage_errors import POSITIONAL
+
+    found: list[Option] = []
+    hints = get_type_hints(options, include_extras=True)
+    for entry in fields(options):
+        hint, marks = hints[entry.name], getattr(hints[entry.name], "__metadata__", ())
+        kind = get_args(hint)[0] if marks else hint
+        if is_dataclass(kind):
+            found += find_options(kind)
+        else:
+            default = None if entry.default is MISSING else entry.default
+            found.append(Option(entry.name.replace("_", "-"), kind, default, POSITIONAL[0] in marks))
+    return found
+
+
+def to_words(option: Option, value: Any, path: str) -> list[str]:
+    """Turn a value into the words that would stand on a command line."""
+    where, name = f"{path}: {option.name} = {_shown(value)}", f"--{option.name}"
+    kind = option.hint
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(choice for choice in get_args(kind) if choice is not NoneType)
+    if kind is bool:
+        _check(bool, value, where)
+        return [] if value == option.default else [name if value else f"--no-{option.name}"]
+    if kind is tuple or get_origin(kind) is tuple:
+        items = [value] if kind is tuple and isinstance(value, str) else value
+        if not isinstance(items, list):
+            raise ConfigError(f"{where}: a list was expected")
+        kinds = _kinds(kind, len(items), where)
+        texts = [_text(kind, item, where) for kind, item in zip(kinds, items, strict=True)]
+        if any(kind in (str, Path) and text.startswith("-") for kind, text in zip(kinds, texts, strict=True)):
+            raise ConfigError(f"{where}: names that do not begin with a dash were expected")
+        return [name, *texts] if texts else []
+    return [f"{name}={_text(kind, value, where)}"]
+
+
+def _kinds(kind: Any, count: int, where: str) -> Sequence[Any]:
+    """Types of a tuple's items."""
+    inner = get_args(kind)
+    if not inner:  # PATHS and WORDS of runtime.support.command
+        return [str] * count
+    if inner[-1] is Ellipsis:
+        return [inner[0]] * count
+    if len(inner) != count:
+        raise ConfigError(f"{where}: {len(inner)} values were expected")
+    return inner
+
+
+def _text(kind: Any, value: Any, where: str) -> str:
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            known = [str(choice) for choice in choices]
+            raise ConfigError(f"{where}: one of {', '.join(known)} was expected{nearest(str(value), known)}")
+        return str(value)
+    _check(kind, value, where)
+    text = repr(float(value)) if kind is float else str(value)
+    if "\0" in text:
+        raise ConfigError(f"{where}: text without a null character was expected")
+    return text
+
+
+def _check(kind: Any, value: Any, where: str) -> None:
+    allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,), Path: (str,)}.get(kind)
+    if allowed is None:
+        raise ConfigError(f"{where}: only on the command line; remove it from the file")
+    if type(value) not in allowed:
+        raise ConfigError(f"{where}: {NOUNS[kind]} was expected")
+
+
+def _config_path(words: Sequence[str]) -> str | None:
+    """Value of the last `--config` on a command line."""
+    path = None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--config" and following is not None and not following.startswith("--"):
+            path = following
+        elif word.startswith("--config="):
+            path = word.partition("=")[2]
+    return path
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO would wait otherwise
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"{path}: a TOML file was expected")
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file{nearby(path) or '; give the path of a TOML file'}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if len(data) > MOST_BYTES:
+        raise ConfigError(f"{path}: larger than {MOST_BYTES:,} bytes; a file with options was expected")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except RecursionError as error:
+        raise ConfigError(f"{path}: lists within lists are too deep; options were expected") from error
+    except ValueError as error:  # TOML, UTF-8, a number of thousands of digits
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: TOML was expected ({reason[:200]})") from error
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = "a number"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
