@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 LEAST, MOST = 1e-6, 1e3  # s
+LONGEST_START = 300.0  # s from a process's start to its imports; a longer time is an error of a clock
 PER_DECADE = 40  # bins: an answer is right to 3 %
 
 
@@ -38,14 +39,27 @@ class Percentiles:
         return tuple(LEAST * 10 ** (place / PER_DECADE) for place in places)
 
 
-def since_process_start() -> float | None:
-    """Seconds since the kernel started this process; None where it does not say."""
+def _before_import() -> float:
+    """Seconds from the process's start to the import of this module; 0 where the kernel's figure is not plausible.
+
+    Both clocks count from boot and run through suspend, so that setting the wall clock does not matter. Emulators and
+    restored virtual machines may still give a start time of another clock.
+    """
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+        seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, ValueError, IndexError, AttributeError):
-        return None
+        return 0.0
+    return seconds if 0 <= seconds <= LONGEST_START else 0.0
+
+
+_IMPORTED, _BEFORE_IMPORT = time.monotonic(), _before_import()
+
+
+def since_process_start() -> float:
+    """Seconds since the kernel started this process, or, where that is not known, since this module was imported."""
+    return time.monotonic() - _IMPORTED + _BEFORE_IMPORT
 
 
 def resident(process: int | None = None) -> float | None:
