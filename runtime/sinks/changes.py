@@ -28,7 +28,7 @@ UNDECIDED = {"warming-up", "too-short"}
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """One source has another state than before."""
 
     at: str  # wall-clock time, ISO 8601 UTC
@@ -86,7 +86,7 @@ class ChangeDetector:
         self._next: str | None = None
         self._since = 0.0
 
-    def update(self, verdict: Verdict) -> Change | None:
+    def update(self, verdict: Verdict) -> StateChange | None:
         """Return the change that this verdict completes."""
         if verdict.state in UNDECIDED or verdict.state == self._state:
             self._next = None
@@ -96,7 +96,7 @@ class ChangeDetector:
         if verdict.time - self._since < self._debounce:
             return None
         previous, self._state, self._next = self._state, verdict.state, None
-        return Change(
+        return StateChange(
             at=utc(),
             source=self._source,
             model=self._model,
@@ -114,7 +114,7 @@ class ChangeDetector:
 class ChangeSink(Sink):
     """Gives every change of one source to each receiver; receivers must not wait."""
 
-    def __init__(self, receivers: Sequence[Callable[[Change], None]], debounce: float = DEBOUNCE) -> None:
+    def __init__(self, receivers: Sequence[Callable[[StateChange], None]], debounce: float = DEBOUNCE) -> None:
         self._receivers, self._detector = receivers, ChangeDetector(debounce)
 
     def begin(self, opening: StreamInfo) -> None:

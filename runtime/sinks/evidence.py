@@ -22,7 +22,7 @@ import numpy as np
 
 from runtime.audio.features import Samples
 from runtime.sinks import Sink, StreamInfo
-from runtime.sinks.changes import DEBOUNCE, Change, ChangeDetector
+from runtime.sinks.changes import DEBOUNCE, StateChange, ChangeDetector
 from runtime.support.atomic import atomic_file
 from runtime.support.background import BackgroundQueue
 from runtime.support.errors import ShrikeError
@@ -43,7 +43,7 @@ LEFT_OVER = re.compile(r"\.shrike-\d{8}T\d{6}Z-\d+-.*\.(\d+)\.flac")  # runtime.
 class Passage:
     """Sound that led to a change."""
 
-    change: Change
+    change: StateChange
     samples: Samples  # (n,)
     rate: int  # Hz
 

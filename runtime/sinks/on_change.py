@@ -19,7 +19,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 
-from runtime.sinks.changes import Change
+from runtime.sinks.changes import StateChange
 from runtime.support.background import BackgroundQueue, RateLimit
 from runtime.support.errors import ShrikeError
 
@@ -37,7 +37,7 @@ class OnChange:
         self._process: subprocess.Popen[bytes] | None = None
         self._queue = BackgroundQueue("--on-change", self._run, MOST, self._complain)
 
-    def send(self, change: Change) -> None:
+    def send(self, change: StateChange) -> None:
         """Queue a change."""
         self._queue.put(change)
 
@@ -50,7 +50,7 @@ class OnChange:
         if left:
             self._say(f"--on-change: {left} of the changes were not passed on")
 
-    def _run(self, change: Change) -> None:
+    def _run(self, change: StateChange) -> None:
         try:
             process = subprocess.Popen(
                 self._words,
@@ -89,7 +89,7 @@ def split(command: str) -> list[str]:
     return words
 
 
-def variables(change: Change) -> dict[str, str]:
+def variables(change: StateChange) -> dict[str, str]:
     """Environment variables of a change; what does not exist is empty."""
     entries = change.entries() | {"flags": ",".join(change.flags)}
     return {

@@ -22,7 +22,7 @@ from email.message import Message
 from http.client import HTTPException
 from typing import IO, Any
 
-from runtime.sinks.changes import Change
+from runtime.sinks.changes import StateChange
 from runtime.support.background import BackgroundQueue, RateLimit
 from runtime.support.errors import ShrikeError
 
@@ -62,7 +62,7 @@ class Webhook:
         self._opener = urllib.request.build_opener(_Redirects)
         self._queue = BackgroundQueue("--webhook", self._deliver, most, self._complain)
 
-    def send(self, change: Change) -> None:
+    def send(self, change: StateChange) -> None:
         """Queue a change."""
         self._queue.put(Delivery(change.body()))
 

@@ -7,7 +7,7 @@ import numpy as np
 from runtime.audio.features import RATE
 from runtime.audio.quality import Quality
 from runtime.sinks import Sink, StreamInfo
-from runtime.sinks.changes import Change
+from runtime.sinks.changes import StateChange
 from runtime.verdict import Verdict
 
 STEP = 0.1  # s between verdicts
@@ -32,5 +32,7 @@ def feed(sink: Sink, *states: tuple[str, float], start: float = 0.0) -> float:
     return time
 
 
-def change(state: str = "spoof", number: int = 0, source: str = "USB microphone") -> Change:
-    return Change("2026-11-26T07:00:00.000Z", source, "wide", number, 0.0, state, None, 0.9, -2.0, -20.0, ("quiet",))
+def change(state: str = "spoof", number: int = 0, source: str = "USB microphone") -> StateChange:
+    return StateChange(
+        "2026-11-26T07:00:00.000Z", source, "wide", number, 0.0, state, None, 0.9, -2.0, -20.0, ("quiet",)
+    )

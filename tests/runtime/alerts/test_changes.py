@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from runtime.sinks.changes import Change, ChangeSink
+from runtime.sinks.changes import StateChange, ChangeSink
 from runtime.support.errors import ShrikeError
 from tests.runtime.alerts.change_feed import change, feed, info
 
 
 def changes(*states: tuple[str, float], debounce: float = 1.0) -> list[tuple[str | None, str]]:
-    found: list[Change] = []
+    found: list[StateChange] = []
     sink = ChangeSink([found.append], debounce)
     sink.begin(info())
     feed(sink, *states)
@@ -33,7 +33,7 @@ def test_warming_up_ends_no_state() -> None:
 
 
 def test_a_gap_does_not_count_as_holding() -> None:
-    found: list[Change] = []
+    found: list[StateChange] = []
     sink = ChangeSink([found.append], 5.0)
     sink.begin(info())
     time = feed(sink, ("spoof", 1.0))
@@ -46,7 +46,7 @@ def test_a_gap_does_not_count_as_holding() -> None:
 
 
 def test_each_source_begins_anew() -> None:
-    found: list[Change] = []
+    found: list[StateChange] = []
     sink = ChangeSink([found.append], 1.0)
     for source in ("a.wav", "b.wav"):
         sink.begin(info(source))
