@@ -13,7 +13,7 @@ from runtime.audio.quality import QualityMonitor
 from runtime.sources.demo import HONEST, VOWELS, DemoSource, envelope, voice
 from runtime.support.shutdown import Stop
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_it_is_the_same_every_time_and_as_long_as_a_window_and_more() -> None:

@@ -27,7 +27,7 @@ from runtime.engines import open_engine
 from runtime.scorer import StreamScorer
 from tests.runtime.made_model import made_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PLUGIN = "libasound_module_pcm_pulse.so"
 SINK, OTHER = "shrike", "heron"  # as PulseAudio calls them, and ALSA their monitors
 

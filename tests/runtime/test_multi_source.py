@@ -198,17 +198,3 @@ def test_files_together_say_what_they_say_one_by_one(model: Path, clips: list[Pa
     assert {entry["source"] for entry in entries} == {str(path) for path in clips[:2]}
     first = [entry["source"] for entry in entries if entry["type"] == "verdict"]
     assert first != sorted(first)  # they do not come one after the other
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--mic", "--together"], "--together belongs to --file"),
-        (["--mic", "--device", "A", "B", "--record", "x.flac"], "--record keeps one stream"),
-        (["--file", "x.wav", "--device", "A", "B"], "--device belongs to --mic"),
-        (["--file", "x.wav", "--step", "15"], "expected a multiple"),
-    ],
-)
-def test_what_does_not_go_together_is_one_line(tmp_path: Path, words: list[str], said: str) -> None:
-    done = stream(*words, "--model", made_steps(tmp_path))
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr

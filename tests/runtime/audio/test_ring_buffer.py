@@ -51,7 +51,7 @@ def test_reset_forgets() -> None:
     window = RingBuffer(3, 5)
     window.push(frames(9))
     window.reset()
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError):
         _ = window.view
     window.push(frames(2, start=50))
     assert np.array_equal(window.view, fill(frames(2, start=50), 5).T)

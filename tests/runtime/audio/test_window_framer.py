@@ -136,13 +136,13 @@ def test_a_model_that_answers_nan_is_an_error_in_one_line() -> None:
         def __call__(self, features: np.ndarray) -> np.ndarray:
             return np.full((1, 2), np.nan, np.float32)
 
-    with pytest.raises(ShrikeError, match="finite"):
+    with pytest.raises(ShrikeError):
         StreamScorer(Broken(), PRESETS["f0"]).push(SOUND)
 
 
 @pytest.mark.parametrize("step", [0, -1, 601])
 def test_a_step_that_cannot_be(step: int) -> None:
-    with pytest.raises(ShrikeError, match="step"):
+    with pytest.raises(ShrikeError):
         StreamScorer(Mean(), PRESETS["f0"], step)
 
 
