@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtime.support.atomic import atomic_file
-from runtime.support.errors import ShrikeError
+from runtime.support.extras import require_package
 from train.evaluate.metrics import Floats, det_curve, equal_error
 from train.evaluate.scorefile import ScoreTable
 
@@ -24,11 +24,7 @@ BONAFIDE, SPOOF = "tab:blue", "tab:orange"  # tell apart for all eyes
 
 def figure(width: float, height: float) -> tuple[Any, Any, Any]:
     """pyplot without a screen, a figure and its axes."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ShrikeError("plots need matplotlib: pip install matplotlib") from error
-    matplotlib.use("Agg")
+    require_package("matplotlib").use("Agg")
     from matplotlib import pyplot
 
     return pyplot, *pyplot.subplots(figsize=(width, height), layout="constrained")

@@ -20,13 +20,13 @@ STAMP = VENV / "shrike-dev"  # what was installed: the hash of setup.cfg, writte
 
 
 def prepare() -> Path:
-    """The interpreter of an environment that holds `shrike[dev]` as setup.cfg names it now."""
+    """The interpreter of an environment that holds the extra `dev` as setup.cfg names it now."""
     if sys.version_info < (3, 10):  # noqa: UP036 - older ones start this file, too
         sys.exit(f"error: Python {sys.version.split()[0]} is too old; Shrike needs 3.10 or newer")
     wanted = hashlib.sha256((ROOT / "setup.cfg").read_bytes()).hexdigest()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:
         return PYTHON
-    print(f"installing shrike[dev] into {VENV}: torch is large, this takes minutes", file=sys.stderr)
+    print(f"installing the extra dev into {VENV}: torch is large, this takes minutes", file=sys.stderr)
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

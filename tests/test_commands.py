@@ -285,7 +285,7 @@ WRONG = [
     ("runtime.stream --demo --provider cuad", ["--provider cuad"]),
     ("benchmarks.accuracy", ["--scores"]),
     ("benchmarks.accuracy f0", ["--corpus"]),
-    ("benchmarks.accuracy f0 --jobs 2", ["--jobs", "--workers"]),
+    ("benchmarks.accuracy f0 --jobs 2", ["--jobs"]),
     ("benchmarks.accuracy f0 --corpus corpus --workers -1", ["--workers -1"]),
     ("benchmarks.accuracy f0 --corpus corpus --exit 2", ["--exit", "f0"]),
     ("benchmarks.accuracy ff0 --corpus corpus", ["ff0", "f0"]),

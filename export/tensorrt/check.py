@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.support.errors import ShrikeError
+from runtime.support.extras import require_package
 from runtime.support.suggestions import nearby
 
 if TYPE_CHECKING:
@@ -27,11 +28,7 @@ REQUANTISE = "python -m export.onnx MODEL.pt --precision int8 --target tensorrt 
 
 def load_onnx_package() -> Any:
     """The onnx package; the device's Python may lack it."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ShrikeError("reading an ONNX file needs the package onnx: pip install onnx") from error
-    return onnx
+    return require_package("onnx")
 
 
 def read_onnx(path: Path) -> "onnx.ModelProto":

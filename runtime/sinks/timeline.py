@@ -6,7 +6,6 @@ For files, which end: sound is kept for the drawing, an hour at most. matplotlib
 that no verdict waits for it.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from runtime.sinks import Sink
 from runtime.summary import Summary
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
+from runtime.support.extras import require_package
 from runtime.verdict import Verdict
 
 POINTS = 4000  # of the waveform: more than a picture has columns
 COLUMNS = 1000  # of the bands, about as many as a picture has
-NEEDS = "--plot needs matplotlib: pip install '.[plot]' in Shrike's folder, or pip install matplotlib"
 COLOURS = {"spoof": "tab:red", "bonafide": "tab:green", "unsure": "tab:orange"}
 ENDINGS = (".png", ".pdf", ".svg")
 
@@ -32,8 +31,7 @@ class Timeline(Sink):
     def __init__(self, path: Path, frontend: FrontEnd) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise ShrikeError(f"--plot {path}: a name that ends in {', '.join(ENDINGS)} was expected")
-        if find_spec("matplotlib") is None:
-            raise ShrikeError(NEEDS)
+        require_package("matplotlib")  # before a long stream, not after it
         self._path, self._frontend = path, frontend
         self._sound: list[Samples] = []
         self._verdicts: list[Verdict] = []
@@ -48,10 +46,8 @@ class Timeline(Sink):
         samples = np.concatenate([np.empty(0, np.float32), *self._sound])
         if len(samples) < self._frontend.window:
             return
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ShrikeError(f"{NEEDS} ({error})") from error
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(10, 7), layout="constrained")  # no window, no pyplot
         wave, bands, scores = figure.subplots(3, 1, sharex=True, height_ratios=[1, 2, 2])
         seconds = len(samples) / self._frontend.rate

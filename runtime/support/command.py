@@ -1,4 +1,4 @@
-"""The frame around every command: what a user caused is one line and exit 2, a traceback means a bug of ours.
+"""Run a command: errors that the user can fix are one line and exit code 2; a traceback means a bug.
 
     def main() -> None:
         options = parse(Options, "train.score", __doc__)   # a frozen dataclass; its fields' docstrings are the help
@@ -6,8 +6,8 @@
     if __name__ == "__main__":
         run(main)
 
-Exit codes: 0 done, 1 a bug (traceback), 2 the user can mend it, 3 it ran to its end and what it found is not good
-enough, 130 stopped by Ctrl-C, 143 by SIGTERM.
+Exit codes: 0 done, 1 a bug (traceback), 2 an error that the user can fix, 3 completed with an unacceptable result,
+130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 import errno
@@ -22,20 +22,21 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
+from runtime import __version__
 from runtime.support.errors import ShrikeError, printable
+from runtime.support.extras import DISTRIBUTION, explain_missing
 
 Options = TypeVar("Options")
 
-FAILED = 3  # exit code: it ran to its end, and what it found is not good enough
-# What the system refuses and a user can mend; a file of ours that is missing is a bug and keeps its traceback.
+FAILED = 3  # exit code: completed, but the result is unacceptable
+# System errors that the user can fix. ENOENT is not among them: our own missing file is a bug.
 REFUSED = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP,
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 
-# Annotated[tuple, PATHS] instead of tuple[Path, ...]: tyro holds defaults to their types, and for those that it does
-# not see through (`X | None` as well, but not Optional[X]) it takes typeguard, which loads unittest.mock, asyncio and
-# ssl. A device would pay for them at every start.
+# Use Annotated[tuple, PATHS] instead of tuple[Path, ...]: to check the defaults of such types (also of `X | None`, but
+# not of Optional[X]) tyro imports typeguard, and with it unittest.mock, asyncio and ssl, at every start.
 PATHS = tyro.constructors.PrimitiveConstructorSpec[tuple[Path, ...]](
     nargs="*",
     metavar="[PATH [PATH ...]]",
@@ -50,81 +51,93 @@ WORDS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
     is_instance=lambda value: isinstance(value, tuple) and all(isinstance(word, str) for word in value),
     str_from_instance=list,
 )
-# How help looks: --json without --no-json, PATH and not {None}|PATH, MODEL where a model stands without a name. An
-# older tyro that lacks one of them shows its own form.
+# Help shows --json without --no-json, PATH and not {None}|PATH, MODEL for a positional model. Older versions of tyro
+# lack some of these.
 STYLE = [
     getattr(tyro.conf, name)
     for name in ("FlagCreatePairsOff", "DisallowNone", "PositionalMetavarFromFieldName")
     if hasattr(tyro.conf, name)
 ]
-EXAMPLE = re.compile(r" *(python -m|torchrun) ")
+EXAMPLE = re.compile(r" *(python -m|shrike|torchrun) ")
 
 
 def parse(options: type[Options], module: str, documentation: str | None) -> Options:
-    """The command line of `python -m module`; `--help` shows the module's own first lines, and its examples last."""
-    lines = (documentation or "").splitlines()
+    """Parse the command line of a module into its options.
+
+    `--help` shows the module's docstring, with its examples last; `--version` prints name and version.
+    """
+    program = sys.argv[0] if sys.argv[0].startswith("shrike ") else f"python -m {module}"  # runtime.cli sets the former
+    lines = (documentation or "").replace(f"python -m {module}", program).splitlines()
     examples = [f"  {line.strip()}" for line in lines if EXAMPLE.match(line)]
     description = re.sub(r"\n{3,}", "\n\n", "\n".join(line for line in lines if not EXAMPLE.match(line)))
-    words, told = _unnamed(options, sys.argv[1:]), io.StringIO()
+    words, box = _without_model(options, sys.argv[1:]), io.StringIO()
+    if "--version" in words:
+        print(DISTRIBUTION, __version__)
+        raise SystemExit(0)
     if any(word.startswith("--config") for word in words):
         from runtime.support.config_file import with_config
 
         words = with_config(options, words)
     try:
-        with redirect_stderr(told):
-            return tyro.cli(options, prog=f"python -m {module}", description=description, args=words, config=STYLE)
+        with redirect_stderr(box):
+            return tyro.cli(options, prog=program, description=description, args=words, config=STYLE)
     except SystemExit as end:
         if end.code:
-            from runtime.support.usage_errors import complaint
+            from runtime.support.usage_errors import explain
 
-            sentence = complaint(options, words, told.getvalue())
-            raise ShrikeError(f"{sentence} (python -m {module} --help shows all options)") from None
+            message = explain(options, words, box.getvalue())
+            raise ShrikeError(f"{message} ({program} --help shows all options)") from None
         if examples:
             print("examples:", *examples, sep="\n")
-        sys.stdout.flush()  # while a reader that has gone can still be told from a bug
+        sys.stdout.flush()  # raises BrokenPipeError here, where run() can handle it
         raise
 
 
-def _unnamed(options: Any, words: list[str]) -> list[str]:
-    """Where a model stands without a name, --model may name it all the same."""
+def _without_model(options: Any, words: list[str]) -> list[str]:
+    """Accept `--model X` where the model is a positional argument."""
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--model=") else [word])]
     if "--model" not in words:
         return words
-    from runtime.support.usage_errors import names
+    from runtime.support.usage_errors import option_names
 
-    positional = names(options)[0]
+    positional = option_names(options)[0]
+    if not {"model", "models"} & set(positional):
+        return words
     start = words.index("--model")
     end = start + 1
     while end < len(words) and not words[end].startswith("-") and (end == start + 1 or "models" in positional):
         end += 1
-    if not {"model", "models"} & set(positional):
-        return words
     return [*words[start + 1 : end], *words[:start], *words[end:]]
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call `main` and leave the process with its exit code."""
+    """Call `main` and exit with its code."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever started us
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process lasts
+        if getattr(sys, name) is None:  # the parent process closed it
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open until the process ends
     try:
         code = main() or 0
         sys.stdout.flush()
     except ShrikeError as error:
         print(f"{error.kind}: {error}", file=sys.stderr)
         code = error.code
+    except ModuleNotFoundError as error:
+        if (message := explain_missing(error)) is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        code = 2
     except BrokenPipeError:
-        _silence()
+        _discard_stdout()
         code = 0
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        code = 0  # rich has seen that the reader went, and says 1
+        code = 0  # rich exits with 1 when the reader of stdout has left
     except OSError as error:
         if error.errno not in REFUSED:
             raise
         what = printable(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else "stdout"
-        _silence()
+        _discard_stdout()
         print(f"error: {what}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
@@ -133,6 +146,6 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(code)
 
 
-def _silence() -> None:
-    """The reader (head, less) has gone, or the disk is full: Python would complain when it flushes at exit."""
+def _discard_stdout() -> None:
+    """Stop Python from reporting an error when it flushes stdout at exit: the reader has left, or the disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -91,7 +91,7 @@ def find_options(options: Any) -> list[Option]:
             found += find_options(kind)
         else:
             default = None if entry.default is MISSING else entry.default
-            found.append(Option(entry.name.replace("_", "-"), kind, default, POSITIONAL[0] in marks))
+            found.append(Option(entry.name.replace("_", "-"), kind, default, POSITIONAL in marks))
     return found
 
 

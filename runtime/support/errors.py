@@ -1,24 +1,24 @@
-"""What a user can cause and mend. Every package raises these; a command (runtime.support.command) prints one line and exits 2.
+"""Errors that the user can fix. A command (runtime.support.command) prints them as one line and exits with code 2.
 
     raise ShrikeError("model.pt is not a Shrike checkpoint; train one with: python -m train --corpus PATH")
 
-Anything else that reaches the top of a command is a bug of ours and keeps its traceback.
+Any other exception is a bug and keeps its traceback.
 """
 
 
 class ShrikeError(Exception):
-    """One sentence or two: what came, what was expected, what to do next. What a terminal would act on is escaped."""
+    """The wrong value, the expected one, and the next step. Control characters are escaped."""
 
-    kind, code = "error", 2  # what the line begins with, and the command's exit code
+    kind, code = "error", 2  # the line's first word, and the command's exit code
 
     def __str__(self) -> str:
         return "\n".join(printable(line) for line in super().__str__().split("\n"))
 
 
 class AudioError(ShrikeError):
-    """A sound file that cannot be used; the message does not repeat the path, who knows it adds it."""
+    """A sound file that cannot be decoded; the caller adds the path to the message."""
 
 
 def printable(text: str) -> str:
-    """Names of files may hold anything: line ends, a terminal's commands, bytes that are no UTF-8."""
+    """Escape line ends, terminal controls and undecodable bytes, all of which file names may contain."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -1,4 +1,4 @@
-"""What somebody who mistyped may have meant: the end of an error message, or nothing.
+"""Suggest an existing name or path at the end of an error message.
 
 raise ShrikeError(f"--model {name!r}: no such model{nearest(name, known)}")       # ...; did you mean wide?
 raise ShrikeError(f"{path} does not exist{nearby(path)}")                         # ...; did you mean runs/a/model.pt?
@@ -6,21 +6,21 @@ raise ShrikeError(f"{path} does not exist{nearby(path)}")                       
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-ALIKE = 0.6  # of difflib's ratio: one wrong letter in three, two swapped in five
-MOST = 10_000  # names of a folder that are looked at: one of an audio folder with a million must not take a second
+SIMILARITY = 0.6  # difflib's ratio: one wrong letter in three, two swapped in five
+MOST = 10_000  # names read from a folder: an audio folder with a million must not take a second
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known name that is most like `word`."""
-    found = difflib.get_close_matches(word, list(known), 1, ALIKE)
+def nearest(word: str, known: Iterable[str], otherwise: Sequence[str] = ()) -> str:
+    """Suggest the known name most similar to `word`, or the first of `otherwise` where none is."""
+    found = [*difflib.get_close_matches(word, list(known), 1, SIMILARITY), *otherwise]
     return f"; did you mean {found[0]}?" if found else ""
 
 
 def nearby(path: str | os.PathLike[str]) -> str:
-    """The path that exists and differs in one part: the first that does not exist."""
+    """Suggest an existing path that differs from `path` in the first part that does not exist."""
     there, rest = Path(path), list[str]()
     while not os.path.exists(there):  # Path.exists() raises where a name is too long
         if there.parent == there:
@@ -34,8 +34,6 @@ def nearby(path: str | os.PathLike[str]) -> str:
             names = [entry.name for _, entry in zip(range(MOST), entries, strict=False)]
     except OSError:
         return ""
-    for name in difflib.get_close_matches(rest[0], names, 3, ALIKE):
-        meant = there.joinpath(name, *rest[1:])
-        if name.isprintable() and os.path.exists(meant):
-            return f"; did you mean {meant}?"
-    return ""
+    similar = (name for name in difflib.get_close_matches(rest[0], names, 3, SIMILARITY) if name.isprintable())
+    meant = next((path for name in similar if os.path.exists(path := there.joinpath(name, *rest[1:]))), None)
+    return f"; did you mean {meant}?" if meant else ""
