@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from export.streaming_graph import Step
+    from export.streaming_graph import StepGraph
     from train.checkpoint import Checkpoint
 
 Form = Literal["torch", "float", "s8", "u8"]
@@ -213,7 +213,7 @@ class _Exporter:
         self.network = strip(checkpoint)
         self.frames = STEP if isinstance(self.network, DeployedStream) else None
         self.graphs: dict[bool, onnx.ModelProto] = {}
-        self.steps: dict[tuple[bool, str], Step] = {}
+        self.steps: dict[tuple[bool, str], StepGraph] = {}
         self.ranges: dict[str, float] = {}
 
     def write(self, form: Form, dynamic: bool) -> Path:
@@ -240,7 +240,7 @@ class _Exporter:
             self.graphs[dynamic] = graph.trace(self.network, self.checkpoint.settings.frontend, dynamic)
         return self.graphs[dynamic]
 
-    def _step(self, dynamic: bool, form: Form) -> "Step":
+    def _step(self, dynamic: bool, form: Form) -> "StepGraph":
         from export import streaming_graph as steps
         from export.strip import DeployedStream
 
@@ -258,8 +258,8 @@ class _Exporter:
 
         step, frontend = self._step(False, "float"), self.checkpoint.settings.frontend
         inner = tuple(name for name in names if name != INPUT)
-        stream = steps.Stream(step, extra=inner)
-        pieces = (piece for clip in chance_windows(frontend, 1) for piece in steps.steps(clip, STEP))
+        stream = steps.StepSession(step, extra=inner)
+        pieces = (piece for clip in chance_windows(frontend, 1) for piece in steps.split_steps(clip, STEP))
         seen = ({INPUT: piece, **dict(zip(inner, stream(piece)[1], strict=True))} for piece in pieces)
         return calibration.read_ranges(names, seen, 0, "min-max")
 
@@ -281,26 +281,28 @@ class _Exporter:
         dynamic: bool,
         float_graph: "onnx.ModelProto",
         graph: "onnx.ModelProto",
-        step: "Step | None",
+        step: "StepGraph | None",
         files: dict[str, str],
     ) -> ModelCard:
-        from export import verify
-        from export.card_writer import make_card
+        from export.card_writer import Judgement, make_card
         from export.int8.quantize import float_by_design, plan
-        from export.pipeline import Gate, Prepared, Source
+        from export.options import GateOptions, ModelOptions
+        from export.pipeline import Prepared
+        from export.score_map import UNFITTED
+        from export.verify import UNMEASURED
         from runtime.card.model_card import Quantisation
 
         quantisation = None
         if form != "float":
             why = float_by_design(float_graph, plan(float_graph))
             quantisation = Quantisation("ptq", "int8" if form == "s8" else "uint8", why)
-        source = Source(Path(f"{self.label}.pt"), batch="dynamic" if dynamic else "1")
+        source = ModelOptions(Path(f"{self.label}.pt"), batch="dynamic" if dynamic else "1")
         precision: Literal["fp32", "int8"] = "fp32" if quantisation is None else "int8"
         prepared = Prepared(
-            source, Gate(), self.checkpoint, float_graph, graph, precision, None, None, None, quantisation, step
+            source, GateOptions(), self.checkpoint, float_graph, graph, precision, None, None, None, quantisation, step
         )
         target = {"float": "any", "s8": "tensorrt", "u8": "cpu"}[form]
-        return make_card(prepared, (verify.unfitted(), verify.UNMEASURED), files, target)  # type: ignore[arg-type]
+        return make_card(prepared, Judgement(UNFITTED, UNMEASURED), files, target)  # type: ignore[arg-type]
 
 
 def chance_windows(frontend: FrontEnd, count: int) -> NDArray[np.float32]:

@@ -33,11 +33,12 @@ from train.data.processes import in_processes
 from train.progress import Progress, say
 
 if TYPE_CHECKING:
-    from export.verify import Engine, Scores
+    from export.graph import Forward
+    from export.verify import Scores
 
 CHUNK = 16  # clips a process takes at a time: half a second of work, which is what a kill can lose
 
-OpenEngine = Callable[[], "Engine"]
+OpenEngine = Callable[[], "Forward"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _checkpoint(path: Path, exit: int) -> Artefact:
     return Artefact(path, frontend, None, form, partial(_open_graph, model), True)
 
 
-def _open_file(path: Path) -> "Engine":
+def _open_file(path: Path) -> "Forward":
     from export.streaming_eval import by_steps
     from runtime.engines import as_streaming, open_engine
 
@@ -124,7 +125,7 @@ def _open_file(path: Path) -> "Engine":
     return by_steps(remembers) if remembers else engine
 
 
-def _open_graph(model: bytes) -> "Engine":
+def _open_graph(model: bytes) -> "Forward":
     import onnx
 
     from export.graph import as_engine
@@ -132,12 +133,12 @@ def _open_graph(model: bytes) -> "Engine":
     return as_engine(onnx.load_from_string(model))
 
 
-def _open_step(model: bytes, state: State) -> "Engine":
+def _open_step(model: bytes, state: State) -> "Forward":
     import onnx
 
-    from export.streaming_graph import Step, as_runner
+    from export.streaming_graph import StepGraph, as_runner
 
-    return as_runner(Step(onnx.load_from_string(model), state))
+    return as_runner(StepGraph(onnx.load_from_string(model), state))
 
 
 def binding(artefact: Artefact, partition: Partition, cache: FeatureCache, mean: bool) -> dict[str, str]:
@@ -223,15 +224,15 @@ def _compute(
 
 
 def _score_clips(
-    engine: "Engine", cache: FeatureCache, clips: Sequence[int], mean: bool, step: int | None
+    engine: "Forward", cache: FeatureCache, clips: Sequence[int], mean: bool, step: int | None
 ) -> list[float]:
     """Bona fide minus spoof of each clip's first window, or the mean over windows that overlap by half; of a network
     that remembers behind the step that runtime.audio.score_times names, from a clean state in every window."""
     from export.graph import score
-    from export.int8.calibration import as_input
+    from export.int8.calibration import network_input
 
     def of_clip(clip: int) -> float:
-        windows = (as_input(cache.window(clip, int(start))) for start in cache.starts(clip, mean))
+        windows = (network_input(cache.window(clip, int(start))) for start in cache.starts(clip, mean))
         place = scored(int(cache.lengths[clip]), cache.frontend, step) // step - 1 if step else 0
         return float(np.mean([score(engine(window))[place] for window in windows]))
 
@@ -241,7 +242,7 @@ def _score_clips(
 class _Worker:
     """What one process holds."""
 
-    state: "tuple[Engine, FeatureCache, bool, int | None]"
+    state: "tuple[Forward, FeatureCache, bool, int | None]"
 
     @classmethod
     def begin(cls, open_engine: OpenEngine, cache: FeatureCache, mean: bool, step: int | None) -> None:

@@ -1,76 +1,120 @@
-"""The verdict on what was prepared, and the card that keeps it.
+"""The gate's judgement on a prepared model, and the files that are written if it passes.
 
-judged = judge(prepared, prepared_scores)           # Rejected where too much was lost
-card = make_card(prepared, judged, {"model.onnx": sha256}, "cpu")
+judgement = judge(prepared, scores, "int8")                       # raises Rejected if too much was lost
+path = write_model(prepared, judgement, Path("model.onnx"), "cpu")    # model.onnx and model.json, both or neither
 """
 
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export import verify
+from export.graph import with_metadata
 from export.int8.calibration import FEW
+from export.options import EXITS
+from export.score_map import fit_score
 from runtime import __version__
 from runtime.card import model_card as card
+from runtime.card.checksums import sha256_file
+from runtime.support.atomic import atomic_files
+from train.progress import say
 
 if TYPE_CHECKING:
     from export.pipeline import Prepared
 
 LEVEL_NOTES = {
-    "window-mean": "the graph subtracts each window's mean itself (frontend.level): give it raw log power",
-    "running-mean": "the graph subtracts the running mean itself (frontend.level): give it raw log power",
+    "window-mean": "the graph subtracts each window's mean itself (frontend.level): feed raw log power",
+    "running-mean": "the graph subtracts the running mean itself (frontend.level): feed raw log power",
 }
-WHOLE = 4  # the exit that is the whole network
-
-Judged = tuple[card.ScoreMap, card.Accuracy]
 
 
-def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judged:
-    """Hold the scores of what would ship against the float network's; Rejected if too much was lost.
+@dataclass(frozen=True)
+class Judgement:
+    """Measurements of a model that passed."""
 
-    The affine map to log-likelihood ratios is fitted on these scores: it belongs to the model that ships.
-    """
-    trials, before = prepared.trials, prepared.float_scores
-    if trials is None or before is None or scores is None:
-        return verify.unfitted(), verify.UNMEASURED
-    limits = prepared.gate.limits
-    comparison = verify.compare(before, scores, trials.labels, prepared.gate.asv, limits.bootstrap, trials.windows)
-    lost, drifts = comparison.faults(limits), prepared.drift.faults if prepared.drift else []
-    verify.show(comparison, lost + drifts, ("float", name))
-    if lost or drifts:
-        raise verify.Rejected(comparison, lost + drifts, advice(prepared, bool(lost)))
-    fitted = verify.unfitted() if trials.labels is None else verify.fit_score(scores, trials.labels, trials.name)
-    return fitted, comparison.accuracy(trials.name)
+    score: card.ScoreMap
+    accuracy: card.Accuracy
+    notes: tuple[str, ...] = ()
+
+
+def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judgement:
+    """Compare the scores of the model that would ship with the float network's; raise Rejected if too much was lost."""
+    trials, before, gate = prepared.trials, prepared.float_scores, prepared.gate
+    labels = None if trials is None else trials.labels
+    accuracy, notes = verify.UNMEASURED, list[str]()
+    if trials is not None and before is not None and scores is not None:
+        comparison = verify.compare(before, scores, labels, gate.asv, gate.bootstrap, trials.windows)
+        lost = comparison.faults(gate.eer_rise, gate.accept_unproven)
+        faults = [*lost, *prepared.step_faults, *(prepared.drift.faults if prepared.drift else ())]
+        verify.show(comparison, faults, ("float", name))
+        if faults:
+            raise verify.Rejected(comparison, faults, advice(prepared, bool(lost)))
+        accuracy = comparison.accuracy(trials.name)
+        if note := comparison.note(gate.eer_rise):
+            notes.append(note)
+    # The map belongs to the model that ships: it is fitted on its scores.
+    score, reason = fit_score(scores, labels, "" if trials is None else trials.name)
+    if reason:
+        say(f"warning: scores are raw, not likelihood ratios: {reason}")
+        notes += [f"scores are raw, not likelihood ratios: {reason}"] * (trials is not None)
+    return Judgement(score, accuracy, tuple(notes))
 
 
 def advice(prepared: "Prepared", lost: bool) -> str:
-    """What to try for a network that was rejected; `lost`: for its EER, and not for its drift alone."""
-    tunable = prepared.step is None and len(prepared.float_graph.graph.output) == 1  # what --qat can do
+    """Options to try after a rejection; `lost`: for its EER, not for its drift alone."""
+    if prepared.step_faults:
+        return "Please report this: the exported step is not the network that was trained"
+    tunable = prepared.step is None and len(prepared.float_graph.graph.output) == 1
     ways = ["--qat 3"] * tunable + ["a higher --min-snr", "another --method"]
     ways += ["to allow more with --max-eer-rise"] * lost
     return f"Try {', '.join(ways[:-1])} or {ways[-1]}"
 
 
-def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], target: card.Target) -> card.ModelCard:
-    """Everything known about the model; `files` maps names to sha256."""
-    settings, source, (score, accuracy) = prepared.checkpoint.settings, prepared.source, judged
+def write_model(prepared: "Prepared", judgement: Judgement, path: Path, target: card.Target) -> Path:
+    """Write the graph and its card, both or neither."""
+    card_name = path.with_suffix(".json").name
+    properties = {
+        "shrike.name": model_name(prepared),
+        "shrike.version": __version__,
+        "shrike.frontend": json.dumps(asdict(prepared.checkpoint.settings.frontend), sort_keys=True),
+        "shrike.card": card_name,
+    }
+    model = with_metadata(prepared.graph, properties)
+    with atomic_files(path.parent, [path.name, card_name]) as folder:
+        (folder / path.name).write_bytes(model.SerializeToString(deterministic=True))
+        made = make_card(prepared, judgement, {path.name: sha256_file(folder / path.name)}, target)
+        card.write_card(folder / card_name, made)
+    return path
+
+
+def model_name(prepared: "Prepared") -> str:
+    """Network, form, width and exit: ecanet9-streaming-x0.5-exit2."""
+    model, exit = prepared.checkpoint.settings.model, prepared.source.exit
+    streaming = "" if prepared.step is None else "-streaming"
+    width = "" if model.width == 1 else f"-x{model.width:g}"
+    return f"{model.network}{streaming}{width}{'' if exit == EXITS else f'-exit{exit}'}"
+
+
+def make_card(prepared: "Prepared", judgement: Judgement, files: dict[str, str], target: card.Target) -> card.ModelCard:
+    """Collect everything known about the model; `files` maps names to sha256."""
+    settings = prepared.checkpoint.settings
     model, frontend = settings.model, settings.frontend
     batch = 1 if prepared.batch == "1" else card.ANY_BATCH
     state = prepared.step.state if prepared.step else None
-    streaming = "" if state is None else "-streaming"
-    shape = "" if model.width == 1 else f"-x{model.width:g}"
-    ending = "" if source.exit == WHOLE else f"-exit{source.exit}"
     return card.ModelCard(
         version=card.VERSION,
-        name=f"{model.network}{streaming}{shape}{ending}",
+        name=model_name(prepared),
         created=card.created_now(),
-        network=card.Network(model.network, model.width, source.exit),
+        network=card.Network(model.network, model.width, prepared.source.exit),
         frontend=frontend,
         input=card.TensorSpec("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
         output=card.TensorSpec("logits", (batch, card.OUTPUTS)),
         state=state,
         precision=prepared.precision,
         target=target,
-        score=score,
-        accuracy=accuracy,
+        score=judgement.score,
+        accuracy=judgement.accuracy,
         calibration=prepared.calibration,
         quantisation=prepared.quantisation,
         training=card.Training(
@@ -83,23 +127,17 @@ def make_card(prepared: "Prepared", judged: Judged, files: dict[str, str], targe
         files=files,
         origin=_origin(prepared),
         tensorrt=None,
-        notes=_notes(prepared, score),
+        notes=(*_notes(prepared), *judgement.notes),
     )
 
 
-def _notes(prepared: "Prepared", score: card.ScoreMap) -> tuple[str, ...]:
-    """What a reader of the card should not overlook."""
+def _notes(prepared: "Prepared") -> tuple[str, ...]:
     level = prepared.checkpoint.settings.frontend.level
     notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []
-    if prepared.drift:
-        drift = prepared.drift
+    if drift := prepared.drift:
         notes.append(f"error of INT8 in a minute of a stream: {drift.first:.4f} at first, {drift.sentence}")
     if prepared.calibration and prepared.calibration.trials < FEW:
-        notes.append(f"calibrated on {prepared.calibration.trials} trials; {FEW} or more are wanted")
-    if prepared.trials is not None and score.fitted_on is None:
-        labelled = prepared.trials.labels is not None
-        why = "on the development trials this model is worse than chance" if labelled else "the trials had no labels"
-        notes.append(f"scores are raw, not likelihood ratios: {why}")
+        notes.append(f"calibrated on {prepared.calibration.trials} trials; expected {FEW} or more")
     return tuple(notes)
 
 

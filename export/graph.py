@@ -3,13 +3,13 @@
     model = trace(network, frontend)                  # opset 17, features -> logits
     scores = run(model, windows)                      # ONNX Runtime on one core, a window at a time
 
-Tidied means: names that follow the modules (`stages.0.0.body.0.Conv`), each node its own weights, no foreign opsets,
-and the same bytes for the same network.
+A tidy graph has names that follow the modules (`stages.0.0.body.0.Conv`), own weights for each node, no foreign
+opsets, and the same bytes for the same network.
 """
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,14 @@ INPUT, OUTPUT = "features", "logits"  # (batch, 1, bands, frames) raw log power;
 OPSET = 17  # the newest that TensorRT 8.5 reads
 IR_VERSION = 8  # what belongs to opset 17
 TOLERANCE = 1e-5  # of a logit, relative above 1: float32 sums in another order
-PROBES = 4  # windows on which torch and ONNX are held against each other
+PROBES = 4  # windows on which ONNX Runtime is compared with torch
 
 Floats = NDArray[np.float32]
+Forward = Callable[[Floats], Floats]  # a window (1, 1, bands, frames) -> logits (1, 2), or a clip -> (steps, 2)
 
 
 def trace(network: "nn.Module", frontend: FrontEnd, dynamic: bool = False) -> onnx.ModelProto:
-    """The stripped network as a checked graph that gives torch's own logits; `dynamic` leaves the batch open."""
+    """Trace the stripped network and check its logits against torch's; `dynamic` leaves the batch open."""
     import torch
 
     rng = np.random.default_rng(0)
@@ -66,13 +67,13 @@ def trace(network: "nn.Module", frontend: FrontEnd, dynamic: bool = False) -> on
 
 
 def tidy(model: onnx.ModelProto, around: str = "") -> onnx.ModelProto:
-    """A new model with readable names and nothing that need not be there; `around` begins the names of a module that
-    was wrapped for the tracing."""
+    """Return a model with readable names and no redundant nodes; `around` is the prefix of a module that was wrapped
+    for tracing."""
     weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     alias = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Identity"}
     names = {port.name: port.name for port in (*model.graph.input, *model.graph.output)}
     nodes: list[onnx.NodeProto] = []
-    kept: dict[str, NDArray[Any]] = {}
+    used: dict[str, NDArray[Any]] = {}
     for source in model.graph.node:
         if source.op_type == "Identity":
             continue
@@ -87,14 +88,14 @@ def tidy(model: onnx.ModelProto, around: str = "") -> onnx.ModelProto:
                 weighted = node.op_type in ("Conv", "Gemm")
                 layer = node.name.rpartition(".")[0]
                 own = f"{layer}.{('weight', 'bias')[place - 1]}" if weighted else f"{node.name}.{place}"
-                kept[own] = weights[value]
+                used[own] = weights[value]
                 node.input[place] = own
             else:
                 node.input[place] = names[value]
         for place, value in enumerate(source.output):
             node.output[place] = names.setdefault(value, node.name if place == 0 else f"{node.name}.{place}")
         nodes.append(node)
-    return assemble(nodes, [port for port in model.graph.input if port.name not in weights], model.graph.output, kept)
+    return assemble(nodes, [port for port in model.graph.input if port.name not in weights], model.graph.output, used)
 
 
 def assemble(
@@ -103,7 +104,7 @@ def assemble(
     outputs: Iterable[onnx.ValueInfoProto],
     weights: dict[str, NDArray[Any]],
 ) -> onnx.ModelProto:
-    """A model of these nodes, in our version of everything."""
+    """Make a model of these nodes with our opset, IR version and producer."""
     constants = [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in weights.items()]
     graph = helper.make_graph(list(nodes), "shrike", list(inputs), list(outputs), constants)
     return helper.make_model(
@@ -116,18 +117,26 @@ def assemble(
 
 
 def check(model: onnx.ModelProto) -> None:
-    """onnx.checker with full shape inference; a failure is our bug."""
+    """Run onnx.checker with full shape inference; a failure is our bug."""
     onnx.checker.check_model(model, full_check=True)
     assert [(item.domain, item.version) for item in model.opset_import] == [("", OPSET)]
 
 
+def with_metadata(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
+    """Return a copy with metadata_props, which ONNX Runtime shows as custom_metadata_map."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    helper.set_model_props(copy, dict(properties))
+    return copy
+
+
 def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    """All initialisers by name."""
+    """Return all initialisers by name."""
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
 
 
 def open_session(model: onnx.ModelProto, extra: Iterable[str] = ()) -> "onnxruntime.InferenceSession":
-    """ONNX Runtime on one core; `extra` names inner tensors that become outputs too."""
+    """Open ONNX Runtime on one core; `extra` names inner tensors that become outputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -143,12 +152,12 @@ def open_session(model: onnx.ModelProto, extra: Iterable[str] = ()) -> "onnxrunt
 
 
 def run(model: onnx.ModelProto, windows: Iterable[Floats]) -> Floats:
-    """Logits (windows, 2) of windows (1, 1, bands, frames)."""
+    """Compute logits (windows, 2) of windows (1, 1, bands, frames)."""
     return np.concatenate(list(map(as_engine(model), windows)))
 
 
-def as_engine(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
-    """The graph as a function: a window (1, 1, bands, frames) -> logits (1, 2)."""
+def as_engine(model: onnx.ModelProto) -> Forward:
+    """Wrap the graph in a function: a window (1, 1, bands, frames) -> logits (1, 2)."""
     session = open_session(model)
 
     def engine(window: Floats) -> Floats:
@@ -158,7 +167,7 @@ def as_engine(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
 
 
 def score(logits: Floats) -> NDArray[np.float64]:
-    """(n, 2) -> (n,): bona fide minus spoof, higher is bona fide."""
+    """Logits (n, 2) -> scores (n,): bona fide minus spoof, higher is bona fide."""
     wide = logits.astype(np.float64)
     return wide[:, 1] - wide[:, 0]
 
@@ -166,5 +175,4 @@ def score(logits: Floats) -> NDArray[np.float64]:
 def _readable(name: str) -> str:
     """/stages/stages.0/stages.0.0/gate/Mul -> stages.0.0.gate.Mul"""
     parts = name.strip("/").split("/")
-    kept = [a for a, b in zip(parts, [*parts[1:], ""], strict=True) if not b.startswith(f"{a}.")]
-    return ".".join(kept)
+    return ".".join(a for a, b in zip(parts, [*parts[1:], ""], strict=True) if not b.startswith(f"{a}."))

@@ -1,63 +1,70 @@
-"""Networks that remember, calibrated and judged on streams: clips from the reset on, and one that goes on for an hour.
+"""Streaming models, calibrated and judged on streams: clips from the reset on, and one that runs for an hour.
 
-    ranges = find_ranges(step, names, clips, "min-max")         # of states and values that occur in streams
+    ranges = find_ranges(step, names, clips, "min-max")         # of states and activations that occur in streams
     scores = trials.scores(as_runner(step), "INT8")             # StreamTrials, by the rule of runtime.audio.score_times
-    scores = trials.scores(by_steps(engine), "engine")          # of a file that runs
-    drift = measure_drift(float_step, step, trials.cache, 60)   # errors in the first and in the last minute
+    scores = trials.scores(by_steps(engine), "engine")          # of a file in the runtime
+    drift = measure_drift(float_step, step, trials.cache, 60)   # INT8's errors in the first and in the last minute
+    faults = compare_with_whole(checkpoint, step, trials.cache, 60)     # float steps against one forward
 
-What a network remembers could drift: a rounding that leans to one side, an average that never forgets. So an hour of
-clips, one behind the other without a reset, goes through both models; it begins and ends with the same minute of sound:
+States could drift: a rounding with a bias, an average that never decays. So both models run through an hour of clips
+without a reset. The hour begins and ends with the same minute of sound, and the errors in both are compared:
 
-    |= minute 1 =|... clips ...|= minute 1 again =|      errors of INT8 against float in both, on the same sound
+    |= minute 1 =|... clips ...|= minute 1 again =|      errors of INT8 against float in both
 
-By the last minute all that is remembered of the first is gone, so what still differs came from the hour between.
+By the last minute the states no longer depend on the first, so a difference comes from the hour between.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.graph import INPUT, Floats, score
-from export.int8.calibration import Clips, Method, clip_input, read_ranges
+from export.graph import INPUT, Floats, Forward, score
+from export.int8.calibration import CalibrationClips, Method, read_ranges, repeated_clip
 from export.int8.scales import Ranges
-from export.streaming_graph import Runner, Step, Stream, steps
+from export.streaming_graph import StepGraph, StepSession, split_steps
 from export.verify import Scores, Trials
 from runtime.audio.features import FrontEnd
 from runtime.audio.score_times import STEP, first, scored
 from runtime.engines import StreamingEngine, initial_states
-from runtime.support.errors import ShrikeError
 from train.data.cache import FeatureCache
-from train.progress import Progress
+from train.progress import Progress, say
 
-FORGOTTEN = 20.0  # s of both minutes that do not count: until what was before is out of all averages
-SHORTEST = 3  # minutes: the first, something between, the first again
-NO_WORSE = 1.02  # of the first minute's error, that the last one may have: averages forget, but not to the last bit
+if TYPE_CHECKING:
+    from train.checkpoint import Checkpoint
+
+WARM_UP = 20.0  # s of both minutes that do not count: by then all averages have decayed
+NO_WORSE = 1.02  # of the first minute's error, allowed in the last one: averages decay, but not to the last bit
+EQUAL = 1e-4  # of a score, relative above 1: float32 sums in another order
+WHOLE_MINUTES = 5  # in one forward, at most: a minute takes 0.1 GB at --width 0.5, 0.2 GB at 1
 
 
-def find_ranges(step: Step, names: Sequence[str], clips: Clips, method: Method, percentile: float = 99.999) -> Ranges:
-    """The largest magnitude that INT8 shall hold, for every named tensor, over all steps of these clips."""
+def find_ranges(
+    step: StepGraph, names: Sequence[str], clips: CalibrationClips, method: Method, percentile: float = 99.999
+) -> Ranges:
+    """Estimate the largest magnitude that INT8 holds, for every named tensor, over all steps of these clips."""
     inner = tuple(name for name in names if name != INPUT)
     frames = step.state.frames
     total = sum(clip.shape[3] // frames for clip in clips)
 
-    def seen() -> Iterator[dict[str, Floats]]:
-        stream = Stream(step, extra=inner)
+    def values() -> Iterator[dict[str, Floats]]:
+        stream = StepSession(step, extra=inner)
         for clip in clips:
             stream.reset()
-            for piece in steps(clip, frames):
+            for piece in split_steps(clip, frames):
                 yield {INPUT: piece, **dict(zip(inner, stream(piece)[1], strict=True))}
 
-    return read_ranges(names, seen(), total, method, percentile)
+    return read_ranges(names, values(), total, method, percentile)
 
 
-def by_steps(engine: StreamingEngine) -> Runner:
-    """An engine as a function of a whole clip, as export.streaming_graph.as_runner makes one of a graph."""
+def by_steps(engine: StreamingEngine) -> Forward:
+    """Wrap an engine in a function: a clip (1, 1, bands, frames) -> logits (steps, 2), from the reset."""
 
     def run(features: Floats) -> Floats:
         states, found = initial_states(engine.state, 1), []
-        for piece in steps(features, engine.state.frames):
+        for piece in split_steps(features, engine.state.frames):
             logits, states = engine.step(piece, states)
             found.append(logits)
         return np.concatenate(found)
@@ -67,12 +74,12 @@ def by_steps(engine: StreamingEngine) -> Runner:
 
 @dataclass(frozen=True)
 class StreamTrials(Trials):
-    """Trials to verify with: of every clip its score, and those of further moments (`windows` in all)."""
+    """Verification trials as streams: the score of every clip, and scores at further moments (`windows` in all)."""
 
     step: int = STEP  # frames
 
     def moments(self, frames: int) -> NDArray[np.int64]:
-        """Behind which steps of a clip with so many frames, counted from 0, scores are taken."""
+        """Steps, counted from 0, after which a clip of so many frames is scored."""
         begin, end = first(self.cache.frontend, self.step), scored(frames, self.cache.frontend, self.step)
         last = max(frames // self.step * self.step, end)
         if self.windows == 1:
@@ -80,17 +87,22 @@ class StreamTrials(Trials):
         others = np.linspace(begin, last, self.windows - 1) // self.step
         return np.concatenate([[end // self.step], others]).astype(np.int64) - 1
 
-    def scores(self, runner: Runner, title: str = "verification") -> Scores:
-        """Bona fide minus spoof at every moment, (n,)."""
+    def scores(self, forward: Forward, title: str = "verification") -> Scores:
+        """Compute bona fide minus spoof at every moment, (n,)."""
         found: list[Scores] = []
         least = first(self.cache.frontend, self.step)
         with Progress(title, len(self.cache), "streams") as bar:
             for clip, frames in enumerate(self.cache.lengths.tolist()):
                 moments = self.moments(frames)
-                features = clip_input(self.cache.frames(clip), least)[..., : (moments.max() + 1) * self.step]
-                found.append(score(runner(features))[moments])
+                features = repeated_clip(self.cache.frames(clip), least)[
+                    :, :, :, : (int(np.max(moments)) + 1) * self.step
+                ]
+                found.append(score(forward(features))[moments])
                 bar.advance()
         return np.concatenate(found)
+
+
+# ---- without a reset -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -103,9 +115,9 @@ class Drift:
 
     @classmethod
     def of(cls, errors: Scores, minutes: int) -> "Drift":
-        """From the errors behind every step of `minutes` as `long_sound` plays them."""
+        """Summarise the errors after every step of `long_stream`."""
         a_minute = len(errors) // minutes
-        skipped = int(FORGOTTEN / 60 * a_minute)
+        skipped = int(WARM_UP / 60 * a_minute)
         ends = errors[skipped:a_minute], errors[skipped - a_minute :]
         return cls(minutes, *(float(np.sqrt(np.mean(part**2))) for part in ends))
 
@@ -120,28 +132,59 @@ class Drift:
         return f"{self.last:.4f} after {self.minutes:.0f} minutes without a reset"
 
 
-def measure_drift(before: Step, after: Step, cache: FeatureCache, minutes: int) -> Drift:
-    """Both models through the same stream, `minutes` long."""
-    if minutes < SHORTEST:
-        raise ShrikeError(f"--drift-minutes {minutes}: 0 for none, or at least {SHORTEST}, were expected")
+def measure_drift(before: StepGraph, after: StepGraph, cache: FeatureCache, minutes: int) -> Drift:
+    """Run both models through the same stream and compare their scores."""
     frames = before.state.frames
-    streams, errors = (Stream(before), Stream(after)), list[float]()
+    streams, errors = (StepSession(before), StepSession(after)), list[float]()
     with Progress(f"{minutes} minutes without a reset", steps_in(cache.frontend, minutes, frames), "steps") as bar:
-        for piece in long_sound(cache, minutes, frames):
-            features = clip_input(piece, frames)
+        for piece in long_stream(cache, minutes, frames):
+            features = repeated_clip(piece, frames)
             one, two = (score(stream(features)[0])[0] for stream in streams)
             errors.append(float(two - one))
             bar.advance()
     return Drift.of(np.array(errors), minutes)
 
 
+def compare_with_whole(checkpoint: "Checkpoint", step: StepGraph, cache: FeatureCache, minutes: int) -> tuple[str, ...]:
+    """Compare float steps with one forward of the checkpoint's network over the same stream; return faults."""
+    frames, minutes = step.state.frames, min(minutes, WHOLE_MINUTES)
+    pieces = [repeated_clip(piece, frames) for piece in long_stream(cache, minutes, frames)]
+    stream = StepSession(step)
+    steps = np.array([score(stream(piece)[0])[0] for piece in pieces])
+    whole, after = whole_scores(checkpoint, np.concatenate(pieces, axis=3), frames)
+    apart, limit = float(np.abs(steps[after] - whole).max()), EQUAL * max(1.0, float(np.abs(whole).max()))
+    say(f"float steps differ from one forward over {minutes} minutes by {apart:.2g} at most")
+    return () if apart <= limit else (f"float steps differ from the whole by {apart:.2g}; allowed: {limit:.2g}",)
+
+
+def whole_scores(checkpoint: "Checkpoint", clip: Floats, frames: int) -> tuple[Scores, NDArray[np.int64]]:
+    """Score a clip (1, 1, bands, n) in one forward of the trained network, as training does.
+
+    Returns scores (k,), and the steps of so many frames, counted from 0, after which they stand.
+    """
+    import torch
+
+    from runtime.audio.features import level
+    from train.networks.streaming import StreamingNetwork
+
+    network = checkpoint.network().eval()
+    assert isinstance(network, StreamingNetwork)
+    flat = level(clip[0, 0].T, checkpoint.settings.frontend.level).T
+    ends = np.array(network.steps(clip.shape[3]))
+    with torch.inference_mode():
+        pooled, _ = network.stage_outputs(torch.from_numpy(np.ascontiguousarray(flat))[None, None])
+        scores = score(network.head(pooled[-1]).numpy())
+    counted = ends % frames == 0
+    return scores[counted], ends[counted] // frames - 1
+
+
 def steps_in(frontend: FrontEnd, minutes: int, frames: int) -> int:
-    """Whole steps of a minute, so many times."""
+    """Whole steps of a minute, times `minutes`."""
     return minutes * (60 * frontend.rate // frontend.hop // frames)
 
 
-def long_sound(cache: FeatureCache, minutes: int, frames: int) -> Iterator[NDArray[np.float16]]:
-    """Step after step, (frames, bands): clips in an order by chance; the last minute is the first again."""
+def long_stream(cache: FeatureCache, minutes: int, frames: int) -> Iterator[NDArray[np.float16]]:
+    """Yield step after step, (frames, bands), of clips in random order; the last minute is the first one again."""
     a_minute, sound = steps_in(cache.frontend, 1, frames), _endless(cache)
     minute = [np.concatenate([next(sound) for _ in range(frames)]) for _ in range(a_minute)]
     yield from minute
@@ -151,7 +194,7 @@ def long_sound(cache: FeatureCache, minutes: int, frames: int) -> Iterator[NDArr
 
 
 def _endless(cache: FeatureCache) -> Iterator[NDArray[np.float16]]:
-    """Frame after frame of all clips, (1, bands) each, in an order by chance; and again."""
+    """Yield frame after frame, (1, bands), of all clips in random order, over and over."""
     order = np.random.default_rng(0).permutation(len(cache))
     while True:
         for clip in order:

@@ -1,10 +1,10 @@
-"""Means over bands and the gates on them, as a step computes them: the same numbers from fewer and cheaper nodes.
+"""Means over bands and gates in a step's graph: the same numbers from fewer and cheaper nodes.
 
     rows = Rows()(x)                    # (batch, channels, bands, n) -> (batch, n, channels): means over bands
     gate = step_gate(gate)              # SqueezeExcitation or EfficientChannelAttention with a RunningMean
 
-At 16 frames a step every node of the graph counts. Channels stand last here, as INT8 kernels on CPUs have them, and all
-is products with constants: ONNX Runtime's ReduceMean over bands takes 38 us where a product with ones takes 3.
+At 16 frames a step the number of nodes decides the time. Channels are last, as in INT8 kernels on CPUs, and averages
+are products with constants: ONNX Runtime's ReduceMean over bands takes 38 us, a product with ones 3.
 
     x (batch, channels, bands, n) -- mean over bands --> (batch, n, channels) --.     .-- the newest row: the next state
     state (batch, channels) --------------------------> (batch, 1, channels) --'     |
@@ -29,7 +29,7 @@ class Rows(nn.Module):
 
 
 class RunningRows(StatefulModule):
-    """RunningMean with channels last: (batch, channels, bands, n) -> (batch, n, channels). Keeps (batch, channels)."""
+    """RunningMean with channels last: (batch, channels, bands, n) -> (batch, n, channels). State: (batch, channels)."""
 
     weights: Tensor
 
@@ -58,7 +58,7 @@ class RunningRows(StatefulModule):
 
 
 class StepGate(nn.Module):
-    """x weighed by what `weigh` makes of its channels' running averages."""
+    """Weighs the channels of x by a function of their running averages."""
 
     def __init__(self, mean: RunningMean, weigh: nn.Module) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class StepGate(nn.Module):
 
 
 class Product(nn.Module):
-    """Rows (batch, n, channels) times a constant matrix, plus a bias where there is one.
+    """Rows (batch, n, channels) times a constant matrix, plus an optional bias.
 
-    The bias has three dimensions: of one with a single, ONNX Runtime makes a Gemm and two Reshapes around it.
+    The bias has three dimensions: with one, ONNX Runtime would make a Gemm with two Reshapes around it.
     """
 
     matrix: Tensor
@@ -89,6 +89,7 @@ class Product(nn.Module):
 
 
 def step_gate(gate: SqueezeExcitation | EfficientChannelAttention) -> StepGate:
+    """Convert a gate with a running mean into its step form."""
     assert isinstance(gate.pool, RunningMean)
     if isinstance(gate, SqueezeExcitation):
         squeeze = Product(gate.squeeze.weight[:, :, 0, 0].T, gate.squeeze.bias)
@@ -98,7 +99,7 @@ def step_gate(gate: SqueezeExcitation | EfficientChannelAttention) -> StepGate:
 
 
 def banded(kernel: Tensor, channels: int) -> Tensor:
-    """A convolution along the channels, zeros beyond both ends, as a matrix (channels, channels) from the right."""
+    """Write a zero-padded convolution along channels as a matrix (channels, channels), for products from the right."""
     places = torch.arange(channels)
     matrix = torch.zeros(channels, channels)
     for number, weight in enumerate(kernel.detach()):

@@ -1,15 +1,15 @@
-"""Checkpoint -> the network that ships: one exit, no helpers, batch norms folded, the level inside.
+"""Strip a checkpoint to the network that ships: one exit, no auxiliary heads, batch norms folded, the level inside.
 
     network = strip(read_checkpoint("runs/model/model.pt"))       # raw log power (batch, 1, bands, 600) -> (batch, 2)
 
     training   features -> level -> conv, batch norm, relu ... -> mean -> dropout -> x · w / |w|   + helpers
     shipped    features -> level -> conv with bias,   relu ... -> mean ------------> linear map
 
-Losses on cosines leave a division by the embedding's length in front of the map; it is a handful of float operations.
-The front-end's level stands inside, so that a runtime hands over its ring of raw log power as it is, without a copy.
+Losses on cosines leave a division by the embedding's length in front of the map: a few float operations. The
+front-end's level is part of the network, so a runtime feeds its ring buffer of raw log power without a copy.
 
-A streaming network keeps the layers that remember (export.streaming_graph makes their states inputs and outputs). Its linear map
-comes before the mean, with a third row that is always 1: what is remembered of a map frame are three numbers.
+A streaming network keeps its stateful layers (export.streaming_graph makes their states inputs and outputs). Its linear
+map comes before the mean, with a third row that is always 1: the state of a map frame is three numbers.
 """
 
 import copy
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.options import EXITS
 from export.streaming_ops import Product, Rows, RunningRows, step_gate
 from runtime.audio.features import WINDOW_FRAMES, Level
 from runtime.support.errors import ShrikeError
@@ -27,11 +28,9 @@ from train.networks.heads import Head, direction
 from train.networks.res2net import SCALE, ChannelGroups
 from train.networks.streaming import RunningLevel, RunningMean, SlidingMean, StreamingNetwork
 
-EXITS = 4  # stages that can end in a classifier; the last is the whole network
-
 
 class Deployed(nn.Module):
-    """What runs on the device: (batch, 1, bands, frames) raw log power -> (batch, 2) logits (spoof, bona fide)."""
+    """The windowed network: (batch, 1, bands, frames) raw log power -> (batch, 2) logits (spoof, bona fide)."""
 
     def __init__(self, level: Level, stem: nn.Module, stages: list[nn.Module], head: nn.Linear) -> None:
         super().__init__()
@@ -42,17 +41,14 @@ class Deployed(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = head
 
-    def begin(self, features: Tensor) -> Tensor:
-        """What the first stage is given."""
-        return self.stem(features if self.level is None else features - self.level(features))
-
     def forward(self, features: Tensor) -> Tensor:
-        x = self.stages(self.begin(features))
+        x = self.stem(features if self.level is None else features - self.level(features))
+        x = self.stages(x)
         return self.head(self.pool(x).flatten(1))
 
 
 class DeployedStream(nn.Module):
-    """The same of a network that remembers: new frames (batch, 1, bands, n) -> logits (batch, 2) after the last."""
+    """The streaming network: new frames (batch, 1, bands, n) -> logits (batch, 2) after the last."""
 
     def __init__(self, level: Level, stem: nn.Module, stages: list[nn.Module], head: nn.Linear) -> None:
         super().__init__()
@@ -62,7 +58,7 @@ class DeployedStream(nn.Module):
         self.stride = max(layer.stride for layer in self.modules() if isinstance(layer, RunningRows))
         self.newest = SlidingMean(WINDOW_FRAMES // self.stride)
         self.rows = Rows()
-        self.head = head if isinstance(head, DirectionLinear) else opinions(head)
+        self.head = head if isinstance(head, DirectionLinear) else frame_logits(head)
 
     def forward(self, features: Tensor) -> Tensor:
         x = features if self.level is None else self.level(features)
@@ -74,24 +70,24 @@ class DeployedStream(nn.Module):
         return self.newest(self.head(x).transpose(1, 2))
 
 
-def opinions(head: nn.Linear) -> Product:
-    """A linear map of every map frame (batch, frames, width), and 1: (batch, frames, 3)."""
+def frame_logits(head: nn.Linear) -> Product:
+    """Turn the head into a map of every map frame, with a constant: (batch, frames, width) -> (batch, frames, 3)."""
     one = head.weight.new_zeros(1, head.in_features)
     return Product(torch.cat([head.weight, one]).T, torch.cat([head.bias, torch.ones(1)]))
 
 
 def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed | DeployedStream:
-    """The network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow one with its own classifier."""
-    classroom = checkpoint.distillation_model()
-    network, shallow = classroom.deployed()
+    """Return the network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow exit."""
+    model = checkpoint.distillation_model()
+    network, shallow = model.deployed()
     if not 1 <= exit <= len(network.stages):
-        raise ShrikeError(f"--exit {exit}: 1 to {len(network.stages)} was expected; {EXITS} is the whole network")
+        raise ShrikeError(f"--exit {exit}: expected 1 to {len(network.stages)}; {EXITS} is the whole network")
     if exit == len(network.stages):
         head: Head = network.head
     elif not shallow:
         raise ShrikeError(
-            f"--exit {exit}: only self-distillation teaches the shallow exits, and this model was trained with "
-            "--distill off; leave --exit out, or train with --distill on"
+            f"--exit {exit}: this model was trained with --distill off, which has no shallow exits; "
+            "leave --exit out, or train with --distill on"
         )
     else:
         classifier = shallow[exit - 1]
@@ -101,19 +97,19 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed | DeployedStrea
     kind = DeployedStream if isinstance(network, StreamingNetwork) else Deployed
     deployed = kind(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))
     left = [type(layer).__name__ for layer in deployed.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]
-    assert not left, f"{left} would ship: fold() knows only batch norms that follow a convolution in an nn.Sequential"
+    assert not left, f"{left} would ship: fold() handles only batch norms behind a convolution in an nn.Sequential"
     return deployed.eval().requires_grad_(False)
 
 
 class DirectionLinear(nn.Linear):
-    """A linear map of the direction of x: what a loss on cosines trains."""
+    """A linear map of the direction of x, as losses on cosines train it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(direction(x))
 
 
 def linear(head: Head) -> nn.Linear:
-    """A head's matrix, computed once. A bias that it lacks is zero: ONNX writes a map with one as Gemm."""
+    """Compute a head's matrix once; a missing bias is zero: ONNX exports a map with a bias as Gemm."""
     with torch.no_grad():
         weight, bias = copy.deepcopy(head).double().matrix()
         classes, width = weight.shape
@@ -124,8 +120,10 @@ def linear(head: Head) -> nn.Linear:
 
 
 class ChannelMixing(nn.Module):
-    """The gate of EfficientChannelAttention with fixed axes: the same numbers, two Transposes instead of a Shape,
-    a Slice, a Concat and a Reshape in the graph."""
+    """The gate of EfficientChannelAttention with fixed axes.
+
+    The same numbers from two Transposes instead of a Shape, a Slice, a Concat and a Reshape in the graph.
+    """
 
     def __init__(self, gate: EfficientChannelAttention) -> None:
         super().__init__()
@@ -141,8 +139,10 @@ class ChannelMixing(nn.Module):
 
 
 class SeparateGroups(nn.Module):
-    """Res2Net's groups of channels from a convolution each: the same numbers, and no Split in the graph, whose parts
-    would begin in the middle of an INT8 kernel's vector of channels."""
+    """Res2Net's groups of channels, from one convolution each.
+
+    The same numbers without a Split, whose parts would begin in the middle of an INT8 kernel's channel vector.
+    """
 
     def __init__(self, groups: ChannelGroups) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class SeparateGroups(nn.Module):
 
 
 def fold(module: nn.Module) -> nn.Module:
-    """Replace every convolution that a batch norm follows by one convolution with a bias; tidy gates and groups."""
+    """Fold every batch norm into the convolution before it; replace gates and groups by their export forms."""
     if isinstance(module, SqueezeExcitation | EfficientChannelAttention) and isinstance(module.pool, RunningMean):
         return step_gate(module)
     if isinstance(module, EfficientChannelAttention):
@@ -173,12 +173,12 @@ def fold(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, fold(child))
     if isinstance(module, nn.Sequential):
-        kept: list[nn.Module] = []
+        layers: list[nn.Module] = []
         for layer in module:
-            if isinstance(layer, nn.BatchNorm2d) and kept and isinstance(kept[-1], nn.Conv2d):
+            if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
                 # In float64: the product of weight and norm is rounded once.
-                kept[-1] = fuse_conv_bn_eval(kept[-1].eval().double(), layer.eval().double()).float()
+                layers[-1] = fuse_conv_bn_eval(layers[-1].eval().double(), layer.eval().double()).float()
             else:
-                kept.append(layer)
-        module = nn.Sequential(*kept)
+                layers.append(layer)
+        module = nn.Sequential(*layers)
     return module

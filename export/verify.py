@@ -1,63 +1,58 @@
-"""The gate: the same labelled trials through two models; too much lost means no file.
+"""The gate: the same labelled trials through two models; a model that loses too much is not written.
 
     trials = read_trials(frontend, corpus, cache_folder)            # dev, never eval
     before, after = trials.scores(float_engine), trials.scores(int8_engine)
     comparison = compare(before, after, trials.labels)
-    if faults := comparison.faults(Limits()):
-        raise Rejected(comparison, faults)                          # a command shows the table and exits 3
+    faults = comparison.faults(eer_rise=0.002)                      # none: the model may ship
 
-An engine is whatever turns windows (1, 1, bands, frames) into logits (1, 2). Nothing here knows torch, so that the
-device can hold an engine it has just built against the ONNX file it came from.
+This module does not need torch: a device compares the engine it has built with its ONNX file.
 
-An EER moves in steps: one bona fide and one spoofed trial that change places are 0.6 % of 330 trials, and a gate that
-allows 0.2 % would judge by coin toss. So a short list gives several windows of each clip, as many as it takes for that
-step to be a quarter of what is allowed: the window is what a stream scores, and a clip's first one is only the first.
+One bona fide and one spoofed trial that swap ranks change an EER by 0.6 % of 330 trials, more than the 0.2 % a gate
+allows. So a short list gives several windows of each clip: as many as make that step a quarter of the allowed rise.
+
+The gate judges by the 95 % bootstrap interval of the EER's change:
+
+    allowed rise                |
+    passes            [====]    |                the interval ends below it
+    passes, noted          [==*=|====]           the estimate * is below it; the card notes that the trials are too few
+    unproven                [===|=*====]         refused, unless --accept-unproven; then the card notes it
+    lost                        |    [===*===]   refused
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.graph import Floats, score
-from export.int8.calibration import as_input
+from export.graph import Floats, Forward, score
+from export.int8.calibration import network_input
 from runtime.audio.features import FrontEnd
 from runtime.card import model_card as card
 from runtime.support.errors import ShrikeError
 from train.data.cache import FeatureCache, build_cache
 from train.data.corpus import Trial, open_corpus
+from train.data.corpus_index import CorpusIndex
 from train.evaluate import metrics
 from train.evaluate.bootstrap import paired_bootstrap_eer_difference
 from train.evaluate.scorefile import read_asv_scores
 from train.progress import CONSOLE, Progress
 
-FINEST = 4  # steps of the EER, at least, within the rise that is allowed
-MOST_WINDOWS = 20_000  # in all: beyond it, a list has as many windows as it has trials
-LEAST_CORRELATION = 0.98  # of both models' scores, where no labels can say what the difference costs
+FINEST = 4  # steps of the EER within the allowed rise, at least
+MOST_WINDOWS = 20_000  # in all: a longer list gives one window per trial
+LEAST_CORRELATION = 0.98  # of both models' scores, where the trials have no labels
 REJECTED = 3  # exit code of a command whose model did not pass
-NEWTON_STEPS = 50
-RIDGE = 1e-6  # keeps the fit finite where both classes are told apart without an error
+EER_RISE = 0.002  # absolute, 0.2 %
 
 Scores = NDArray[np.float64]
-Engine = Callable[[Floats], Floats]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may be lost."""
-
-    eer_rise: float = 0.002  # absolute: 0.2 %
-    correlation: float = LEAST_CORRELATION
-    bootstrap: int = 1000  # resamples behind the interval of the difference
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Trials to verify with: `windows` of every clip, the first of them as scores are published."""
+    """Verification trials: `windows` of every clip, the first one where published scores are taken."""
 
-    name: str  # in words, for the card
+    name: str  # for the card
     cache: FeatureCache
     windows: int = 1
 
@@ -68,19 +63,18 @@ class Trials:
         return None if (labels < 0).any() else np.repeat(labels, self.windows)
 
     def __len__(self) -> int:
-        """How many windows."""
         return len(self.cache) * self.windows
 
     def __iter__(self) -> Iterator[Floats]:
-        """Clip after clip; a clip that is shorter than a window starts its repetition elsewhere, as training does."""
+        """Windows clip by clip; a clip shorter than a window is repeated from different offsets, as in training."""
         width = self.cache.frontend.width
         for clip, frames in enumerate(self.cache.lengths):
             places = frames - width if frames > width else frames
             for number in range(self.windows):
-                yield as_input(self.cache.window(clip, int(places) * number // self.windows))
+                yield network_input(self.cache.window(clip, int(places) * number // self.windows))
 
-    def scores(self, engine: Engine, title: str = "verification") -> Scores:
-        """Bona fide minus spoof of every window, (n,)."""
+    def scores(self, engine: Forward, title: str = "verification") -> Scores:
+        """Compute bona fide minus spoof of every window, (n,)."""
         scores = np.empty(len(self))
         with Progress(title, len(self), "windows") as bar:
             for place, window in enumerate(self):
@@ -91,50 +85,48 @@ class Trials:
 
 def read_trials(
     frontend: FrontEnd,
-    corpus: Path,
+    corpus: Path | CorpusIndex,
     folder: Path,
     protocol: Path | None = None,
     count: int = 0,
     windows: int = 0,
-    eer_rise: float = Limits.eer_rise,
+    eer_rise: float = EER_RISE,
     seed: int = 0,
 ) -> Trials:
-    """The development trials of a corpus, or those of `protocol`; `count` of them by chance, 0 for all.
+    """Read the development trials of a corpus, or those of `protocol`; `count` at random, 0 for all.
 
-    `windows` of each clip; 0 takes as many as a judgement on `eer_rise` needs.
+    `windows` of each clip; 0 takes as many as resolve `eer_rise`.
     """
-    # A protocol of one's own may lack labels, which a partition called dev may not.
+    # A protocol that was given may lack labels; the partition dev may not.
     partition = open_corpus(corpus, "eval" if protocol else "dev", protocol)
     trials: Sequence[Trial] = partition.trials
     if 0 < count < len(trials):
-        kept = np.random.default_rng(seed).permutation(len(trials))[:count]
-        trials = [trials[place] for place in sorted(kept)]
+        drawn = np.random.default_rng(seed).permutation(len(trials))[:count]
+        trials = [trials[place] for place in sorted(drawn)]
     source = partition.protocol.name if protocol else f"dev: {partition.protocol.name}"
     cache = build_cache(frontend, trials, folder)
     labels = cache.labels
     if (labels >= 0).all() and len({*labels.tolist()}) < 2:
-        raise ShrikeError(
-            f"{source} has one class only; the gate needs bona fide and spoofed trials, or no labels at all"
-        )
+        raise ShrikeError(f"{source} has one class only; expected bona fide and spoofed trials, or no labels at all")
     windows = windows or (1 if (labels < 0).any() else _windows_for(labels, eer_rise))
     shown = f"{source}, {len(trials):,} of {len(partition.trials):,} trials"
     return Trials(shown if windows == 1 else f"{shown}, {windows} windows of each", cache, windows)
 
 
 def finest(labels: NDArray[np.int64]) -> float:
-    """What an EER changes by if one bona fide and one spoofed trial change places."""
+    """The EER's change if one bona fide and one spoofed trial swap ranks."""
     return float(1 / np.count_nonzero(labels == 1) + 1 / np.count_nonzero(labels == 0)) / 2
 
 
 def _windows_for(labels: NDArray[np.int64], eer_rise: float) -> int:
-    """How many windows of a clip make the EER's step a FINEST part of the rise that is allowed."""
+    """Windows per clip that make the EER's step 1/FINEST of the allowed rise."""
     wanted = int(np.ceil(FINEST * finest(labels) / max(eer_rise, 1e-9)))
     return max(1, min(wanted, MOST_WINDOWS // len(labels)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same trials: `before` is what there was, `after` what would ship. Rates in 0..1."""
+    """Two models on the same trials: `before` is the reference, `after` the model that would ship. Rates in 0..1."""
 
     trials: int
     windows: int  # of every trial, each with its score
@@ -148,22 +140,48 @@ class Comparison:
     tdcf_before: float | None = None
     tdcf_after: float | None = None
 
-    def faults(self, limits: Limits) -> list[str]:
-        """What keeps the model from shipping, as sentences."""
-        if self.eer_before is not None and self.eer_after is not None:
-            rise = self.eer_after - self.eer_before
-            if rise > limits.eer_rise:
-                allowed = f"{100 * limits.eer_rise:.2f} is allowed (--max-eer-rise)"
-                step = f"{100 * self.resolution:.3f} %"
-                step = f"one pair of {self.trials * self.windows:,} windows that change places is {step}"
-                return [f"EER rises by {100 * rise:.2f} % absolute, {allowed}; {step}"]
-            return []
-        if self.correlation < limits.correlation:
-            return [f"scores correlate by {self.correlation:.4f}, at least {limits.correlation} is wanted"]
+    @property
+    def rise(self) -> float | None:
+        """Change of the EER; None without labels."""
+        return None if self.eer_before is None or self.eer_after is None else self.eer_after - self.eer_before
+
+    def is_lost(self, eer_rise: float) -> bool:
+        """Whether the whole interval lies above the allowed rise."""
+        return self.interval is not None and self.interval[0] > eer_rise
+
+    def is_unproven(self, eer_rise: float) -> bool:
+        """Whether the estimate lies above the allowed rise, but the interval contains it."""
+        return self.rise is not None and self.rise > eer_rise and not self.is_lost(eer_rise)
+
+    def faults(self, eer_rise: float, accept_unproven: bool = False) -> list[str]:
+        """Reasons, as sentences, why the model must not ship."""
+        if self.rise is None:
+            agrees = self.correlation >= LEAST_CORRELATION
+            return (
+                [] if agrees else [f"scores correlate by {self.correlation:.4f}; expected {LEAST_CORRELATION} or more"]
+            )
+        if self.is_lost(eer_rise):
+            return [f"EER rises by {self._span()}; allowed: {100 * eer_rise:.2f} % (--max-eer-rise)"]
+        if self.is_unproven(eer_rise) and not accept_unproven:
+            return [
+                f"EER rises by {self._span()}; allowed: {100 * eer_rise:.2f} % (--max-eer-rise). These "
+                f"{self.trials * self.windows:,} windows cannot decide: give more trials, or use --accept-unproven"
+            ]
         return []
 
+    def note(self, eer_rise: float) -> str | None:
+        """A note for the card where the interval contains the allowed rise."""
+        if self.interval is None or not self.interval[0] <= eer_rise < self.interval[1]:
+            return None
+        accepted = " and was accepted by --accept-unproven" if self.is_unproven(eer_rise) else ""
+        return f"too few trials for the limit of {100 * eer_rise:.2f} %: the EER's rise is {self._span()}{accepted}"
+
+    def _span(self) -> str:
+        rise, (low, high) = self.rise or 0.0, self.interval or (0.0, 0.0)
+        return f"{100 * rise:.2f} % absolute ({100 * low:+.2f} to {100 * high:+.2f}, 95 %)"
+
     def accuracy(self, name: str, reason: str = "") -> card.Accuracy:
-        """As the card keeps it."""
+        """Convert to the card's entry."""
         return card.Accuracy(
             measured=self.labelled,
             reason="" if self.labelled else reason or "EER was not measured: the trials have no labels; agreement only",
@@ -182,8 +200,8 @@ class Comparison:
 UNMEASURED = card.Accuracy(False, "no trials were given to verify with", None, 0, *[None] * 7)
 
 
-class Rejected(ShrikeError):  # noqa: N818 - a verdict, not a mishap
-    """The model lost too much: nothing was written."""
+class Rejected(ShrikeError):  # noqa: N818 - a judgement, not a failure
+    """The model did not pass the gate; nothing was written."""
 
     kind, code = "rejected", REJECTED
 
@@ -200,11 +218,11 @@ def compare(
     resamples: int = 1000,
     windows: int = 1,
 ) -> Comparison:
-    """How two models' scores (n,) differ; labels None compares agreement alone. Neighbours by `windows` are a trial."""
+    """Compare two models' scores (n,), `windows` successive ones of each trial; without labels only their agreement."""
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
-        raise ShrikeError("a model gives scores that are not finite; it cannot ship")
-    same = np.ptp(before) == 0 or np.ptp(after) == 0  # of constants there is no correlation
-    correlation = 0.0 if same else float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1))
+        raise ShrikeError("a model gives scores that are not finite; train or export it again")
+    constant = np.ptp(before) == 0 or np.ptp(after) == 0  # no correlation is defined
+    correlation = 0.0 if constant else float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1))
     change = float(np.abs(after - before).max())
     if labels is None:
         return Comparison(len(before) // windows, windows, False, correlation, change)
@@ -231,7 +249,7 @@ def compare(
 
 
 def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] = ("float", "INT8")) -> None:
-    """The comparison as a table on stderr, what failed under it."""
+    """Print the comparison and its faults as a table on stderr."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -257,37 +275,3 @@ def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] =
     for fault in faults:
         table.add_row(f"[red]failed[/red]: {fault}")
     CONSOLE.print(table)
-
-
-# ---- what a score means ----------------------------------------------------------------------------------------------
-
-
-def fit_score(scores: Scores, labels: NDArray[np.int64], name: str) -> card.ScoreMap:
-    """The affine map to log-likelihood ratios, by logistic regression with both classes weighed alike.
-
-    Newton's method on two numbers; scores are standardised first. With equal weights the log-odds are the ratio itself.
-    A model that is worse than chance cannot be mended by a scale: it keeps scale 1 and says that it was not fitted.
-    """
-    mean, spread = float(scores.mean()), max(float(scores.std()), 1e-12)
-    x = np.stack([(scores - mean) / spread, np.ones(len(scores))], axis=1)  # (n, 2)
-    true = labels == 1
-    weight = np.where(true, 0.5 / true.sum(), 0.5 / (~true).sum())
-    theta = np.zeros(2)
-    for _ in range(NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(x @ theta, -30, 30)))
-        gradient = x.T @ (weight * (p - true)) + RIDGE * theta
-        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        theta -= step / max(1.0, float(np.abs(step).max()))  # no leap beyond a standard deviation
-        if np.abs(step).max() < 1e-10:
-            break
-    scale = float(theta[0]) / spread
-    if scale <= 0:
-        return unfitted()
-    offset = float(theta[1]) - scale * mean
-    return card.ScoreMap(scale=scale, offset=offset, threshold=-offset / scale, fitted_on=name)
-
-
-def unfitted() -> card.ScoreMap:
-    """Raw scores: the sign decides."""
-    return card.ScoreMap(scale=1.0, offset=0.0, threshold=0.0, fitted_on=None)

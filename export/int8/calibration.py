@@ -1,11 +1,11 @@
-"""Calibration: which real trials set the INT8 ranges, and three ways to read a range off them.
+"""Calibration: the choice of training trials that set the INT8 ranges, and three range estimators.
 
     chosen = choose(open_corpus("/data/LA", "train"), 500)
-    windows = crops(build_cache(frontend, chosen, folder))          # (1, 1, bands, 600) each, cut as training cuts
+    windows = CalibrationWindows(build_cache(frontend, chosen, folder))     # (1, 1, bands, 600) each, cropped at random
     ranges = find_ranges(model, tensors(layers), windows, "min-max")
 
-Ranges come from labelled training trials and from nothing else: random numbers, or a folder of any sound, give ranges
-that look fine and cost accuracy on speech. Both classes get half of the trials, every attack its equal share.
+Ranges come from labelled training trials only: random numbers or arbitrary sound give ranges that cost accuracy on
+speech. Each class gets half of the trials, each attack an equal share.
 """
 
 import hashlib
@@ -27,27 +27,25 @@ from train.data.cache import FeatureCache
 from train.data.corpus import Partition, Trial
 from train.progress import Progress, say
 
-FEW = 100  # trials; below, the ranges hang on single clips
-SILENCE = 40.0  # dB under the loudest frame of its window: a frame below holds no speech
+FEW = 100  # trials; below, single clips decide the ranges
+SILENCE = 40.0  # dB below the loudest frame of its window: quieter frames hold no speech
 NEPER = np.log(10) / 10  # log power per dB
-BINS = 2048  # of a magnitude histogram, as TensorRT's own calibrator has them
-SMALLEST_SHARE = 1e-12  # of a histogram's mass, in place of none: its logarithm is finite
-PACE = 8  # how many bins the search for the best range goes at a time: 0.4 % of the range
+BINS = 2048  # of a magnitude histogram, as in TensorRT's calibrator
+SMALLEST_SHARE = 1e-12  # of a histogram's mass, instead of 0: its logarithm is finite
+PACE = 8  # bins a step in the search for the best range: 0.4 % of the range
 
 Method = Literal["min-max", "entropy", "percentile"]
 
 
 def choose(partition: Partition, count: int, seed: int = 0) -> list[Trial]:
-    """`count` labelled trials: half of each class, in a class the same number of each attack, as far as they go."""
-    if count < 1:
-        raise ShrikeError(f"{count} calibration trials: at least 1 was expected; 500 serve well")
+    """Choose `count` labelled trials: half of each class, balanced over attacks, as far as there are any."""
     if partition.unlabelled or not partition.bonafide or not partition.spoof:
         raise ShrikeError(
             f"{partition.protocol} has {partition.bonafide} bona fide, {partition.spoof} spoofed and "
             f"{partition.unlabelled} unlabelled trials; calibration needs labelled ones of both classes"
         )
     if count < FEW:
-        say(f"warning: {count} calibration trials; below {FEW} the ranges hang on single clips")
+        say(f"warning: {count} calibration trials; below {FEW} single clips decide the ranges")
     rng = np.random.default_rng(seed)
     trials = [partition.trials[place] for place in rng.permutation(len(partition.trials))]
     by_class = [
@@ -57,12 +55,12 @@ def choose(partition: Partition, count: int, seed: int = 0) -> list[Trial]:
     longest = max(map(len, by_class))
     taken = [part[turn] for turn in range(longest) for part in by_class if turn < len(part)][:count]
     if len(taken) < count:
-        say(f"warning: {partition.name} has {len(taken)} trials, {count} were wanted for calibration")
+        say(f"warning: {partition.name} has only {len(taken)} of {count} calibration trials")
     return sorted(taken, key=lambda trial: trial.utterance)
 
 
 def _rounds(trials: Sequence[Trial], kind: Callable[[Trial], str]) -> list[Trial]:
-    """One of each kind, then another of each, until none are left."""
+    """Order trials round-robin over kinds."""
     turn: Counter[str] = Counter()
     order = []
     for trial in trials:
@@ -72,8 +70,8 @@ def _rounds(trials: Sequence[Trial], kind: Callable[[Trial], str]) -> list[Trial
 
 
 @dataclass(frozen=True)
-class Crops:
-    """One random window of every clip, as training cuts them; the same ones each time it is gone through."""
+class CalibrationWindows:
+    """One random window of every clip, cropped as in training; the same ones in each iteration."""
 
     cache: FeatureCache
     seed: int = 0
@@ -86,34 +84,36 @@ class Crops:
         width = self.cache.frontend.width
         for clip, frames in enumerate(self.cache.lengths):
             start = int(rng.integers(frames - width + 1 if frames > width else frames))
-            yield as_input(self.cache.window(clip, start))
+            yield network_input(self.cache.window(clip, start))
 
 
 @dataclass(frozen=True)
-class Clips(Crops):
-    """Every clip as a stream from its first frame on; at most two windows of it: what a network remembers by then has
-    been renewed. A clip that ends before a stream's first score repeats its frames up to there."""
+class CalibrationClips(CalibrationWindows):
+    """Every clip as a stream from its first frame on, at most two windows long: by then the states are renewed.
+
+    A clip that ends before a stream's first score is repeated up to there.
+    """
 
     step: int = STEP  # frames
 
     def __iter__(self) -> Iterator[Floats]:
         frontend = self.cache.frontend
         for clip in range(len(self.cache)):
-            yield clip_input(self.cache.frames(clip)[: 2 * frontend.width], first(frontend, self.step))
+            yield repeated_clip(self.cache.frames(clip)[: 2 * frontend.width], first(frontend, self.step))
 
 
-def clip_input(frames: NDArray[np.float16], least: int) -> Floats:
-    """(frames, bands) of a whole clip -> (1, 1, bands, frames or `least`): a shorter one repeats itself."""
-    return as_input(frames[np.arange(max(least, len(frames))) % len(frames)])
+def repeated_clip(frames: NDArray[np.float16], least: int) -> Floats:
+    """(frames, bands) of a whole clip -> (1, 1, bands, frames or `least`): a shorter clip is repeated."""
+    return network_input(frames[np.arange(max(least, len(frames))) % len(frames)])
 
 
-def as_input(window: NDArray[np.float16]) -> Floats:
+def network_input(window: NDArray[np.float16]) -> Floats:
     """(frames, bands) of the cache -> (1, 1, bands, frames) for the network."""
     return np.ascontiguousarray(window.T, np.float32)[None, None]
 
 
-def describe(crops: Crops, partition: Partition, method: Method) -> card.Calibration:
-    """What the card says about these trials."""
+def describe(crops: CalibrationWindows, partition: Partition, method: Method) -> card.Calibration:
+    """Describe these trials for the card."""
     trials = crops.cache.trials
     names = "".join(sorted(f"{trial.utterance}\n" for trial in trials))
     return card.Calibration(
@@ -129,8 +129,8 @@ def describe(crops: Crops, partition: Partition, method: Method) -> card.Calibra
 
 
 def silence(window: Floats) -> float:
-    """Share of a window's frames that lie SILENCE dB or more under its loudest frame, by their summed power."""
-    power = np.logaddexp.reduce(window[0, 0].astype(np.float64), axis=0)  # (frames,)
+    """Share of a window's frames that lie SILENCE dB or more below its loudest frame, by summed power."""
+    power = np.log(np.exp(window[0, 0].astype(np.float64)).sum(axis=0))  # (frames,)
     return float(np.mean(power < power.max() - SILENCE * NEPER))
 
 
@@ -140,20 +140,21 @@ def silence(window: Floats) -> float:
 def find_ranges(
     model: onnx.ModelProto, names: Sequence[str], windows: Iterable[Floats], method: Method, percentile: float = 99.999
 ) -> Ranges:
-    """The largest magnitude that INT8 shall hold, for every named tensor of the float graph."""
+    """Estimate the largest magnitude that INT8 holds, for every named tensor of the float graph."""
     inner = [name for name in names if name != INPUT]
     session = open_session(model, inner)
-    seen = (dict(zip([*inner, INPUT], [*session.run(inner, {INPUT: w}), w], strict=True)) for w in windows)
-    return read_ranges(names, seen, len(windows) if isinstance(windows, Crops | list) else 0, method, percentile)
+    values = (dict(zip([*inner, INPUT], [*session.run(inner, {INPUT: w}), w], strict=True)) for w in windows)
+    total = len(windows) if isinstance(windows, CalibrationWindows | list) else 0
+    return read_ranges(names, values, total, method, percentile)
 
 
 def read_ranges(
-    names: Sequence[str], seen: Iterable[Mapping[str, Floats]], total: int, method: Method, percentile: float = 99.999
+    names: Sequence[str], runs: Iterable[Mapping[str, Floats]], total: int, method: Method, percentile: float = 99.999
 ) -> Ranges:
-    """The same of values by tensor, as they were seen; `total`: how often, 0 if that is not known."""
+    """Estimate ranges from tensors' values, run by run; `total`: number of runs, 0 if unknown."""
     found: dict[str, Histogram] = {name: Histogram() for name in names}
     with Progress("calibration", total, "runs") as bar:
-        for values in seen:
+        for values in runs:
             for name in names:
                 found[name].add(values[name], counted=method != "min-max")
             bar.advance()
@@ -163,7 +164,7 @@ def read_ranges(
 
 
 class Histogram:
-    """How often magnitudes occur, in BINS equal bins; its range doubles when a larger value comes."""
+    """Counts of magnitudes in BINS equal bins; the range doubles when a larger value comes."""
 
     def __init__(self) -> None:
         self.largest = 0.0
@@ -171,9 +172,9 @@ class Histogram:
         self.counts = np.zeros(BINS, np.int64)
 
     def add(self, values: NDArray[np.float32], counted: bool = True) -> None:
-        peak = float(max(values.max(), -values.min()))
+        peak = float(np.max(np.abs(values)))
         if not np.isfinite(peak):
-            raise ShrikeError("the network's values are not finite on a calibration trial; train it again")
+            raise ShrikeError("an activation is not finite on a calibration trial; train the network again")
         self.largest = max(self.largest, peak)
         if not counted or peak == 0.0:
             return
@@ -186,15 +187,15 @@ class Histogram:
         self.counts += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
 
     def percentile(self, share: float) -> float:
-        """The magnitude below which `share` percent of all values lie."""
+        """Return the magnitude below which `share` percent of all values lie."""
         below = np.cumsum(self.counts)
         place = int(np.searchsorted(below, share / 100 * below[-1]))
         return min(self.largest, (place + 1) * self.reach / BINS)
 
     def entropy(self) -> float:
-        """The range whose 128 levels tell most about the values: least Kullback-Leibler divergence (Migacz, GTC 2017).
+        """Return the range whose 128 levels have the least Kullback-Leibler divergence (Migacz, GTC 2017).
 
-        The zeros that a ReLU leaves say nothing about the range: the first bin counts like its neighbour.
+        A ReLU's zeros carry no information about the range: the first bin counts like its neighbour.
         """
         if not self.counts.any():
             return self.largest
@@ -206,7 +207,7 @@ class Histogram:
 
 
 def _divergence(counts: NDArray[np.float64], bins: int) -> float:
-    """Between the first `bins` bins with all beyond clipped into the last, and the same seen through 128 levels."""
+    """Divergence between the first `bins` bins, the rest clipped into the last, and the same in 128 levels."""
     inside = counts[:bins]
     wanted = inside.copy()
     wanted[-1] += counts[bins:].sum()
@@ -214,16 +215,16 @@ def _divergence(counts: NDArray[np.float64], bins: int) -> float:
     filled = inside > 0
     mass = np.bincount(level, inside, LEVELS + 1)
     members = np.bincount(level, filled, LEVELS + 1)
-    seen = np.where(filled, (mass / np.maximum(members, 1))[level], 0.0)
-    if not wanted.sum() or not seen.sum():
+    levelled = np.where(filled, (mass / np.maximum(members, 1))[level], 0.0)
+    if not wanted.sum() or not levelled.sum():
         return np.inf
-    p, q = wanted / wanted.sum(), seen / seen.sum()
+    p, q = wanted / wanted.sum(), levelled / levelled.sum()
     there = p > 0
     return float(np.sum(p[there] * np.log(p[there] / np.maximum(q[there], SMALLEST_SHARE))))
 
 
 def check_disjoint(chosen: Iterable[Trial], verification: Iterable[Trial]) -> None:
-    """The gate must not be judged by trials that set the ranges."""
+    """Refuse trials that would both calibrate and verify."""
     shared = {trial.utterance for trial in chosen} & {trial.utterance for trial in verification}
     if shared:
         raise ShrikeError(

@@ -1,22 +1,20 @@
-"""Fine-tuning with fake quantisation: a few epochs in which the network feels INT8's rounding and moves out of its way.
+"""Fine-tuning with fake quantisation: a few epochs that adapt weights and scales to INT8's rounding.
 
     tuned, ranges = fine_tune(model, layers, ranges, checkpoint, partition, folder, options)
 
-What is trained is the very graph that ships: its nodes run in torch, its weights are the parameters, and wherever the
-INT8 file will hold a Q/DQ pair the values are rounded here, with the calibrated scales to begin with. The gradient
-passes a rounding as if it were not there (straight-through estimator, Bengio et al. 2013), and through it reaches the
-scales as well (learned step size, Esser et al. 2020; here as logarithms, so that a scale stays above 0). The classifier
-keeps its unit rows.
+The graph that ships is trained: its nodes run in torch, its weights are the parameters, and values are rounded wherever
+the INT8 file has a Q/DQ pair, starting from the calibrated scales. Gradients use the straight-through estimator (Bengio
+et al. 2013); scales are learned step sizes (Esser et al. 2020), here as logarithms, so that they stay above 0. The
+classifier's unit rows are fixed.
 
-The loss is distillation with the float network as the teacher, and nothing else: what INT8 lost is agreement with it.
-The training's label term was tried beside it and went on training instead (ECANet9 x 0.25, percentile 99.9, one epoch:
-scores 22.5 dB above the noise before, 27.4 dB with the teacher alone, 20.6 dB with labels at alpha = 0.7).
+The loss is distillation with the float network as the teacher, without labels. With a label term the network trained on
+instead of adapting (ECANet9 x 0.25, percentile 99.9, one epoch: scores 22.5 dB above the noise before, 27.4 dB with the
+teacher alone, 20.6 dB with labels at alpha = 0.7).
 """
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -28,6 +26,7 @@ from torch.nn import functional
 from export.graph import INPUT, OUTPUT, weights_of
 from export.int8.quantize import Layer, tensors
 from export.int8.scales import LEVELS, Ranges, activation_scale, scale_owners, without_ties
+from export.options import Int8Options
 from runtime.support.errors import ShrikeError
 from train.augment.features import Augment
 from train.checkpoint import Checkpoint
@@ -37,16 +36,13 @@ from train.data.dataset import batches, training_plan
 from train.losses.distillation import distance
 from train.progress import Progress, say
 
-if TYPE_CHECKING:
-    from export.pipeline import Int8
-
 LOWEST = -LEVELS - 1  # of S8 activations
 SCALE_LR = 10.0  # times the weights' learning rate: scales are few, and are learned as logarithms
 CLIP = 5.0  # largest norm of the gradient, as in training
 
 
 class GraphNetwork(nn.Module):
-    """An ONNX graph of ours in torch, optionally with the roundings of its INT8 form."""
+    """An exported ONNX graph in torch, optionally with the rounding of its INT8 form."""
 
     def __init__(self, model: onnx.ModelProto, layers: Sequence[Layer] = (), ranges: Ranges | None = None) -> None:
         super().__init__()
@@ -81,7 +77,7 @@ class GraphNetwork(nn.Module):
         return values[OUTPUT]
 
     def _scales(self) -> dict[str, Tensor]:
-        """Those that quantise would write for the weights and ranges of this moment."""
+        """Return the scales that quantise would write for the current weights and ranges."""
         layers = list(self.layers.values())
         names = [layer.weight for layer in layers if layer.weight]
         weights = {name: self.weights[_key(name)].detach().cpu().numpy() for name in names}
@@ -90,7 +86,7 @@ class GraphNetwork(nn.Module):
         return {name: torch.from_numpy(np.asarray(scale)).to(device) for name, scale in scales.items()}
 
     def write_to(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """The same graph with this network's weights."""
+        """Return the graph with this network's weights."""
         tuned = onnx.ModelProto()
         tuned.CopyFrom(model)
         for item in tuned.graph.initializer:
@@ -98,34 +94,34 @@ class GraphNetwork(nn.Module):
         return tuned
 
     def ranges(self) -> Ranges:
+        """Return the ranges of the current scales."""
         names = {self.owners.get(name, name) for name in tensors(list(self.layers.values()))}
         return {name: LEVELS * float(self.log_scales[_key(name)].detach().exp()) for name in names}
 
 
 def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
-    """One node; our graphs need these and no others."""
-    has = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    """Compute one node; exported graphs have no other operators."""
+    attr = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     if node.op_type == "Constant":
-        return torch.from_numpy(numpy_helper.to_array(has["value"]).copy())
+        return torch.from_numpy(numpy_helper.to_array(attr["value"]).copy())
     first = inputs[0]
     if node.op_type == "Conv":
         bias = inputs[2] if len(inputs) > 2 else None
-        return functional.conv2d(
-            first, inputs[1], bias, has["strides"], has["pads"][:2], has["dilations"], has["group"]
-        )
+        strides, pads, dilations, group = (attr[name] for name in ("strides", "pads", "dilations", "group"))
+        return functional.conv2d(first, inputs[1], bias, strides, pads[:2], dilations, group)
     if node.op_type == "Gemm":
         return functional.linear(first, inputs[1], inputs[2])
     if node.op_type == "GlobalAveragePool":
         return first.mean(dim=(2, 3), keepdim=True)
     if node.op_type == "ReduceMean":
-        return first.mean(dim=has["axes"], keepdim=bool(has["keepdims"]))
+        return first.mean(dim=attr["axes"], keepdim=bool(attr["keepdims"]))
     if node.op_type == "AveragePool":
-        padded = bool(has["count_include_pad"])
-        return functional.avg_pool2d(first, has["kernel_shape"], has["strides"], has["pads"][:2], False, padded)
+        padded = bool(attr["count_include_pad"])
+        return functional.avg_pool2d(first, attr["kernel_shape"], attr["strides"], attr["pads"][:2], False, padded)
     if node.op_type == "Concat":
-        return torch.cat(inputs, dim=has["axis"])
+        return torch.cat(inputs, dim=attr["axis"])
     if node.op_type == "Transpose":
-        return first.permute(has["perm"])
+        return first.permute(attr["perm"])
     if node.op_type == "Flatten":
         return first.flatten(1)
     simple: dict[str, Callable[..., Tensor]] = {
@@ -137,12 +133,12 @@ def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
         "Div": torch.div,
         "Sqrt": torch.sqrt,
     }
-    assert node.op_type in simple, f"{node.name}: {node.op_type} is not known here"
+    assert node.op_type in simple, f"{node.name}: operator {node.op_type} is not supported"
     return simple[node.op_type](*inputs)
 
 
 def round_activation(x: Tensor, log_scale: Tensor, scale: Tensor) -> Tensor:
-    """S8 and back by `scale`; what is clipped passes its gradient to the logarithm that `scale` was made of."""
+    """Fake-quantise to S8 by `scale`; clipped values pass their gradient to the scale's logarithm."""
     learned = log_scale.exp()
     scale = learned + (scale - learned).detach()
     steps = (x / scale).clamp(LOWEST, LEVELS)
@@ -150,7 +146,7 @@ def round_activation(x: Tensor, log_scale: Tensor, scale: Tensor) -> Tensor:
 
 
 def round_weight(weight: Tensor, scale: Tensor) -> Tensor:
-    """S8 and back, one scale for every output channel."""
+    """Fake-quantise to S8, one scale for every output channel."""
     scale = scale.view(-1, 1, 1, 1)
     return weight + ((weight / scale).round() * scale - weight).detach()
 
@@ -162,13 +158,13 @@ def fine_tune(
     checkpoint: Checkpoint,
     partition: Partition,
     folder: Path,
-    options: "Int8",
+    options: Int8Options,
 ) -> tuple[onnx.ModelProto, Ranges]:
-    """The float graph with weights that INT8 hurts less, and its scales."""
+    """Fine-tune the float graph's weights and ranges for INT8; return both."""
     settings = checkpoint.settings
     cache = build_cache(settings.frontend, partition.trials, folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # The graph takes the level out itself; gain and noise act on raw log power, masks before the level here.
+    # The graph subtracts the level itself, so augmentation acts on raw log power.
     augment = Augment(settings.augmentation, settings.frontend.with_level("none")).train()
     teacher = GraphNetwork(model).eval().requires_grad_(False)
     student = GraphNetwork(model, layers, ranges).train()
@@ -201,12 +197,12 @@ def fine_tune(
                 step += 1
                 bar.advance(1, f"loss {losses[-1]:.3f}")
         if not np.isfinite(losses).all():
-            raise ShrikeError(f"--qat: the loss is not a number in epoch {epoch + 1}; lower --qat-lr")
+            raise ShrikeError(f"--qat: the loss is not finite in epoch {epoch + 1}; lower --qat-lr")
         say(f"fake quantisation, epoch {epoch + 1}: loss {np.mean(losses):.4f}")
     student.cpu()
     return student.write_to(model), student.ranges()
 
 
 def _key(name: str) -> str:
-    """ParameterDict takes no dots."""
+    """Replace dots, which ParameterDict does not allow."""
     return name.replace(".", "/")

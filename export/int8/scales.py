@@ -1,19 +1,19 @@
-"""Scales on which no value of an INT8 layer falls between two integers, so that every arithmetic rounds it alike.
+"""Scales without ties: no value of an INT8 layer lies half way between two integers, so all arithmetic rounds it alike.
 
     scales = without_ties(model, layers, ranges)        # tensor or weight -> scale, for export.int8.quantize
 
-A layer's result is round(sum * M): a sum of integers, and M made of its scales. With M = 1/n, n odd, none is a tie:
+A layer's result is round(sum * M): a sum of integers, and M from its scales. With M = 1/n, n odd, there is no tie:
 
-    n = 4   ... 1.25  1.5  1.75 ...      1.5 is a tie: which side it takes hangs on the last bit of a float
-    n = 5   ... 1.2   1.4  1.6  1.8      the nearest stay half an n-th away, a thousand times what floats err
+    n = 4   ... 1.25  1.5  1.75 ...      1.5 is a tie: the last bit of a float decides
+    n = 5   ... 1.2   1.4  1.6  1.8      values are at least half an n-th from a tie, a thousand times a float's error
 
 So the S8 file's convolutions, which ONNX Runtime computes in float, and the U8 file's, which it computes in integers,
-give the same integers, and so does any other arithmetic that errs less. Scales only grow, mostly by less than a
-hundredth: nothing is clipped that was not.
+give the same integers, as does any other arithmetic with a smaller error. Scales only grow, mostly by less than 1 %, so
+no further value is clipped.
 
-    Conv   M = input * weight / output       the weight's scales give way, one for every channel
-    Mul    M = value * gate / output         the value's scale gives way, that of the convolution before the gate
-    Pool   M = input / (cells * output)      the input's scale gives way
+    Conv   M = input * weight / output       the weight's scales are adjusted, one for every channel
+    Mul    M = value * gate / output         the value's scale is adjusted, that of the convolution before the gate
+    Pool   M = input / (cells * output)      the input's scale is adjusted
     Add    (i main + j skip) / n             the main branch's and the output's: all three are multiples of one unit
 """
 
@@ -32,55 +32,54 @@ if TYPE_CHECKING:
 
 LEVELS = 127  # largest integer; -128 stays unused, as TensorRT's symmetric weights leave it
 SIGNED_LEVELS = 64  # of weights whose input U8 counts from 128: AVX2 adds two of its products in 16 bits, 2 x 255 x 64
-SMALLEST_SCALE = 1e-8  # of a tensor that is always zero: TensorRT wants scales above 0
-UNIT_PARTS = (
-    512,
-    4096,
-)  # of an Add's smallest scale, at least, and of its skip branch's, at most: rounding up is cheap
-MOVES = ("Transpose", "Unsqueeze")  # what changes no value
-LARGEST = 2**15  # of n: beyond it half an n-th is no longer far from what floats err
+SMALLEST_SCALE = 1e-8  # of a tensor that is always zero: TensorRT needs scales above 0
+UNIT_PARTS = (512, 4096)  # of an Add's smallest scale, at least, and of its skip branch's, at most
+MOVES = ("Transpose", "Unsqueeze")  # operators that change no value
+LARGEST = 2**15  # of n: beyond it half an n-th is not far above a float's error
 
 Ranges = dict[str, float]  # tensor -> largest magnitude that INT8 holds
-Scales = dict[str, NDArray[np.float32]]  # tensor () or weight (channels,) -> what one integer stands for
+Scales = dict[str, NDArray[np.float32]]  # tensor () or weight (channels,) -> value of one integer
 
 
 def activation_scale(largest: float) -> np.float32:
+    """Return the symmetric scale for a largest magnitude."""
     return np.float32(max(largest / LEVELS, SMALLEST_SCALE))
 
 
 def weight_scales(weight: NDArray[np.float32], levels: int = LEVELS) -> NDArray[np.float32]:
-    """One scale for every output channel, (channels,)."""
+    """Return one scale for every output channel, (channels,)."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     return np.maximum(largest / np.float32(levels), np.float32(SMALLEST_SCALE)).astype(np.float32)
 
 
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Tensor -> the node that makes it."""
+    """Map every tensor to the node that computes it."""
     return {output: node for node in model.graph.node for output in node.output}
 
 
 def never_negative(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
-    """Whether U8 may count a tensor from 0."""
+    """Whether a tensor has no negative values, so that U8's zero point may be 0."""
     node = made_by.get(name)
     if node is not None and node.op_type in ("Concat", "AveragePool", "Add"):
-        sources = [source for source in node.input if not _of_a_state(made_by, source)]  # it is as what it is joined to
+        # A state has the sign of the frames that it is joined to.
+        sources = [source for source in node.input if not _of_a_state(made_by, source)]
         return all(never_negative(made_by, source) for source in sources)
     return node is not None and node.op_type in ("Relu", "Sigmoid")
 
 
 def _of_a_state(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
-    """Whether a tensor comes into the graph, as it is or turned around, and is not what the network looks at."""
+    """Whether a tensor is a state: an input of the graph, transposed or not, other than the features."""
     node = made_by.get(name)
     return name != INPUT if node is None else node.op_type in MOVES and _of_a_state(made_by, node.input[0])
 
 
 def scale_owners(model: onnx.ModelProto) -> dict[str, str]:
-    """What goes into a Concat -> its output, whose scale it takes: then the Concat moves integers and changes none."""
+    """Map a Concat's inputs to its output, whose scale they take: then the Concat moves integers unchanged."""
     return {name: node.output[0] for node in model.graph.node if node.op_type == "Concat" for name in node.input}
 
 
-def remembered(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
-    """What a convolution reads, where a Concat made it of a state and new frames -> these two."""
+def stateful_inputs(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
+    """Map a stateful convolution's input to the state and the new frames that a Concat joins to it."""
     states = {port.name for port in model.graph.input} - {INPUT}
     states |= {node.output[0] for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in states}
     read = {node.input[0] for node in model.graph.node if node.op_type == "Conv"}
@@ -94,9 +93,9 @@ def without_ties(
     ranges: Ranges,
     weights: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Scales:
-    """The scale of every tensor and weight of these layers; `weights` takes the place of the model's own."""
+    """Compute the scale of every tensor and weight of these layers; `weights` replaces the model's own."""
     weights = weights_of(model) if weights is None else weights
-    names = [name for layer in layers for name in (*layer.tensors, *layer.memory)]
+    names = [name for layer in layers for name in (*layer.tensors, *layer.state)]
     scales = _Shared(scale_owners(model), names, ranges)
     made_by, nodes = producers(model), {node.name: node for node in model.graph.node}
     rounded = _rounded_as(model, scales.names)
@@ -129,7 +128,7 @@ def without_ties(
 
 
 class _Shared:
-    """Scales by tensor, where tensors of one owner have one."""
+    """Scales by tensor; tensors of one owner share one."""
 
     def __init__(self, owners: dict[str, str], names: Iterable[str], ranges: Ranges) -> None:
         self.names, self._owners = frozenset(names), owners
@@ -144,19 +143,19 @@ class _Shared:
 
 
 def _dividing(whole: Any, scale: Any) -> Any:
-    """The scale, grown until it divides `whole` by an odd number; as it is where that number is no use."""
+    """Grow the scale until it divides `whole` by an odd number; leave it where that number is out of range."""
     n = np.floor((whole / scale - 1) / 2) * 2 + 1
     return np.where((n >= 1) & (n < LARGEST), whole / np.maximum(n, 1), scale)
 
 
 def _cells(pool: onnx.NodeProto) -> int:
-    """How many values a pooling takes the mean of."""
+    """Number of values that a pooling averages."""
     (shape,) = (item.ints for item in pool.attribute if item.name == "kernel_shape")
     return math.prod(shape)
 
 
 def _rounded_as(model: onnx.ModelProto, names: Collection[str]) -> dict[str, str]:
-    """Layer -> the tensor as which its result is rounded: its own, or that of the Relu behind it."""
+    """Map a layer to the tensor that quantises its result: its own output, or that of the Relu behind it."""
     behind = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
     found = {}
     for node in model.graph.node:

@@ -1,14 +1,14 @@
-"""What each layer's rounding costs, by measurement, and which layers therefore stay float.
+"""The noise of each layer's rounding, measured, and the choice of layers that stay float.
 
     noise = measure(model, layers, ranges, windows, graph.run)         # dB, one for each layer
-    kept, dropped = settle(model, layers, ranges, windows, wanted=30.0)
+    choice = choose_layers(model, layers, ranges, windows, wanted=30.0)
 
-The measure is the signal-to-noise ratio of the score: how far scores of different windows lie apart, against how far
-INT8 moves them. A shift that is the same for all windows is no noise: the threshold and the score's calibration take it
-up. The windows are those that calibrated: the gate's trials have no part in any choice, or they could not judge it.
+The measure is the signal-to-noise ratio of the score: the variance of scores over windows, against the variance of
+their change by INT8. A constant shift is no noise: the threshold and the score map absorb it. The windows are those of
+the calibration: the gate's trials take no part in the choice.
 
-The rule is greedy: while all layers together give less than what is wanted, the layer that is noisiest on its own stays
-float. 30 dB are a standard deviation of 3 % of the scores' own: neighbours in rank swap, an EER hardly moves.
+The rule is greedy: while the ratio of all layers together is too low, the layer that is noisiest on its own stays
+float. At 30 dB the noise is 3 % of the scores' standard deviation: neighbours in rank swap, an EER hardly moves.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,24 +24,24 @@ from export.int8.quantize import Layer, quantise
 from export.int8.scales import Ranges
 from train.progress import CONSOLE, Progress
 
-WINDOWS = 64  # of the calibration's, that each layer is measured on: an SNR needs no more
-CLEAN = 99.0  # dB, for noise that cannot be seen in float32
+WINDOWS = 64  # calibration windows that each layer is measured on: an SNR needs no more
+CLEAN = 99.0  # dB, for noise below float32's precision
 
 Run = Callable[[onnx.ModelProto, Sequence[Floats]], Floats]
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What computes in INT8, and what was learned on the way."""
+class LayerChoice:
+    """The layers in INT8, and the measurements behind the choice."""
 
     layers: list[Layer]
     stays_float: dict[str, str]  # layer -> why
-    noise: dict[str, float]  # layer -> dB when it alone is INT8; empty where nobody asked
-    total: float  # dB of all that is INT8 together
+    noise: dict[str, float]  # layer -> dB when it alone is INT8; empty if not measured
+    total: float  # dB of all INT8 layers together
 
 
 def snr(clean: NDArray[np.float64], noisy: NDArray[np.float64]) -> float:
-    """dB between the spread of scores and the spread of their change."""
+    """Ratio in dB between the variance of scores and the variance of their change."""
     signal, noise = float(np.var(clean)), float(np.var(noisy - clean))
     if noise <= signal * 10 ** (-CLEAN / 10):
         return CLEAN
@@ -51,7 +51,7 @@ def snr(clean: NDArray[np.float64], noisy: NDArray[np.float64]) -> float:
 def measure(
     model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, windows: Sequence[Floats], run: Run
 ) -> dict[str, float]:
-    """dB for every layer, when it is the only one in INT8."""
+    """Measure the ratio in dB of every layer as the only one in INT8."""
     clean = score(run(model, windows))
     noise = {}
     with Progress("noise of each layer", len(layers), "layers") as bar:
@@ -61,7 +61,7 @@ def measure(
     return noise
 
 
-def settle(
+def choose_layers(
     model: onnx.ModelProto,
     layers: Sequence[Layer],
     ranges: Ranges,
@@ -70,13 +70,13 @@ def settle(
     keep: Sequence[str] = (),
     report: bool = False,
     run: Run | None = None,
-) -> Settled:
-    """The most INT8 that gives `wanted` dB; `keep` names layers that stay float whatever they cost.
+) -> LayerChoice:
+    """Choose the INT8 layers that reach `wanted` dB; `keep` names layers that stay float in any case.
 
-    `run` gives a graph's logits, one row for each of the windows; by default they go through it one by one.
+    `run` computes a graph's logits, one row for each window; by default window by window.
     """
     run = run or graph.run
-    stays = dict.fromkeys(keep, "asked for (--keep-float)")
+    stays = dict.fromkeys(keep, "requested (--keep-float)")
     left = [layer for layer in layers if layer.name not in stays]
     clean = score(run(model, windows))
 
@@ -90,13 +90,13 @@ def settle(
         left.remove(worst)
         before, total = total, together()
         stays[worst.name] = (
-            f"{noise[worst.name]:.1f} dB alone; with it all together had {before:.1f} dB, {wanted:g} are wanted"
+            f"{noise[worst.name]:.1f} dB alone; with it all INT8 layers have {before:.1f} dB, below {wanted:g}"
         )
-    return Settled(left, stays, noise, total)
+    return LayerChoice(left, stays, noise, total)
 
 
-def show(settled: Settled, layers: Sequence[Layer], by_design: dict[str, str]) -> None:
-    """The report as a table on stderr, the noisiest layer first."""
+def show(choice: LayerChoice, layers: Sequence[Layer], by_design: dict[str, str]) -> None:
+    """Print the measurements as a table on stderr, the noisiest layer first."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -104,11 +104,11 @@ def show(settled: Settled, layers: Sequence[Layer], by_design: dict[str, str]) -
     table.columns[2].justify = "right"
     for column in table.columns[:3]:
         column.no_wrap = True
-    for layer in sorted(layers, key=lambda layer: settled.noise[layer.name]):
-        why = settled.stays_float.get(layer.name)
+    for layer in sorted(layers, key=lambda layer: choice.noise[layer.name]):
+        why = choice.stays_float.get(layer.name)
         becomes = f"float: {why}" if why else "INT8"
-        table.add_row(layer.name, layer.operation, f"{settled.noise[layer.name]:.1f} dB", becomes)
+        table.add_row(layer.name, layer.operation, f"{choice.noise[layer.name]:.1f} dB", becomes)
     for name, why in by_design.items():
         table.add_row(name, name.rpartition(".")[2], "-", f"float: {why}")
-    table.add_row("all that is INT8 together", "", f"{settled.total:.1f} dB", "")
+    table.add_row("all INT8 layers", "", f"{choice.total:.1f} dB", "")
     CONSOLE.print(table)

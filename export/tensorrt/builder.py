@@ -1,16 +1,17 @@
 """ONNX graph -> TensorRT plan, for 8.5 to 11 from one code path.
 
     import tensorrt
-    plan = build_plan(tensorrt, graph, Recipe("int8", workspace=256))      # bytes, to be written as model.engine
+    plan = build_plan(tensorrt, graph, BuildOptions("int8", workspace=256))      # bytes, to be written as model.engine
 
 The tensorrt module is an argument: a test passes TensorRT-RTX's, which parses and builds without a GPU. Two things
-differ between versions and are asked of the module, never of its version:
+differ between versions and are read from the module, never from its version:
 
-    NetworkDefinitionCreationFlag.EXPLICIT_BATCH   8.5 to 10: passed; gone in 11, where it goes without saying
-    BuilderFlag.INT8 and FP16                      8.5 to 10: set; gone in 11, where the graph says it (export.tensorrt.half)
+    NetworkDefinitionCreationFlag.EXPLICIT_BATCH   8.5 to 10: passed; gone in 11, where it is implied
+    BuilderFlag.INT8 and FP16                      8.5 to 10: set; gone in 11, which takes types from the graph
+                                                   (export.tensorrt.half)
 
 Only TensorRT's own convolutions are tried: cuDNN and cuBLAS, which 8.x would try as well, cost hundreds of MB of a
-small Jetson's memory, and from 10 on they are out by default. In fp32 rounding to TF32 is off: fp32 means fp32.
+small Jetson's memory, and from 10 on they are off by default. In fp32 rounding to TF32 is off.
 """
 
 from dataclasses import dataclass
@@ -29,51 +30,51 @@ if TYPE_CHECKING:
     import onnx
 
 MIB = 1 << 20
-ANY = -1  # how TensorRT writes a batch that is left open
+ANY = -1  # TensorRT's dynamic dimension
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How an engine is built."""
+class BuildOptions:
+    """Options of one build."""
 
     precision: Precision
     workspace: int  # MiB that one layer's tactic may take
-    timing_cache: Path | None = None  # what earlier builds on this device measured
-    streams: int = 1  # that an engine with an open batch takes at once, at most
+    timing_cache: Path | None = None  # timings of earlier builds on this device
+    streams: int = 1  # largest batch of an engine with a dynamic batch
 
 
 def is_strongly_typed(trt: Any) -> bool:
-    """Whether types come from the graph alone: TensorRT 11 and TensorRT-RTX."""
+    """Whether types come from the graph only: TensorRT 11 and TensorRT-RTX."""
     return not hasattr(trt.BuilderFlag, "INT8")
 
 
-def build_plan(trt: Any, graph: "onnx.ModelProto", recipe: Recipe) -> bytes:
-    """Parse, configure, build; whatever TensorRT says against it becomes one ShrikeError."""
-    if is_quantised(graph) != (recipe.precision == "int8"):
-        came, wanted = ("quantised", "fp16 or fp32") if is_quantised(graph) else ("float", "int8")
-        raise ShrikeError(f"a {came} ONNX came, but --precision {recipe.precision}; use --precision {wanted}")
-    if recipe.precision != "fp32" and is_strongly_typed(trt):
+def build_plan(trt: Any, graph: "onnx.ModelProto", build: BuildOptions) -> bytes:
+    """Parse, configure and build; TensorRT's errors become one ShrikeError."""
+    if is_quantised(graph) != (build.precision == "int8"):
+        form, fitting = ("quantised", "int8") if is_quantised(graph) else ("float", "fp16 or fp32")
+        raise ShrikeError(f"--precision {build.precision}: the ONNX graph is {form}; use --precision {fitting}")
+    if build.precision != "fp32" and is_strongly_typed(trt):
         graph = half(graph)
-    logger = error_logger(trt)  # TensorRT keeps a bare pointer to it: it must outlive the builder
+    logger = error_logger(trt)  # TensorRT holds a bare pointer: it must outlive the builder
     builder = open_builder(trt, logger)
     network = builder.create_network(network_flags(trt))
     parse(trt, network, logger, graph)
-    config = configure(trt, builder, network, recipe)
-    cache = use_timing_cache(config, recipe.timing_cache)
+    config = configure(trt, builder, network, build)
+    cache = use_timing_cache(config, build.timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise ShrikeError(
             f"TensorRT {trt.__version__} could not build the engine ({logger.one_line()}); if memory is short, "
-            f"--workspace {max(16, recipe.workspace // 2)} and no other program beside it may help"
+            f"--workspace {max(16, build.workspace // 2)} and no other program beside it may help"
         )
-    if cache is not None and recipe.timing_cache is not None:
-        with atomic_file(recipe.timing_cache) as temporary:
+    if cache is not None and build.timing_cache is not None:
+        with atomic_file(build.timing_cache) as temporary:
             temporary.write_bytes(bytes(cache.serialize()))
     return bytes(plan)
 
 
 def open_builder(trt: Any, logger: Any) -> Any:
-    """TensorRT's Builder; without a GPU its factory returns nothing, which Python sees as a TypeError."""
+    """Open TensorRT's Builder; without a GPU its factory returns nullptr, a TypeError in Python."""
     try:
         return trt.Builder(logger)
     except TypeError as error:
@@ -81,14 +82,14 @@ def open_builder(trt: Any, logger: Any) -> Any:
 
 
 def network_flags(trt: Any) -> int:
-    """Explicit batch where it must be said. Values move between versions, so the flag is shifted here."""
+    """Request explicit batch where the flag exists. Its value differs between versions, so it is shifted here."""
     if hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"):
         return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
     return 0
 
 
 def parse(trt: Any, network: Any, logger: Any, graph: "onnx.ModelProto") -> None:
-    """The graph into the network; the parser's errors as one line."""
+    """Parse the graph into the network; the parser's errors become one line."""
     parser = trt.OnnxParser(network, logger)
     if parser.parse(graph.SerializeToString()):
         return
@@ -99,40 +100,40 @@ def parse(trt: Any, network: Any, logger: Any, graph: "onnx.ModelProto") -> None
     )
 
 
-def configure(trt: Any, builder: Any, network: Any, recipe: Recipe) -> Any:
-    """Memory, precision, the inspector's level of detail, and from one window or stream on as many as are wanted."""
+def configure(trt: Any, builder: Any, network: Any, build: BuildOptions) -> Any:
+    """Set memory, precision, the inspector's level of detail and the range of batch sizes."""
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace * MIB)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, build.workspace * MIB)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     own = (trt.TacticSource.EDGE_MASK_CONVOLUTIONS, trt.TacticSource.JIT_CONVOLUTIONS)
     config.set_tactic_sources(sum(1 << int(source) for source in own))
-    if recipe.precision == "int8" and hasattr(trt.BuilderFlag, "INT8"):
+    if build.precision == "int8" and hasattr(trt.BuilderFlag, "INT8"):
         config.set_flag(trt.BuilderFlag.INT8)
-    if recipe.precision != "fp32" and hasattr(trt.BuilderFlag, "FP16"):
-        config.set_flag(trt.BuilderFlag.FP16)  # what stays float beside INT8 as well, or reformatting eats the gain
-    if recipe.precision == "fp32":
+    if build.precision != "fp32" and hasattr(trt.BuilderFlag, "FP16"):
+        config.set_flag(trt.BuilderFlag.FP16)  # also for the float layers beside INT8, or reformatting costs the gain
+    if build.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)
     ports = [network.get_input(number) for number in range(network.num_inputs)]
     if any(port.shape[0] == ANY for port in ports):
         profile = builder.create_optimization_profile()
         for port in ports:
-            one, most = ((count, *port.shape[1:]) for count in (1, recipe.streams))
+            one, most = ((count, *port.shape[1:]) for count in (1, build.streams))
             profile.set_shape(port.name, one, most, most)
         config.add_optimization_profile(profile)
     return config
 
 
 def use_timing_cache(config: Any, path: Path | None) -> Any:
-    """The timing cache that the builder reads and extends; one of another device or version is left alone, and said."""
+    """Load the timing cache that the builder extends; one of another device or version is replaced, with a message."""
     if path is None:
         return None
     try:
-        kept = path.read_bytes() if path.is_file() else b""
+        stored = path.read_bytes() if path.is_file() else b""
     except OSError as error:
         raise ShrikeError(f"--timing-cache {path} cannot be read: {error.strerror}") from error
-    cache = config.create_timing_cache(kept)
+    cache = config.create_timing_cache(stored)
     if cache is None or not config.set_timing_cache(cache, False):
-        say(f"{path} is of another TensorRT or GPU, or damaged: every layer is timed again, and the file is replaced")
+        say(f"{path} is damaged or of another TensorRT or GPU: every layer is timed again and the file replaced")
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache

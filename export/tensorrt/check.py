@@ -1,10 +1,10 @@
-"""What TensorRT's parser takes, said in our words before it says it in its own.
+"""Check an ONNX graph against the rules of TensorRT's parser, and report violations with a remedy.
 
     model = read_onnx("model.onnx")
-    check(model, "model.onnx", version="8.5.2.2")     # a ShrikeError that names the node and what to do
+    check(model, "model.onnx", version="8.5.2.2")     # a ShrikeError that names the node and the remedy
 
-The rules are TensorRT's: Q/DQ symmetric, INT8, with a zero point that is there and 0, scales above 0, weights per
-channel on axis 0; no INT32 bias behind a DequantizeLinear; opset 17 at most before TensorRT 10.
+Rules: Q/DQ symmetric, INT8, with an explicit zero point of 0, scales above 0, weights per channel on axis 0; no INT32
+bias behind a DequantizeLinear; opset 17 at most before TensorRT 10.
 """
 
 from collections.abc import Iterator
@@ -27,31 +27,31 @@ REQUANTISE = "python -m export.onnx MODEL.pt --precision int8 --target tensorrt 
 
 
 def load_onnx_package() -> Any:
-    """The onnx package; the device's Python may lack it."""
+    """Import the onnx package, which a device's Python may lack."""
     return require_package("onnx")
 
 
 def read_onnx(path: Path) -> "onnx.ModelProto":
-    """The graph of a file, checked by ONNX's own checker."""
+    """Read a graph and run ONNX's checker."""
     onnx = load_onnx_package()
     try:
         if not path.is_file():
             state = "is a folder" if path.is_dir() else "does not exist"
             raise ShrikeError(f"{path} {state}; python -m export.onnx writes such files{nearby(path)}")
         if path.stat().st_size > LARGEST_ONNX:
-            raise ShrikeError(f"{path} is larger than {LARGEST_ONNX >> 20:,} MiB: no model of ours")
+            raise ShrikeError(f"{path} is larger than {LARGEST_ONNX >> 20:,} MiB: not a model of Shrike")
         model = onnx.load_model_from_string(path.read_bytes())
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-            raise ShrikeError(f"{path} keeps weights in other files, which its card cannot vouch for: export it again")
+            raise ShrikeError(f"{path} has weights in other files, which the card does not cover: export it again")
         onnx.checker.check_model(model)
     except OSError as error:
         raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ShrikeError(f"{path} is no valid ONNX file; export it again ({_first_line(error)})") from error
+        raise ShrikeError(f"{path} is not a valid ONNX file; export it again ({_first_line(error)})") from error
     except Exception as error:  # protobuf's DecodeError, which moved between its versions
         if type(error).__name__ != "DecodeError":
             raise
-        raise ShrikeError(f"{path} is no ONNX file; export it again ({_first_line(error)})") from error
+        raise ShrikeError(f"{path} is not an ONNX file; export it again ({_first_line(error)})") from error
     return model
 
 
@@ -60,17 +60,17 @@ def is_quantised(model: "onnx.ModelProto") -> bool:
 
 
 def check(model: "onnx.ModelProto", name: str, version: str | None = None) -> None:
-    """ShrikeError for a graph that the parser would refuse; `version` is TensorRT's, where it is known."""
+    """Raise ShrikeError for a graph that the parser would refuse; `version` is TensorRT's, if known."""
     faults = [*_opset_faults(model, version), *_quantisation_faults(model, version)]
     if faults:
-        more = f", and {len(faults) - SHOWN} more of the kind" if len(faults) > SHOWN else ""
+        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise ShrikeError(f"{name} is not for TensorRT: {'; '.join(faults[:SHOWN])}{more}; {REQUANTISE}")
 
 
 def _opset_faults(model: "onnx.ModelProto", version: str | None) -> Iterator[str]:
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx"):
-            yield f"it uses operators of {entry.domain}, which TensorRT does not know"
+            yield f"operators of {entry.domain}, which TensorRT does not support"
         elif version is not None and version.startswith("8.") and entry.version > NEWEST_OPSET_OF_8:
             yield f"opset {entry.version}, but TensorRT {version} reads {NEWEST_OPSET_OF_8} at most"
 
@@ -94,10 +94,10 @@ def _quantisation_faults(model: "onnx.ModelProto", version: str | None) -> Itera
         source = constants.get(node.input[0])
         if node.op_type == "DequantizeLinear" and source is not None:
             if source.data_type == kinds.INT32:
-                yield f"{where} holds an INT32 bias, as ONNX Runtime wants it for CPUs; TensorRT wants it in float"
+                yield f"{where} has an INT32 bias, ONNX Runtime's form for CPUs; TensorRT needs it in float"
                 continue
             if source.data_type == kinds.INT8 and version is not None and version.startswith("8.5"):
-                yield f"{where} holds INT8 weights, which TensorRT {version} does not read yet"
+                yield f"{where} has INT8 weights, which TensorRT {version} does not read"
         zero = constants.get(node.input[2]) if len(node.input) > 2 else None
         scale = constants.get(node.input[1])
         if zero is None or scale is None:
@@ -105,9 +105,9 @@ def _quantisation_faults(model: "onnx.ModelProto", version: str | None) -> Itera
             continue
         if zero.data_type != kinds.INT8:
             kind = kinds.Name(zero.data_type)
-            yield f"{where} is {kind}: this is a file for CPUs (the U8 twin), and TensorRT takes INT8 alone"
+            yield f"{where} is {kind}: this is a file for CPUs (U8); TensorRT takes INT8 only"
         elif np.any(onnx.numpy_helper.to_array(zero)):
-            yield f"{where} has a zero point other than 0, and TensorRT takes symmetric quantisation alone"
+            yield f"{where} has a zero point other than 0; TensorRT takes symmetric quantisation only"
         factors = onnx.numpy_helper.to_array(scale).astype(np.float64)
         if not np.all(np.isfinite(factors) & (factors > 0)):
             yield f"{where} has a scale of 0 or below"

@@ -1,8 +1,8 @@
-"""What this machine has for building TensorRT engines, and what to do where that is nothing.
+"""Find TensorRT and the GPU of this machine; where they are missing, explain how to build elsewhere.
 
-device = find_device()              # or a NoDeviceError that says what is missing and how to get it
+device = find_device()              # or a NoDeviceError with what is missing and how to get it
 print("\\n".join(device.lines()))
-print(trtexec(Path("model.onnx"), Path("model.engine"), recipe, window))
+print(trtexec(Path("model.onnx"), Path("model.engine"), build, window))
 """
 
 import re
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.tensorrt.builder import MIB, Recipe
+from export.tensorrt.builder import MIB, BuildOptions
 from runtime.card.model_card import ANY_BATCH, State, TensorSpec
 from runtime.engines.cuda import Cuda, CudaError, open_cuda
 from runtime.engines.jetpack import jetpack, l4t, load_tensorrt, memory_available
 from runtime.support.errors import ShrikeError
 
 OLDEST = (8, 5)  # TensorRT whose runtime has the I/O tensor API
-SPARE = 1024  # MiB that TensorRT itself takes beside its workspace: libraries, kernels, both copies of the weights
+SPARE = 1024  # MiB that TensorRT takes beside its workspace: libraries, kernels, two copies of the weights
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # where JetPack puts it
 
 
@@ -27,16 +27,17 @@ class NoDeviceError(ShrikeError):
 
 
 @dataclass(frozen=True)
-class Device:
+class BuildDevice:
     """A machine that can build engines."""
 
     trt: Any  # the tensorrt module
     cuda: Cuda
     version: str
     l4t: str | None
-    memory: int | None  # MiB that are free
+    memory: int | None  # MiB free
 
     def lines(self) -> list[str]:
+        """Describe the machine."""
         jetson = f", L4T {self.l4t}" if self.l4t else ""
         free = f"{self.memory:,} MiB of memory are free" if self.memory is not None else "free memory unknown"
         return [
@@ -45,15 +46,15 @@ class Device:
         ]
 
     def warnings(self, workspace: int) -> list[str]:
-        """What may go wrong for lack of memory, with a workspace in MiB."""
+        """Warn of too little free memory for a workspace in MiB."""
         if self.memory is None or self.memory >= workspace + SPARE:
             return []
         wanted = f"{workspace + SPARE:,} MiB"
         return [f"warning: below {wanted} a build may run out of memory; end other programs, or lower --workspace"]
 
 
-def find_device() -> Device:
-    """TensorRT and the GPU of this machine; NoDeviceError for what is missing."""
+def find_device() -> BuildDevice:
+    """Find TensorRT and the GPU of this machine; raise NoDeviceError for what is missing."""
     try:
         trt = load_tensorrt()
     except ShrikeError as error:
@@ -61,55 +62,60 @@ def find_device() -> Device:
     version = str(trt.__version__)
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
-        raise NoDeviceError(f"TensorRT {version} is too old: 8.5 or newer is needed, as in JetPack 5.1 and later")
+        raise NoDeviceError(f"TensorRT {version} is too old: expected 8.5 or newer, as in JetPack 5.1 and later")
     try:
         cuda = open_cuda()
     except CudaError as error:
-        raise NoDeviceError(f"TensorRT {version} is here, but no GPU: {error}") from error
-    return Device(trt, cuda, version, l4t(), memory_available())
+        raise NoDeviceError(f"TensorRT {version} is installed, but no GPU was found: {error}") from error
+    return BuildDevice(trt, cuda, version, l4t(), memory_available())
 
 
 def trtexec(
     graph: Path,
     engine: Path,
-    recipe: Recipe,
+    build: BuildOptions,
     window: TensorSpec,
     state: State | None = None,
     strongly_typed: bool = False,
 ) -> str:
-    """The line with which TensorRT's own tool builds the same engine; `strongly_typed` writes TensorRT 11's."""
-    options = [f"--onnx={graph}", f"--saveEngine={engine}", f"--memPoolSize=workspace:{recipe.workspace}"]
+    """Return the trtexec command that builds the same engine; `strongly_typed`: for TensorRT 11."""
+    options = [f"--onnx={graph}", f"--saveEngine={engine}", f"--memPoolSize=workspace:{build.workspace}"]
     if not strongly_typed:
-        options += {"int8": ["--int8", "--fp16"], "fp16": ["--fp16"], "fp32": []}[recipe.precision]
+        options += {"int8": ["--int8", "--fp16"], "fp16": ["--fp16"], "fp32": []}[build.precision]
         options.append("--tacticSources=-CUDNN,-CUBLAS,-CUBLAS_LT")
-    if recipe.precision == "fp32":
+    if build.precision == "fp32":
         options.append("--noTF32")
     if window.shape[0] == ANY_BATCH:
         states = [(tensor.input, tensor.shape) for tensor in state.tensors] if state else []
         ports = [(window.name, window.shape[1:]), *states]
-        ends = {"": 1} if recipe.streams == 1 else {"min": 1, "opt": recipe.streams, "max": recipe.streams}
+        ends = {"": 1} if build.streams == 1 else {"min": 1, "opt": build.streams, "max": build.streams}
         for end, count in ends.items():
             sizes = ",".join(f"{name}:{'x'.join(map(str, (count, *shape)))}" for name, shape in ports)
             options.append(f"--{end}Shapes={sizes}" if end else f"--shapes={sizes}")
-    if recipe.timing_cache:
-        options.append(f"--timingCacheFile={recipe.timing_cache}")
+    if build.timing_cache:
+        options.append(f"--timingCacheFile={build.timing_cache}")
     return shlex.join([TRTEXEC, *options, "--profilingVerbosity=detailed"])
 
 
 def advice(
-    reason: NoDeviceError, graph: Path, engine: Path, recipe: Recipe, window: TensorSpec, state: State | None = None
+    reason: NoDeviceError,
+    graph: Path,
+    engine: Path,
+    build: BuildOptions,
+    window: TensorSpec,
+    state: State | None = None,
 ) -> str:
-    """One message: what is done, what is missing, how to get it, and how to build without us."""
+    """Explain what is done, what is missing, how to get it, and how to build with trtexec."""
     version = l4t()
     row = jetpack(version) if version else None
     lines = [
         f"{graph} and its card are ready ({graph.stat().st_size / MIB:.2f} MiB), but no engine was built here.",
         str(reason),
-        f"Build on the device that runs it, where no torch is needed: python -m export.trt {shlex.quote(str(graph))}",
-        f"or with TensorRT's own tool: {trtexec(graph, engine, recipe, window, state)}",
-        "An engine of trtexec gets its check and its card from --built FILE of this command, on the device.",
+        f"Build on the device that runs it, without torch: python -m export.trt {shlex.quote(str(graph))}",
+        f"or with TensorRT's own tool: {trtexec(graph, engine, build, window, state)}",
+        "Then --built FILE of this command, on the device, verifies trtexec's engine and writes its card.",
     ]
-    if recipe.precision != "fp32" and (row is None or "11" in row[3]):
-        strong = trtexec(graph, engine, recipe, window, state, strongly_typed=True)
-        lines.insert(4, f"TensorRT 11 takes types from the graph alone, so what is float stays float32: {strong}")
+    if build.precision != "fp32" and (row is None or "11" in row[3]):
+        strong = trtexec(graph, engine, build, window, state, strongly_typed=True)
+        lines.insert(4, f"TensorRT 11 takes types from the graph, so float layers stay float32: {strong}")
     return "\n".join(lines)

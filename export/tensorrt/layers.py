@@ -1,11 +1,11 @@
-"""Which layers of an engine compute in INT8, read from TensorRT's engine inspector.
+"""Read from TensorRT's engine inspector which layers of an engine compute in INT8.
 
     found = read_layers(engine.layers(trt))
-    found.floating                      # names of weighted layers that did not become INT8
+    found.floating                      # names of weighted layers that are not INT8
 
-A layer's entry names the type of its weights ("Int8", "Half") and the format of what it reads ("Thirty-two wide channel
-vectorized row major Int8 format", in other versions other words around the type). A subgraph that TensorRT compiles as
-a whole (ForeignNode) does not show what happens inside; it is counted apart, not guessed.
+A layer's entry names the type of its weights ("Int8", "Half") and the format of its inputs ("Thirty-two wide channel
+vectorized row major Int8 format", worded differently in other versions). A subgraph that TensorRT compiles as a whole
+(ForeignNode) hides its layers; it is counted separately.
 """
 
 import json
@@ -14,57 +14,57 @@ from typing import Any
 
 from runtime.support.errors import ShrikeError
 
-# Kinds of layers that hold weights, as 8.5 to 11 call them: CaskConvolution, Convolution, gemm, ...
+# Kinds of layers with weights, named by 8.5 to 11: CaskConvolution, Convolution, gemm, ...
 WEIGHTED = ("convolution", "gemm", "matrixmultiply", "matmul", "fullyconnected", "fullconnect")
 OPAQUE = ("myelin", "foreignnode", "kgen")
 
 
 @dataclass(frozen=True)
-class Layers:
-    """The names of an engine's layers, by what they compute in."""
+class EngineLayers:
+    """The names of an engine's layers, by number format."""
 
     integer: tuple[str, ...]  # weighted, in INT8
     floating: tuple[str, ...]  # weighted, not in INT8
     opaque: tuple[str, ...]  # compiled as a whole
     other: int  # reformatting, pooling, activation
 
-    def sentences(self) -> list[str]:
-        """Every layer with weights and what became of it, then the sum."""
+    def report(self) -> list[str]:
+        """List every layer with weights and its format, then the sum."""
         counted = len(self.integer) + len(self.floating)
         lines = [f"INT8      {name}" for name in self.integer]
         lines += [f"not INT8  {name}" for name in self.floating]
-        lines += [f"as one    {name} (compiled as a whole: what is inside does not show)" for name in self.opaque]
+        lines += [f"opaque    {name} (compiled as a whole: its layers are not shown)" for name in self.opaque]
         return [
             *lines,
             f"{len(self.integer)} of {counted} weighted layers in INT8; {self.other} layers have no weights",
         ]
 
 
-def read_layers(text: str) -> Layers:
-    """The inspector's JSON; an engine built without detail has only names, and is refused."""
+def read_layers(text: str) -> EngineLayers:
+    """Read the inspector's JSON; refuse an engine built without detail, which has only names."""
     try:
         layers = json.loads(text)["Layers"]
     except (ValueError, KeyError, TypeError) as error:
         raise ShrikeError("TensorRT's engine inspector gave no list of layers; build the engine again") from error
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
-        raise ShrikeError("the engine knows only its layers' names: build it with --profilingVerbosity=detailed")
+        raise ShrikeError("the engine has only its layers' names: build it with --profilingVerbosity=detailed")
     kinds: dict[str, list[str]] = {"integer": [], "floating": [], "opaque": [], "other": []}
     for layer in layers:
         kinds[_kind(layer)].append(str(layer.get("Name", "without a name")))
-    return Layers(tuple(kinds["integer"]), tuple(kinds["floating"]), tuple(kinds["opaque"]), len(kinds["other"]))
+    return EngineLayers(tuple(kinds["integer"]), tuple(kinds["floating"]), tuple(kinds["opaque"]), len(kinds["other"]))
 
 
 def _kind(layer: dict[str, Any]) -> str:
-    what = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
-    if any(word in what for word in WEIGHTED):
+    described = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
+    if any(word in described for word in WEIGHTED):
         return "integer" if _computes_in_int8(layer) else "floating"
-    if any(word in what for word in OPAQUE) or "ForeignNode" in str(layer.get("Name", "")):
+    if any(word in described for word in OPAQUE) or "ForeignNode" in str(layer.get("Name", "")):
         return "opaque"
     return "other"
 
 
 def _computes_in_int8(layer: dict[str, Any]) -> bool:
-    """By the type of its weights; where the inspector does not say, by the format of what it reads."""
+    """Decide by the type of its weights; where the inspector omits it, by the format of its inputs."""
     weights = layer.get("Weights")
     if isinstance(weights, dict) and "Type" in weights:
         return "int8" in str(weights["Type"]).lower()

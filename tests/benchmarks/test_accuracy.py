@@ -165,13 +165,13 @@ def test_networks_that_remember_get_the_scores_that_training_gives(
     windows: str, made_corpus: Path, made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a checkpoint and as an exported file, step by step; some clips are shorter than a window."""
-    from export import onnx
-    from export.pipeline import Source
+    from export.options import ModelOptions
+    from export.pipeline import export_onnx
     from train import score
 
     trained = tmp_path / "model.pt"
     write_checkpoint(trained, make_checkpoint(level="running-mean", streaming=True))
-    onnx.write(onnx.Options(Source(trained, out=str(tmp_path / "door.onnx"), cache=made_cache), "fp32"))
+    export_onnx(ModelOptions(trained, out=str(tmp_path / "door.onnx"), cache=made_cache), "fp32")
     expected = tmp_path / "torch.txt"
     shared = ["--corpus", str(made_corpus), "--partition", "dev", "--windows", windows, "--cache", str(made_cache)]
     monkeypatch.setattr("sys.argv", ["train.score", str(trained), *shared, "--out", str(expected), "--device", "cpu"])

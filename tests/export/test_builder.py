@@ -12,9 +12,9 @@ from onnx import TensorProto, numpy_helper
 from export import graph as graphs
 from export import streaming_graph as steps
 from export.int8 import quantize
-from export.streaming_graph import Step, Stream
+from export.streaming_graph import StepGraph, StepSession
 from export.strip import DeployedStream, strip
-from export.tensorrt.builder import Recipe, build_plan, is_strongly_typed
+from export.tensorrt.builder import BuildOptions, build_plan, is_strongly_typed
 from export.tensorrt.check import check, is_quantised, read_onnx
 from export.tensorrt.half import half
 from export.tensorrt.layers import read_layers
@@ -61,7 +61,7 @@ def with_int32_bias(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("name", ["senet9", "ecanet9", "ecanet18", "senet50"])
 def test_nvidia_builds_our_int8_networks(rtx: Any, name: str) -> None:
-    assert len(build_plan(rtx, quantised_graph(name, width=1.0), Recipe("int8", 256))) > 1_000_000
+    assert len(build_plan(rtx, quantised_graph(name, width=1.0), BuildOptions("int8", 256))) > 1_000_000
 
 
 @pytest.mark.parametrize("name, loss", [("ecamobile", "ocsoftmax"), ("res2net50", "asoftmax"), ("mpif50", "amsoftmax")])
@@ -71,18 +71,18 @@ def test_nvidia_builds_what_these_networks_and_losses_add(rtx: Any, name: str, l
     make = quantised_graph if precision == "int8" else float_graph
     model = make(name, width=0.125, loss=loss)  # type: ignore[operator]
     check(model, "model.onnx", "8.5.2")
-    assert build_plan(rtx, model, Recipe(precision, 256))
+    assert build_plan(rtx, model, BuildOptions(precision, 256))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_nvidia_builds_float_networks_of_any_batch(rtx: Any, precision: Any) -> None:
     model = float_graph("ecanet9", level="window-mean", dynamic=True)
-    assert build_plan(rtx, model, Recipe(precision, 256))
+    assert build_plan(rtx, model, BuildOptions(precision, 256))
 
 
 def nvidia_refuses(rtx: Any, model: onnx.ModelProto) -> bool:
     try:
-        build_plan(rtx, model, Recipe("int8", 256))
+        build_plan(rtx, model, BuildOptions("int8", 256))
     except ShrikeError as error:
         return "does not take this ONNX" in str(error)
     return False
@@ -110,7 +110,7 @@ def test_an_int32_bias_is_refused_by_us_first_and_by_nvidia_too(rtx: Any) -> Non
 def test_one_code_path_for_every_version(version: str, precision: Any) -> None:
     trt = MockTensorRT(version)
     model = quantised_graph("ecanet9") if precision == "int8" else float_graph("ecanet9")
-    assert build_plan(trt, model, Recipe(precision, 300)) == b"MOCK plan"
+    assert build_plan(trt, model, BuildOptions(precision, 300)) == b"MOCK plan"
     calls = trt.calls
     assert calls["WORKSPACE"] == 300 << 20
     assert calls["profiles"] == [("features", *[(1, 1, 45, 600)] * 3)]  # the mock's network has an open batch
@@ -140,20 +140,20 @@ def test_one_code_path_for_every_version(version: str, precision: Any) -> None:
 )
 def test_what_tensorrt_logs_becomes_one_line(broken: str, sentence: str) -> None:
     with pytest.raises(ShrikeError) as caught:
-        build_plan(MockTensorRT(OLDEST, broken), quantised_graph("ecanet9"), Recipe("int8", 256))
+        build_plan(MockTensorRT(OLDEST, broken), quantised_graph("ecanet9"), BuildOptions("int8", 256))
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_timing_cache_of_another_gpu_is_said(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "timing.cache").write_bytes(b"of an RTX card")
-    recipe = Recipe("int8", 256, tmp_path / "timing.cache")
+    recipe = BuildOptions("int8", 256, tmp_path / "timing.cache")
     assert build_plan(MockTensorRT(OLDEST, "cache"), quantised_graph("ecanet9"), recipe)
     assert "is of another TensorRT or GPU" in capsys.readouterr().err
     assert (tmp_path / "timing.cache").read_bytes() == b""  # what the mock measured
 
 
 def test_the_timing_cache_is_read_and_written(tmp_path: Path, capsys: Any) -> None:
-    recipe = Recipe("int8", 256, tmp_path / "deep" / "timing.cache")
+    recipe = BuildOptions("int8", 256, tmp_path / "deep" / "timing.cache")
     for _ in range(2):
         build_plan(MockTensorRT(OLDEST), quantised_graph("ecanet9"), recipe)
         assert (tmp_path / "deep" / "timing.cache").is_file() and not capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_the_timing_cache_is_read_and_written(tmp_path: Path, capsys: Any) -> No
 def test_precision_and_graph_must_agree() -> None:
     for model, precision in ((quantised_graph("ecanet9"), "fp16"), (float_graph("ecanet9"), "int8")):
         with pytest.raises(ShrikeError, match=f"--precision {precision}; use --precision"):
-            build_plan(MockTensorRT(OLDEST), model, Recipe(precision, 256))  # type: ignore[arg-type]
+            build_plan(MockTensorRT(OLDEST), model, BuildOptions(precision, 256))  # type: ignore[arg-type]
 
 
 # ---- half in the graph
@@ -315,7 +315,7 @@ def test_layers_that_did_not_become_int8_are_named() -> None:
         ("{ForeignNode[x...y]}",),
         1,
     )
-    assert "not INT8  b" in found.sentences() and found.sentences()[-1].startswith("3 of 5 weighted layers in INT8")
+    assert "not INT8  b" in found.report() and found.report()[-1].startswith("3 of 5 weighted layers in INT8")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"Bindings": []}', '{"Layers": ["a name"]}', '{"Layers": null}'])
@@ -328,7 +328,7 @@ def test_an_inspector_that_says_little(text: str) -> None:
 
 
 @lru_cache
-def step_of(name: str) -> tuple[Step, Step]:
+def step_of(name: str) -> tuple[StepGraph, StepGraph]:
     """A step's graph as TensorRT takes it, in float and in S8; ranges from steps by chance."""
     checkpoint = make_checkpoint(name, level="running-mean", streaming=True)
     network = strip(checkpoint)
@@ -336,8 +336,8 @@ def step_of(name: str) -> tuple[Step, Step]:
     step = steps.trace(network, checkpoint.settings.frontend, layout="channels first")
     layers = quantize.plan(step.graph)
     names = tuple(name for name in quantize.tensors(layers) if name != graphs.INPUT)
-    stream, ranges = Stream(step, extra=names), dict.fromkeys(quantize.tensors(layers), 30.0)
-    for piece in steps.steps(next(windows(1)), step.state.frames):
+    stream, ranges = StepSession(step, extra=names), dict.fromkeys(quantize.tensors(layers), 30.0)
+    for piece in steps.split_steps(next(windows(1)), step.state.frames):
         for inner, values in zip(names, stream(piece)[1], strict=True):
             ranges[inner] = float(np.abs(values).max())
     return step, step.with_graph(quantize.quantise(step.graph, layers, ranges, "int8"))
@@ -349,7 +349,7 @@ def test_nvidia_builds_steps_for_any_number_of_streams(rtx: Any, name: str, prec
     model = step_of(name)[precision == "int8"].graph
     for version in ("8.5.2", "8.6.2", "10.3.0"):
         check(model, "model.onnx", version)
-    assert build_plan(rtx, model, Recipe(precision, 256, streams=64))
+    assert build_plan(rtx, model, BuildOptions(precision, 256, streams=64))
 
 
 @pytest.mark.parametrize("name", ["senet9", "ecamobile"])
@@ -367,5 +367,5 @@ def test_averages_stay_in_float32_where_types_stand_in_the_graph(name: str) -> N
     assert {kinds[name] for name in products if name.endswith("gate.pool.MatMul")} == {TensorProto.FLOAT}
     assert {kinds[name] for name in products if "weigh" in name} == {TensorProto.FLOAT16}
     clip = next(windows(1))
-    wide, rounded = steps.run(step, clip), steps.run(Step(narrow, step.state), clip)
+    wide, rounded = steps.run(step, clip), steps.run(StepGraph(narrow, step.state), clip)
     assert np.abs(rounded - wide).max() < 0.02 * np.abs(wide).max()

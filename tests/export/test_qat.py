@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from export import graph
-from export.int8.calibration import Crops, find_ranges
+from export.int8.calibration import CalibrationWindows, find_ranges
 from export.int8.qat import GraphNetwork, fine_tune, round_activation, round_weight
 from export.int8.quantize import plan, quantise, tensors
 from export.int8.scales import Ranges, weight_scales
-from export.pipeline import Int8
+from export.options import Int8Options
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
 from train.data.cache import build_cache
@@ -76,7 +76,7 @@ def test_a_network_that_int8_hurts_comes_nearer_to_its_float_self(corpus_root: P
     layers = plan(model)
     train = open_corpus(corpus_root, "train")
     few = replace(train, trials=train.trials[:16] + train.trials[-16:])
-    windows = list(Crops(build_cache(checkpoint.settings.frontend, few.trials, tmp_path, processes=1)))
+    windows = list(CalibrationWindows(build_cache(checkpoint.settings.frontend, few.trials, tmp_path, processes=1)))
     ranges = find_ranges(model, tensors(layers), windows[::3], "percentile", 95.0)  # clips far too much
 
     def lost(tuned: onnx.ModelProto, scales: Ranges) -> float:
@@ -84,7 +84,7 @@ def test_a_network_that_int8_hurts_comes_nearer_to_its_float_self(corpus_root: P
         return float(np.sqrt(np.mean((rounded - clean) ** 2)))
 
     before = lost(model, ranges)
-    tuned, scales = fine_tune(model, layers, ranges, checkpoint, few, tmp_path, Int8(qat=2, qat_lr=1e-4))
+    tuned, scales = fine_tune(model, layers, ranges, checkpoint, few, tmp_path, Int8Options(qat=2, qat_lr=1e-4))
     assert lost(tuned, scales) < 0.7 * before
     heads = [graph.weights_of(each)["head.weight"] for each in (model, tuned)]
     assert np.array_equal(*heads)  # the classifier's angles stay

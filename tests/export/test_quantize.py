@@ -196,7 +196,7 @@ def test_the_u8_file_is_small(name: str) -> None:
 
 
 def test_enough_is_enough(case: Case, speech: list[Window]) -> None:
-    settled = sensitivity.settle(case.model, case.layers, case.ranges, speech[:6], wanted=-99.0)
+    settled = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:6], wanted=-99.0)
     assert settled.layers == case.layers and not settled.stays_float and not settled.noise
 
 
@@ -205,8 +205,8 @@ def test_the_noisiest_stay_float_until_it_is_clean_enough(speech: list[Window]) 
     bad = "stages.1.0.body.0.Conv"
     (tensor,) = next(layer.tensors for layer in case.layers if layer.name == bad)
     ranges = {**case.ranges, tensor: 200 * case.ranges[tensor]}  # a range that leaves no step for the values
-    good = sensitivity.settle(case.model, case.layers, case.ranges, speech[:4], wanted=0.0).total
-    settled = sensitivity.settle(case.model, case.layers, ranges, speech[:4], wanted=good - 3.0, report=True)
+    good = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:4], wanted=0.0).total
+    settled = sensitivity.choose_layers(case.model, case.layers, ranges, speech[:4], wanted=good - 3.0, report=True)
     assert settled.total >= good - 3.0
     # The shortcut reads the same tensor, and may be as bad.
     assert bad in settled.stays_float and set(settled.stays_float) <= {bad, "stages.1.0.shortcut.0.Conv"}
@@ -216,6 +216,6 @@ def test_the_noisiest_stay_float_until_it_is_clean_enough(speech: list[Window]) 
 
 def test_what_is_asked_to_stay_float_does(case: Case, speech: list[Window]) -> None:
     asked = case.layers[0].name
-    settled = sensitivity.settle(case.model, case.layers, case.ranges, speech[:2], 0.0, keep=[asked])
+    settled = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:2], 0.0, keep=[asked])
     assert settled.layers == case.layers[1:]
     assert settled.stays_float == {asked: "asked for (--keep-float)"}

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from export import graph
-from export import onnx as onnx_command
 from export import streaming_graph as steps
 from export.int8 import quantize
-from export.int8.calibration import Clips
-from export.pipeline import Source
-from export.streaming_eval import StreamTrials, find_ranges, measure_drift
-from export.streaming_graph import Step, Stream
+from export.int8.calibration import CalibrationClips, repeated_clip
+from export.options import GateOptions, ModelOptions
+from export.pipeline import export_onnx
+from export.streaming_eval import StreamTrials, compare_with_whole, find_ranges, measure_drift, whole_scores
+from export.streaming_graph import StepGraph, StepSession
 from export.strip import DeployedStream, strip
 from runtime.audio.decode import load
 from runtime.audio.features import PRESETS, fill
@@ -56,11 +56,11 @@ class Case:
         self.frontend = self.checkpoint.settings.frontend
         self.step = steps.trace(network, self.frontend)
         self.layers = quantize.plan(self.step.graph)
-        clips = Clips(cache, 0, STEP)
+        clips = CalibrationClips(cache, 0, STEP)
         self.ranges = find_ranges(self.step, quantize.tensors(self.layers), clips, "min-max")
         self.u8 = self.quantised(self.step, "uint8")
 
-    def quantised(self, step: Step, kind: quantize.Kind) -> Step:
+    def quantised(self, step: StepGraph, kind: quantize.Kind) -> StepGraph:
         return step.with_graph(quantize.quantise(step.graph, quantize.plan(step.graph), self.ranges, kind))
 
 
@@ -132,15 +132,15 @@ def test_no_state_is_rounded_twice(case: Case) -> None:
 
 
 def test_a_batch_is_as_many_streams(case: Case, speech: list[Window]) -> None:
-    together = Stream(case.u8, batch=3)
+    together = StepSession(case.u8, batch=3)
     clips = np.concatenate(speech[:3])
-    found = np.stack([together(piece)[0] for piece in steps.steps(clips, STEP)], axis=1)
+    found = np.stack([together(piece)[0] for piece in steps.split_steps(clips, STEP)], axis=1)
     for number in range(3):
         assert np.abs(found[number] - steps.run(case.u8, speech[number])).max() < 1e-5 * max(1.0, np.abs(found).max())
 
 
 def test_a_convolution_that_stays_float_remembers_floats(case: Case, speech: list[Window]) -> None:
-    kept = next(layer for layer in case.layers if layer.memory and layer.name.startswith("stages"))
+    kept = next(layer for layer in case.layers if layer.state and layer.name.startswith("stages"))
     layers = [layer for layer in case.layers if layer != kept]
     partly = case.step.with_graph(quantize.quantise(case.step.graph, layers, case.ranges, "uint8"))
     kinds = {tensor.input: tensor.type for tensor in partly.state.tensors}
@@ -153,7 +153,7 @@ def test_the_runtime_gives_a_clip_the_score_that_training_gives(level: str, corp
     """From samples to one number: a clip longer than a window, a shorter one, one that ends before the first score."""
     checkpoint = make_checkpoint(level=level, streaming=True)
     write_checkpoint(tmp_path / "model.pt", checkpoint)
-    path = onnx_command.write(onnx_command.Options(Source(tmp_path / "model.pt"), "fp32"))
+    path = export_onnx(ModelOptions(tmp_path / "model.pt"), "fp32")
     card, engine = read_card(path), open_engine(path)
     frontend, classroom = card.frontend, checkpoint.distillation_model().eval()
     trial = open_corpus(corpus_root, "dev").trials[0]
@@ -210,6 +210,24 @@ def test_an_hour_does_not_drift_and_what_drifts_is_seen(case: Case, cache: Featu
     assert replace(drift, last=2 * drift.first).faults
 
 
-def test_a_drift_too_short_is_refused(case: Case, cache: FeatureCache) -> None:
-    with pytest.raises(ShrikeError, match="--drift-minutes 2"):
-        measure_drift(case.step, case.u8, cache, 2)
+@pytest.mark.parametrize("minutes", [-1, 1, 2, 100_000])
+def test_a_drift_too_short_is_refused_before_anything_is_opened(minutes: int) -> None:
+    with pytest.raises(ShrikeError, match=f"--drift-minutes {minutes}"):
+        GateOptions(drift_minutes=minutes)
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[3]], indirect=True, ids=["linear", "cosine"])
+def test_float_steps_equal_one_forward_and_a_difference_is_a_fault(case: Case, cache: FeatureCache) -> None:
+    assert compare_with_whole(case.checkpoint, case.step, cache, 3) == ()
+    assert len(compare_with_whole(case.checkpoint, case.u8, cache, 3)) == 1
+
+
+@pytest.mark.parametrize("frames", [16, 48])
+def test_one_forward_gives_the_scores_of_steps_of_any_size(frames: int, cache: FeatureCache) -> None:
+    checkpoint = make_checkpoint("ecanet9", level="running-mean", streaming=True)
+    network = strip(checkpoint)
+    assert isinstance(network, DeployedStream)
+    clip = repeated_clip(cache.frames(0), 960)
+    scores, after = whole_scores(checkpoint, clip, frames)
+    wanted = graph.score(steps.run(steps.trace(network, FRONTEND.with_level("running-mean"), frames), clip))
+    assert len(after) > 5 and np.allclose(scores, wanted[after], atol=1e-4)

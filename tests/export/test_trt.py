@@ -16,8 +16,8 @@ import pytest
 
 from export import trt as command
 from export.tensorrt import device as devices
-from export.tensorrt.builder import Recipe
-from export.tensorrt.device import Device, NoDeviceError, trtexec
+from export.tensorrt.builder import BuildOptions
+from export.tensorrt.device import BuildDevice, NoDeviceError, trtexec
 from runtime.card.model_card import State, StateTensor, TensorSpec, read_card, write_card
 from runtime.engines.cuda import open_cuda
 from runtime.support.command import run
@@ -58,7 +58,7 @@ def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockTensorRT]:
     """A machine with a MOCK of TensorRT 10.3 whose engines give the sum of the window."""
     trt = MockTensorRT("10.3.0", batch=1)
-    device = Device(trt, open_cuda(MockDriver()), "10.3.0.9", "36.4.3", 900)
+    device = BuildDevice(trt, open_cuda(MockDriver()), "10.3.0.9", "36.4.3", 900)
     monkeypatch.setattr(devices, "find_device", lambda: device)
     return trt
 
@@ -98,11 +98,11 @@ def test_without_tensorrt_all_else_is_done_and_said(
 
 def test_the_trtexec_line_says_what_the_builder_does() -> None:
     window = TensorSpec("features", (-1, 1, 45, 600))
-    half = trtexec(Path("m.onnx"), Path("m.engine"), Recipe("fp16", 256), window)
+    half = trtexec(Path("m.onnx"), Path("m.engine"), BuildOptions("fp16", 256), window)
     assert "--fp16" in half and "--int8" not in half and "--shapes=features:1x1x45x600" in half
-    wide = trtexec(Path("m.onnx"), Path("m.engine"), Recipe("fp32", 256), window)
+    wide = trtexec(Path("m.onnx"), Path("m.engine"), BuildOptions("fp32", 256), window)
     assert "--noTF32" in wide and "16" not in wide.replace("x1x", "")
-    newest = trtexec(Path("m.onnx"), Path("m.engine"), Recipe("int8", 256), window, strongly_typed=True)
+    newest = trtexec(Path("m.onnx"), Path("m.engine"), BuildOptions("int8", 256), window, strongly_typed=True)
     assert not re.search("--int8|--fp16|tacticSources", newest)
 
 
@@ -119,7 +119,7 @@ def test_build_and_verification_need_no_torch(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "corpus")
     program = WITHOUT % (["torch", "torchaudio"],) + (
         "mock = MockTensorRT('8.6.1', batch=1)\n"
-        "device.find_device = lambda: device.Device(mock, open_cuda(MockDriver()), '8.6.1.9', None, None)\n"
+        "device.find_device = lambda: device.BuildDevice(mock, open_cuda(MockDriver()), '8.6.1.9', None, None)\n"
         "run(trt.main)"
     )
     options = ["--precision", "fp32", "--verification", corpus, "--cache", tmp_path / "cache"]
@@ -353,7 +353,7 @@ def test_an_engine_that_remembers_is_held_against_its_onnx_file_stream_by_stream
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     trt = MockTensorRT("10.3.0", batch=1, states=(("past", "kept", (3,)),))
-    device = Device(trt, open_cuda(MockDriver()), "10.3.0.9", "36.4.3", 900)
+    device = BuildDevice(trt, open_cuda(MockDriver()), "10.3.0.9", "36.4.3", 900)
     monkeypatch.setattr(devices, "find_device", lambda: device)
     path = exported(tmp_path / "deploy", summing_steps(1.0))
     card = replace(

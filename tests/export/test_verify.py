@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export import verify
-from export.verify import Limits, Rejected, compare, fit_score, read_trials
+from export.score_map import fit_score
+from export.verify import EER_RISE, Rejected, compare, read_trials
 from runtime.audio.features import PRESETS
 from runtime.support.errors import ShrikeError
 from tests.listing import listed
@@ -26,7 +27,7 @@ def test_a_model_against_itself_passes() -> None:
     same = compare(scores, scores, labels, resamples=50)
     assert same.correlation == pytest.approx(1.0) and same.largest_change == 0.0
     assert same.eer_before == same.eer_after and same.interval == (0.0, 0.0)
-    assert same.faults(Limits()) == []
+    assert same.faults(EER_RISE) == []
 
 
 def test_too_much_lost_is_a_fault_and_says_how_much() -> None:
@@ -36,10 +37,10 @@ def test_too_much_lost_is_a_fault_and_says_how_much() -> None:
     assert lost.eer_before is not None and lost.eer_after is not None and lost.interval is not None
     rise = lost.eer_after - lost.eer_before
     assert rise > 0.02 and lost.interval[0] <= rise <= lost.interval[1]
-    (fault,) = lost.faults(Limits())
+    (fault,) = lost.faults(EER_RISE)
     assert f"EER rises by {100 * rise:.2f} % absolute, 0.20 is allowed" in fault
-    assert lost.faults(Limits(eer_rise=0.5)) == []
-    assert compare(noisy, scores, labels, resamples=50).faults(Limits(eer_rise=0.0)) == []  # a fall is no fault
+    assert lost.faults(0.5) == []
+    assert compare(noisy, scores, labels, resamples=50).faults(0.0) == []  # a fall is no fault
 
 
 def test_flipped_scores_never_pass() -> None:
@@ -47,18 +48,18 @@ def test_flipped_scores_never_pass() -> None:
     assert compare(scores, -scores, labels, resamples=10).eer_after == pytest.approx(
         1 - metrics.eer(scores[labels == 1], scores[labels == 0]), abs=0.01
     )
-    assert compare(scores, -scores, labels, resamples=10).faults(Limits())
-    assert compare(scores, -scores, None).faults(Limits())
+    assert compare(scores, -scores, labels, resamples=10).faults(EER_RISE)
+    assert compare(scores, -scores, None).faults(EER_RISE)
 
 
 def test_without_labels_only_agreement_counts_and_the_card_says_so() -> None:
     scores, _ = scored()
     agreeing = compare(scores, scores + 0.01, None)
-    assert not agreeing.faults(Limits()) and agreeing.eer_after is None
+    assert not agreeing.faults(EER_RISE) and agreeing.eer_after is None
     record = agreeing.accuracy("some trials")
     assert not record.measured and "EER was not measured" in record.reason
     assert record.trials == len(scores) and record.correlation == pytest.approx(1.0)
-    assert compare(scores, np.zeros_like(scores), None).faults(Limits())  # a dead model agrees with nothing
+    assert compare(scores, np.zeros_like(scores), None).faults(EER_RISE)  # a dead model agrees with nothing
 
 
 def test_scores_that_are_not_finite_never_ship() -> None:
@@ -81,7 +82,7 @@ def test_min_tdcf_where_the_organisers_scores_are_given(corpus_root: Path) -> No
 def test_the_table_names_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
     scores, labels = scored()
     comparison = compare(scores, scores[::-1], labels, resamples=10)
-    faults = comparison.faults(Limits())
+    faults = comparison.faults(EER_RISE)
     verify.show(comparison, faults)
     came = capsys.readouterr()
     assert came.out == "" and "failed" in came.err and "EER %" in came.err
@@ -94,7 +95,7 @@ def test_the_table_names_what_failed(capsys: pytest.CaptureFixture[str]) -> None
 def test_gaussian_scores_get_the_ratios_that_are_known() -> None:
     # Two unit normals at 0 and d: the log-likelihood ratio of x is d x - d^2 / 2.
     scores, labels = scored(apart=2.0, count=20_000)
-    fitted = fit_score(scores, labels, "dev")
+    fitted = fit_score(scores, labels, "dev")[0]
     assert fitted.scale == pytest.approx(2.0, rel=0.05) and fitted.offset == pytest.approx(-2.0, rel=0.05)
     assert fitted.threshold == pytest.approx(1.0, abs=0.03) and fitted.fitted_on == "dev"
     llr = fitted.llr(scores)
@@ -106,24 +107,24 @@ def test_gaussian_scores_get_the_ratios_that_are_known() -> None:
 def test_ratios_do_not_depend_on_the_unit_of_the_scores(factor: float, shift: float) -> None:
     scores, labels = scored(count=200)
     moved = factor * scores + shift
-    expected = fit_score(scores, labels, "dev").llr(scores)
-    assert np.allclose(fit_score(moved, labels, "dev").llr(moved), expected, atol=1e-3)
+    expected = fit_score(scores, labels, "dev")[0].llr(scores)
+    assert np.allclose(fit_score(moved, labels, "dev")[0].llr(moved), expected, atol=1e-3)
 
 
 def test_the_share_of_the_classes_does_not_move_the_ratios() -> None:
     scores, labels = scored(count=5_000)
     often = np.concatenate([scores, np.repeat(scores[labels == 0], 9)])
-    unbalanced = fit_score(often, np.concatenate([labels, np.zeros(len(often) - len(labels), int)]), "dev")
-    balanced = fit_score(scores, labels, "dev")
+    unbalanced = fit_score(often, np.concatenate([labels, np.zeros(len(often) - len(labels), int)]), "dev")[0]
+    balanced = fit_score(scores, labels, "dev")[0]
     assert unbalanced.scale == pytest.approx(balanced.scale, rel=1e-3)
     assert unbalanced.offset == pytest.approx(balanced.offset, rel=1e-3)
 
 
 def test_the_ends_of_what_can_be_fitted() -> None:
     labels = np.repeat([1, 0], 50)
-    split = fit_score(np.where(labels == 1, 5.0, -5.0) + np.linspace(0, 1, 100), labels, "dev")
+    split = fit_score(np.where(labels == 1, 5.0, -5.0) + np.linspace(0, 1, 100), labels, "dev")[0]
     assert np.isfinite([split.scale, split.offset]).all() and split.scale > 0
-    worse = fit_score(-scored(count=50)[0], scored(count=50)[1], "dev")
+    worse = fit_score(-scored(count=50)[0], scored(count=50)[1], "dev")[0]
     assert (worse.scale, worse.offset, worse.fitted_on) == (1.0, 0.0, None)
 
 

@@ -1,0 +1,136 @@
+"""An ONNX file and its card -> engine and card: build, inspect, verify, write.
+
+job = read_job(Path("model.onnx"), Path("model.engine"), BuildOptions("int8", 256))
+path = build_engine(job, find_device(), None, GateOptions(), corpus, cache)   # raises Rejected if the engine is worse
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export import verify
+from export.options import GateOptions
+from export.pipeline import gate_trials
+from export.streaming_eval import by_steps
+from export.tensorrt.builder import BuildOptions, build_plan
+from export.tensorrt.check import check, is_quantised, read_onnx
+from export.tensorrt.layers import read_layers
+from runtime.card.checksums import sha256_file
+from runtime.card.model_card import ModelCard, TensorRT, read_card, write_card
+from runtime.engines import as_streaming
+from runtime.engines.tensorrt import TensorRTEngine
+from runtime.support.atomic import atomic_files
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby
+from train.progress import say
+
+if TYPE_CHECKING:
+    import onnx
+
+    from export.graph import Forward
+    from export.tensorrt.device import BuildDevice
+
+UNVERIFIED = "the engine was not compared with its ONNX file: no --verification corpus was given"
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """One engine to build."""
+
+    path: Path  # of the ONNX file
+    graph: "onnx.ModelProto"
+    card: ModelCard
+    build: BuildOptions
+    target: Path  # of the engine
+
+
+def read_job(path: Path, target: Path, build: BuildOptions) -> BuildJob:
+    """Read an ONNX file and its card; refuse a graph that TensorRT cannot take or that does not fit the precision."""
+    graph = read_onnx(path)
+    check(graph, path.name)
+    card = read_card(path)
+    if is_quantised(graph) and build.precision != "int8":
+        raise ShrikeError(f"{path} is quantised: use --precision int8, or export a float one for {build.precision}")
+    if not is_quantised(graph) and build.precision == "int8":
+        raise ShrikeError(
+            f"{path} has no Q/DQ: use --precision fp16 or fp32, or quantise it first: "
+            "python -m export.onnx MODEL.pt --target tensorrt --calibration CORPUS"
+        )
+    return BuildJob(path, graph, card, build if card.state else replace(build, streams=1), target)
+
+
+def build_engine(
+    job: BuildJob, device: "BuildDevice", built: Path | None, gate: GateOptions, corpus: Path | None, cache: Path
+) -> Path:
+    """Build an engine (or take `built`), inspect and verify it, and write it with its card; both or neither."""
+    build = job.build
+    check(job.graph, job.path.name, device.version)
+    for line in [*device.lines(), *device.warnings(build.workspace)]:
+        say(line)
+    plan = _read_plan(built) if built else build_plan(device.trt, job.graph, build)
+    with TensorRTEngine(plan, job.card, device.trt, device.cuda) as engine:
+        layers = read_layers(engine.layers(device.trt))
+        if build.precision == "int8":
+            for line in layers.report():
+                say(line)
+        comparison = None if corpus is None else _compare(job, engine, gate, corpus, cache)
+    note = UNVERIFIED if comparison is None else comparison.note(gate.eer_rise)
+    if comparison is None:
+        say(f"warning: {UNVERIFIED}")
+    record = TensorRT(
+        version=device.version,
+        gpu=device.cuda.gpu,
+        capability=device.cuda.capability,
+        l4t=device.l4t,
+        onnx_sha256=sha256_file(job.path),
+        workspace=build.workspace,
+        precision=build.precision,
+        not_int8=layers.floating if build.precision == "int8" else (),
+        trials=comparison.trials if comparison else 0,
+        largest_change=comparison.largest_change if comparison else None,
+    )
+    _write(plan, record, job, note)
+    return job.target
+
+
+def _write(plan: bytes, record: TensorRT, job: BuildJob, note: str | None) -> None:
+    """Write model.engine and model.json; in the ONNX file's folder the card lists both files."""
+    target, path, card = job.target, job.path, job.card
+    beside = target.parent.resolve() == path.parent.resolve() and target.stem == path.stem
+    notes = [entry for entry in card.notes if entry != UNVERIFIED] + ([note] if note else [])
+    with atomic_files(target.parent, [target.name, target.with_suffix(".json").name]) as folder:
+        (folder / target.name).write_bytes(plan)
+        files = {**(card.files if beside else {}), target.name: sha256_file(folder / target.name)}
+        finished = replace(card, target="tensorrt", files=files, tensorrt=record, notes=tuple(notes))
+        write_card(folder / target.name, finished)
+
+
+def _read_plan(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ShrikeError(f"--built {path} cannot be read: {error.strerror}{nearby(path)}") from error
+
+
+def _compare(job: BuildJob, engine: TensorRTEngine, gate: GateOptions, corpus: Path, cache: Path) -> verify.Comparison:
+    """Run the trials through engine and ONNX file; raise Rejected if the engine is worse."""
+    from runtime.engines.onnx import open_onnx
+
+    state = job.card.state
+    trials = gate_trials(gate, job.card.frontend, corpus, cache, state.frames if state else None)
+    with open_onnx(job.path) as reference:
+        before = trials.scores(_forward(reference), "ONNX")
+    after = trials.scores(_forward(engine), "engine")
+    comparison = verify.compare(before, after, trials.labels, gate.asv, gate.bootstrap, trials.windows)
+    faults = comparison.faults(gate.eer_rise, gate.accept_unproven)
+    verify.show(comparison, faults, ("ONNX", "engine"))
+    if faults:
+        advice = f"{job.path} is unchanged; a float one can be built with --precision fp16"
+        raise verify.Rejected(comparison, faults, advice)
+    return comparison
+
+
+def _forward(engine: "Forward") -> "Forward":
+    """The engine for windows; for a streaming model a function that runs whole clips step by step."""
+    stepper = as_streaming(engine)  # type: ignore[arg-type]
+    return by_steps(stepper) if stepper else engine
