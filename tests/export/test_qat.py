@@ -25,10 +25,11 @@ from train.data.corpus import open_corpus
     [("ecanet9", "asoftmax"), ("senet9", "asoftmax"), ("mpif50", "asoftmax"), ("ecanet9", "ocsoftmax")],
 )
 def test_the_graph_in_torch_is_the_graph_in_onnx_runtime(name: str, loss: str, speech: list[Window]) -> None:
-    checkpoint = make_checkpoint(name, level="window-mean", loss=loss)
+    checkpoint = make_checkpoint(name, 0.125 if name == "mpif50" else 0.25, level="window-mean", loss=loss)
+    speech = speech[::4]
     model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
     layers = plan(model)
-    ranges = find_ranges(model, tensors(layers), speech[:4], "min-max")
+    ranges = find_ranges(model, tensors(layers), speech, "min-max")
     together = torch.from_numpy(np.concatenate(speech))
     with torch.no_grad():
         plain = GraphNetwork(model)(together).numpy()
@@ -75,7 +76,7 @@ def test_a_network_that_int8_hurts_comes_nearer_to_its_float_self(corpus_root: P
     model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
     layers = plan(model)
     train = open_corpus(corpus_root, "train")
-    few = replace(train, trials=train.trials[:16] + train.trials[-16:])
+    few = replace(train, trials=train.trials[:8] + train.trials[-8:])
     windows = list(CalibrationWindows(build_cache(checkpoint.settings.frontend, few.trials, tmp_path, processes=1)))
     ranges = find_ranges(model, tensors(layers), windows[::3], "percentile", 95.0)  # clips far too much
 

@@ -1,5 +1,7 @@
 """INT8: Q/DQ where TensorRT fuses it, the same integers in both files, and layers that stay float by measurement."""
 
+from collections import defaultdict
+
 import numpy as np
 import onnx
 import pytest
@@ -14,6 +16,8 @@ from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
 
 NETWORKS = ["ecanet9", "senet9"]
+WIDTHS = {"res2net50": 0.125, "mpif50": 0.125}  # deep networks are narrow here: the tests take seconds
+CLEAN = 12.0  # dB of random networks' scores above the noise of INT8 in every layer
 SAME = 1e-3  # between a logit of the S8 and of the U8 file: what is allowed; in fact they are equal
 
 
@@ -21,14 +25,17 @@ class Case:
     """A network, its plan, and ranges from real windows."""
 
     def __init__(self, name: str, level: str, windows: list[Window], loss: str = "asoftmax") -> None:
-        checkpoint = make_checkpoint(name, level=level, loss=loss)
+        checkpoint = make_checkpoint(name, WIDTHS.get(name, 0.25), level=level, loss=loss)
         self.name = name
+        self.files: dict[Kind, onnx.ModelProto] = {}
         self.model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
         self.layers: list[Layer] = plan(self.model)
         self.ranges: Ranges = find_ranges(self.model, tensors(self.layers), windows, "min-max")
 
     def quantised(self, kind: Kind) -> onnx.ModelProto:
-        return quantise(self.model, self.layers, self.ranges, kind)
+        if kind not in self.files:
+            self.files[kind] = quantise(self.model, self.layers, self.ranges, kind)
+        return self.files[kind]
 
 
 CASES = [
@@ -57,12 +64,18 @@ def reads_means(case: Case, name: str) -> bool:
     return node.op_type in ("GlobalAveragePool", "ReduceMean")
 
 
-def readers(model: onnx.ModelProto, name: str) -> list[onnx.NodeProto]:
-    return [node for node in model.graph.node if name in node.input]
+def readers(model: onnx.ModelProto) -> dict[str, set[str]]:
+    """Tensor -> the operators that read it."""
+    found: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, set()).add(node.op_type)
+    return found
 
 
-def producer(model: onnx.ModelProto, name: str) -> str:
-    return next((node.op_type for node in model.graph.node if name in node.output), "")
+def operators(model: onnx.ModelProto) -> dict[str, str]:
+    """Tensor -> the operator that computes it; "" for inputs and constants."""
+    return defaultdict(str, {name: node.op_type for node in model.graph.node for name in node.output})
 
 
 def test_every_large_convolution_computes_in_int8_and_no_small_one(case: Case) -> None:
@@ -80,21 +93,22 @@ def test_every_large_convolution_computes_in_int8_and_no_small_one(case: Case) -
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
 def test_rounding_stands_in_front_of_layers_only(case: Case, kind: Kind) -> None:
     model = case.quantised(kind)
+    read_by, producer = readers(model), operators(model)
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
-            assert {reader.op_type for reader in readers(model, node.output[0])} <= {"DequantizeLinear", "Clip"}
+            assert read_by[node.output[0]] <= {"DequantizeLinear", "Clip"}
         if node.op_type == "DequantizeLinear":
             wanted = {"Conv", "GlobalAveragePool", "Mul", "Add", "Concat", "AveragePool", "ReduceMean"}
-            assert {reader.op_type for reader in readers(model, node.output[0])} <= wanted
+            assert read_by[node.output[0]] <= wanted
             assert len(node.input) == 3  # TensorRT 8.5 wants the zero point there
-        inputs = [producer(model, name) == "DequantizeLinear" for name in node.input]
+        inputs = [producer[name] == "DequantizeLinear" for name in node.input]
         if node.op_type in ("Add", "Mul", "Concat", "AveragePool"):
             among_means = node.name.startswith("head") or (node.op_type == "Add" and "gate" in node.name)
             assert not any(inputs) if among_means else all(inputs)
         if node.op_type in ("Sigmoid", "Gemm", "Relu", "Transpose", "Sub", "Sqrt", "Div"):
             assert not any(inputs)
         if node.op_type in ("GlobalAveragePool", "ReduceMean"):
-            of_means = producer(model, node.input[0]) == "ReduceMean" or node.name.startswith("head")
+            of_means = producer[node.input[0]] == "ReduceMean" or node.name.startswith("head")
             assert inputs == [node.input[0] != graph.INPUT and not of_means]
 
 
@@ -114,19 +128,20 @@ def test_the_s8_file_is_what_tensorrt_reads(case: Case) -> None:
 
 def test_the_u8_file_is_what_onnx_runtime_runs_in_integers(case: Case, speech: list[Window]) -> None:
     model = case.quantised("uint8")
-    weights = graph.weights_of(model)
+    weights, producer = graph.weights_of(model), operators(model)
+    made_by = {name: node for node in model.graph.node for name in node.output}
     counted_from_0: list[str] = []
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
-            made_by, zero = producer(model, node.input[0]), weights[node.input[2]]
+            operator, zero = producer[node.input[0]], weights[node.input[2]]
             assert zero.dtype == np.uint8
             assert zero in (0, 128)
-            if made_by in ("Relu", "Sigmoid", "Concat", "AveragePool"):  # the latter two of ReLUs, in Res2Net
+            if operator in ("Relu", "Sigmoid", "Concat", "AveragePool"):  # the latter two of ReLUs, in Res2Net
                 assert zero == 0
             if zero == 0:
                 counted_from_0.append(node.input[0])
         if node.op_type == "Conv" and not reads_means(case, node.name):
-            kinds = [weights[next(m for m in model.graph.node if n in m.output).input[0]].dtype for n in node.input[1:]]
+            kinds = [weights[made_by[name].input[0]].dtype for name in node.input[1:]]
             assert kinds == [np.int8, np.int32]
     assert all(item.data_type != TensorProto.FLOAT or item.dims != [32, 16, 3, 3] for item in model.graph.initializer)
     values = graph.open_session(case.model, counted_from_0).run(counted_from_0, {graph.INPUT: speech[0]})
@@ -160,7 +175,7 @@ def test_a_concat_moves_integers_and_changes_none(case: Case, kind: Kind) -> Non
 
 
 def test_both_files_give_the_same_logits_also_beyond_what_calibration_saw(case: Case, speech: list[Window]) -> None:
-    windows = [*speech, *(window + 8.0 for window in speech[:4])]  # 35 dB louder: clipped alike
+    windows = [*speech[::4], *(window + 8.0 for window in speech[:2])]  # 35 dB louder: clipped alike
     signed, unsigned = (graph.run(case.quantised(kind), windows) for kind in ("int8", "uint8"))  # type: ignore[arg-type]
     # ONNX Runtime computes the one's convolutions in float, the other's in integers: the same, where nothing is a tie.
     assert np.abs(signed - unsigned).max() <= SAME
@@ -168,8 +183,9 @@ def test_both_files_give_the_same_logits_also_beyond_what_calibration_saw(case: 
 
 
 def test_int8_is_near_float(case: Case, speech: list[Window]) -> None:
-    clean, rounded = (graph.run(model, speech) for model in (case.model, case.quantised("uint8")))
-    assert np.abs(rounded - clean).max() < 0.1 * np.abs(clean).max()
+    """In the product's measure; the largest error depends on the quietest clip, which has the fewest INT8 steps."""
+    clean, rounded = (graph.score(graph.run(model, speech)) for model in (case.model, case.quantised("uint8")))
+    assert sensitivity.snr(clean, rounded) > CLEAN
 
 
 def test_nothing_planned_is_the_float_graph(case: Case, speech: list[Window]) -> None:
@@ -196,7 +212,7 @@ def test_the_u8_file_is_small(name: str) -> None:
 
 
 def test_enough_is_enough(case: Case, speech: list[Window]) -> None:
-    settled = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:6], wanted=-99.0)
+    settled = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:2], wanted=-99.0)
     assert settled.layers == case.layers and not settled.stays_float and not settled.noise
 
 
@@ -218,4 +234,4 @@ def test_what_is_asked_to_stay_float_does(case: Case, speech: list[Window]) -> N
     asked = case.layers[0].name
     settled = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:2], 0.0, keep=[asked])
     assert settled.layers == case.layers[1:]
-    assert settled.stays_float == {asked: "asked for (--keep-float)"}
+    assert list(settled.stays_float) == [asked]

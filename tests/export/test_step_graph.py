@@ -31,6 +31,7 @@ from train.data.cache import FeatureCache, build_cache
 from train.data.corpus import open_corpus
 
 FRONTEND = PRESETS["f0"]
+WIDTHS = {"ecanet50": 0.125}  # a deep network is narrow here: the tests take seconds
 CASES = [
     ("senet9", "running-mean", "asoftmax"),
     ("ecanet9", "none", "crossentropy"),
@@ -42,14 +43,16 @@ CASES = [
 @pytest.fixture(scope="module")
 def cache(corpus_root: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
     trials = open_corpus(corpus_root, "dev").trials
-    return build_cache(FRONTEND, [*trials[:6], *trials[-6:]], tmp_path_factory.mktemp("features"))
+    return build_cache(FRONTEND, [*trials[:4], *trials[-4:]], tmp_path_factory.mktemp("features"))
 
 
 class Case:
     """A network, its step in float, and INT8 as streams calibrate it."""
 
     def __init__(self, name: str, level: str, loss: str, cache: FeatureCache) -> None:
-        self.checkpoint = make_checkpoint(name, level=level, loss=loss, streaming=True)
+        self.checkpoint = make_checkpoint(
+            name, 0.125 if name == "ecanet50" else 0.25, level=level, loss=loss, streaming=True
+        )
         network = strip(self.checkpoint)
         assert isinstance(network, DeployedStream)
         self.network = network
@@ -85,24 +88,27 @@ def test_steps_from_the_reset_give_what_the_network_gives_for_the_whole_clip(
 
 
 def test_longer_steps_give_the_same_scores(case: Case, speech: list[Window]) -> None:
-    longer = steps.run(steps.trace(case.network, case.frontend, 48), speech[0])
-    assert np.abs(longer - steps.run(case.step, speech[0])[2::3]).max() < 2e-5
+    clip = speech[0][..., :288]
+    longer = steps.run(steps.trace(case.network, case.frontend, 48), clip)
+    assert np.abs(longer - steps.run(case.step, clip)[2::3]).max() < 2e-5
 
 
 def test_a_step_that_is_no_multiple_of_the_stride_is_refused(case: Case) -> None:
-    with pytest.raises(ShrikeError, match="--frames 12: a multiple of the network's stride"):
+    with pytest.raises(ShrikeError, match="--frames 12"):
         steps.trace(case.network, case.frontend, 12)
 
 
 def test_s8_equals_u8_also_beyond_what_calibration_saw(case: Case, speech: list[Window]) -> None:
     turned = steps.trace(case.network, case.frontend, layout="channels first")
     signed = case.quantised(turned, "int8")
-    for window in (speech[0], speech[-1], speech[1] + 8.0):
+    for window in (speech[0], speech[-1][..., :320], speech[1][..., :320] + 8.0):
         assert np.array_equal(steps.run(signed, window), steps.run(case.u8, window))
 
 
 def test_int8_is_near_float(case: Case, speech: list[Window]) -> None:
-    clean, rounded = (np.concatenate([steps.run(step, clip)[-1:] for clip in speech]) for step in (case.step, case.u8))
+    clean, rounded = (
+        np.concatenate([steps.run(step, clip)[-1:] for clip in speech[::3]]) for step in (case.step, case.u8)
+    )
     assert np.abs(rounded - clean).mean() < 0.1 * np.abs(clean).max()
 
 
@@ -133,10 +139,12 @@ def test_no_state_is_rounded_twice(case: Case) -> None:
 
 def test_a_batch_is_as_many_streams(case: Case, speech: list[Window]) -> None:
     together = StepSession(case.u8, batch=3)
-    clips = np.concatenate(speech[:3])
+    clips = np.concatenate(speech[:3])[..., :160]
     found = np.stack([together(piece)[0] for piece in steps.split_steps(clips, STEP)], axis=1)
     for number in range(3):
-        assert np.abs(found[number] - steps.run(case.u8, speech[number])).max() < 1e-5 * max(1.0, np.abs(found).max())
+        assert np.abs(found[number] - steps.run(case.u8, speech[number][..., :160])).max() < 1e-5 * max(
+            1.0, np.abs(found).max()
+        )
 
 
 def test_a_convolution_that_stays_float_remembers_floats(case: Case, speech: list[Window]) -> None:
@@ -205,7 +213,7 @@ def test_an_hour_does_not_drift_and_what_drifts_is_seen(case: Case, cache: Featu
     leaning.graph.initializer.append(factor)
     place = list(leaning.graph.node).index(ring) + 1
     leaning.graph.node.insert(place, onnx.helper.make_node("Mul", ["newest.before", "factor"], ["newest.kept"]))
-    drifting = replace(measure_drift(case.step, replace(case.u8, graph=leaning), cache, 3))
+    drifting = measure_drift(case.step, replace(case.u8, graph=leaning), cache, 3)
     assert drifting.first > drift.first  # a ring forgets after 75 frames: it leans, and at once
     assert replace(drift, last=2 * drift.first).faults
 
