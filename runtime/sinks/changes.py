@@ -71,14 +71,14 @@ class ChangeDetector:
 
     def __init__(self, debounce: float = DEBOUNCE) -> None:
         if not 0 <= debounce <= LONGEST:
-            raise ShrikeError(f"--debounce {debounce}: seconds from 0 to {LONGEST:.0f} were expected")
+            raise ShrikeError(f"--debounce {debounce}: expected 0 to {LONGEST:.0f} s")
         self._debounce = debounce
         self.restart("", "")
 
     def restart(self, source: str, model: str) -> None:
         """Begin with a new source."""
         self._source, self._model = source, model
-        self._state: str | None = None
+        self.state: str | None = None  # the last that was reported
         self.interrupt()
 
     def interrupt(self) -> None:
@@ -88,26 +88,22 @@ class ChangeDetector:
 
     def update(self, verdict: Verdict) -> StateChange | None:
         """Return the change that this verdict completes."""
-        if verdict.state in UNDECIDED or verdict.state == self._state:
+        if verdict.state in UNDECIDED or verdict.state == self.state:
             self._next = None
             return None
         if verdict.state != self._next:
             self._next, self._since = verdict.state, verdict.time
         if verdict.time - self._since < self._debounce:
             return None
-        previous, self._state, self._next = self._state, verdict.state, None
+        previous, self.state, self._next = self.state, verdict.state, None
         return StateChange(
             at=utc(),
             source=self._source,
             model=self._model,
-            t=round(verdict.time, 4),
             since=round(self._since, 4),
             state=verdict.state,
             previous=previous,
-            p_spoof=_rounded(verdict.p_spoof, 4),
-            llr=_rounded(verdict.smoothed, 4),
-            level=_rounded(verdict.quality.level, 1),
-            flags=tuple(verdict.quality.flags),
+            **verdict_entries(verdict),
         )
 
 
@@ -117,8 +113,8 @@ class ChangeSink(Sink):
     def __init__(self, receivers: Sequence[Callable[[StateChange], None]], debounce: float = DEBOUNCE) -> None:
         self._receivers, self._detector = receivers, ChangeDetector(debounce)
 
-    def begin(self, opening: StreamInfo) -> None:
-        self._detector.restart(opening.source, opening.model)
+    def begin(self, info: StreamInfo) -> None:
+        self._detector.restart(info.source, info.model)
 
     def gap(self, time: float, lost: float, restarted: bool) -> None:
         if restarted:
@@ -128,6 +124,17 @@ class ChangeSink(Sink):
         if change := self._detector.update(verdict):
             for receive in self._receivers:
                 receive(change)
+
+
+def verdict_entries(verdict: Verdict) -> dict[str, Any]:
+    """Entries of a JSON line that come from one verdict."""
+    return {
+        "t": round(verdict.time, 4),
+        "p_spoof": _rounded(verdict.p_spoof, 4),
+        "llr": _rounded(verdict.smoothed, 4),
+        "level": _rounded(verdict.quality.level, 1),
+        "flags": tuple(verdict.quality.flags),
+    }
 
 
 def readable(text: str) -> str:

@@ -9,7 +9,6 @@ Files appear whole or not at all. When they exceed the limit, the oldest files o
 in the folder stay. A full disk ends keeping, not the stream. Encoding and writing happen on a thread of their own.
 """
 
-import errno
 import os
 import re
 from collections import deque
@@ -22,16 +21,15 @@ import numpy as np
 
 from runtime.audio.features import Samples
 from runtime.sinks import Sink, StreamInfo
-from runtime.sinks.changes import DEBOUNCE, StateChange, ChangeDetector
-from runtime.support.atomic import atomic_file
+from runtime.sinks.changes import DEBOUNCE, ChangeDetector, StateChange
+from runtime.support.atomic import atomic_file, write_problem
 from runtime.support.background import BackgroundQueue
 from runtime.support.errors import ShrikeError
 from runtime.support.wall_clock import utc_compact
 from runtime.verdict import Verdict
 
 SECONDS = 10.0  # of sound before a change, and including it
-MEGABYTES = 500.0  # 10^6 bytes; about 2,500 passages of 10 s
-LEAST_MEGABYTES = 1.0  # three passages of noise, which compresses worst
+LEAST_MEGABYTES, MOST_MEGABYTES = 1.0, 1e6  # 10^6 bytes; the least holds three passages of noise
 MOST = 16  # passages that wait for the disk, 0.6 MB each
 FLUSH = 5.0  # s that the end of the stream waits for the disk
 LONGEST_NAME = 60  # characters of the source in a file's name
@@ -52,8 +50,7 @@ class EvidenceStore:
     """A folder of passages, limited in size; several sources may share it."""
 
     def __init__(self, folder: Path, megabytes: float, say: Callable[[str], None]) -> None:
-        if not LEAST_MEGABYTES <= megabytes <= 1e6:
-            raise ShrikeError(f"--evidence-mb {megabytes:g}: {LEAST_MEGABYTES:g} to 1,000,000 MB were expected")
+        check_limit(megabytes)
         self._folder, self._limit, self._say = folder, int(1e6 * megabytes), say
         self._number = 0
         self.failed = False  # whether a passage was lost
@@ -89,18 +86,14 @@ class EvidenceStore:
     def _write(self, passage: Passage) -> None:
         if self.failed:
             return
-        import soundfile
-
         name = f"shrike-{utc_compact()}-{self._number}-{sanitised(passage.change.source)}.flac"
         self._number += 1
         try:
             with atomic_file(self._folder / name) as temporary:
-                with soundfile.SoundFile(str(temporary), "w", passage.rate, 1, "PCM_16", format="FLAC") as sound:
-                    sound.comment = passage.change.body().decode()
-                    sound.write(np.clip(passage.samples, -1.0, 1.0))
+                _encode(temporary, passage)
                 self._make_room(temporary.stat().st_size)
-        except (OSError, RuntimeError, AssertionError, ShrikeError) as error:  # libsndfile raises the middle two
-            self._stop(_reason(error, self._folder))
+        except (OSError, ShrikeError) as error:
+            self._stop(write_problem(error, self._folder))
 
     def _make_room(self, size: int) -> None:
         """Remove the oldest passages until another one of that size keeps the limit."""
@@ -129,9 +122,9 @@ class EvidenceSink(Sink):
         self._store, self._seconds = store, seconds
         self._detector = ChangeDetector(debounce)
 
-    def begin(self, opening: StreamInfo) -> None:
-        self._detector.restart(opening.source, opening.model)
-        self._rate = opening.rate
+    def begin(self, info: StreamInfo) -> None:
+        self._detector.restart(info.source, info.model)
+        self._rate = info.rate
         self._blocks: deque[Samples] = deque()
         self._kept = 0  # samples in all blocks
         self._position = 0  # of the sample after the last block; lost samples count, as in a verdict's time
@@ -164,25 +157,26 @@ class EvidenceSink(Sink):
         return sound[max(0, end - round(self._seconds * self._rate)) : end]
 
 
+def check_limit(megabytes: float) -> None:
+    """Refuse a limit that could hold no passage."""
+    if not LEAST_MEGABYTES <= megabytes <= MOST_MEGABYTES:
+        raise ShrikeError(f"--evidence-mb {megabytes:g}: expected {LEAST_MEGABYTES:g} to {MOST_MEGABYTES:,.0f} MB")
+
+
+def _encode(path: Path, passage: Passage) -> None:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(str(path), "w", passage.rate, 1, "PCM_16", format="FLAC") as sound:
+            sound.comment = passage.change.body().decode()
+            sound.write(np.clip(passage.samples, -1.0, 1.0))
+    except (RuntimeError, AssertionError) as error:  # libsndfile's; fewer samples written than asked
+        raise ShrikeError(write_problem(error, path.parent)) from error  # while the file still fills the disk
+
+
 def sanitised(source: str) -> str:
     """A source's name as a part of a file's name: letters, digits, dots, dashes."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", Path(source).name).strip("._-")[:LONGEST_NAME] or "source"
-
-
-def _reason(error: BaseException, folder: Path) -> str:
-    code = error.errno if isinstance(error, OSError) else getattr(error.__cause__, "errno", None)
-    if code in (errno.ENOSPC, errno.EDQUOT) or _full(folder):
-        return "disk full"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _full(folder: Path) -> bool:
-    """Whether the disk has no room: libsndfile does not say why a write was short."""
-    try:
-        status = os.statvfs(folder)
-    except OSError:
-        return False
-    return status.f_bavail * status.f_frsize < 65_536  # bytes
 
 
 def _running(process: int) -> bool:

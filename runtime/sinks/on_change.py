@@ -81,9 +81,9 @@ def split(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise ShrikeError(f"--on-change {command!r}: a command with closed quotes was expected ({error})") from error
+        raise ShrikeError(f"--on-change {command!r}: expected a command with closed quotes ({error})") from error
     if not words:
-        raise ShrikeError("--on-change '': a command was expected")
+        raise ShrikeError("--on-change '': expected a command")
     if shutil.which(words[0]) is None:
         raise ShrikeError(f"--on-change {words[0]!r}: no such program; give its path, or a name that is in PATH")
     return words

@@ -128,9 +128,9 @@ def check_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
-        raise ShrikeError(f"--webhook {public_name(url)}: a URL like https://example.org/alerts was expected")
+        raise ShrikeError(f"--webhook {public_name(url)}: expected a URL like https://example.org/alerts")
     if "@" in parts.netloc:
-        raise ShrikeError("--webhook: a URL without user name and password was expected; put a token into its path")
+        raise ShrikeError("--webhook: expected a URL without user name and password; put a token into its path")
     return url
 
 

@@ -107,3 +107,22 @@ def _explained(target: Path) -> Iterator[None]:
         else:
             raise
         raise ShrikeError(f"{target}: {reason}") from error
+
+
+FULL = 65_536  # bytes; a disk with less has no room for the next block of sound
+
+
+def write_problem(error: BaseException, folder: Path) -> str:
+    """Return why writing into a folder ended. libsndfile says no more than `System error` when the disk is full."""
+    number = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and _is_full(folder)):
+        return "disk full"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < FULL

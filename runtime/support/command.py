@@ -61,7 +61,7 @@ STYLE = [
 EXAMPLE = re.compile(r" *(python -m|shrike|torchrun) ")
 
 
-def parse(options: type[Options], module: str, documentation: str | None) -> Options:
+def parse(options: type[Options], module: str, documentation: str | None, config_file: bool = True) -> Options:
     """Parse the command line of a module into its options.
 
     `--help` shows the module's docstring, with its examples last; `--version` prints name and version.
@@ -74,7 +74,7 @@ def parse(options: type[Options], module: str, documentation: str | None) -> Opt
     if "--version" in words:
         print(DISTRIBUTION, __version__)
         raise SystemExit(0)
-    if any(word.startswith("--config") for word in words):
+    if config_file and any(word.startswith("--config") for word in words):
         from runtime.support.config_file import with_config
 
         words = with_config(options, words)

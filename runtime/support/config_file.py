@@ -63,17 +63,26 @@ def with_config(options: type, words: Sequence[str]) -> list[str]:
 
 
 def read_config(path: Path, known: Mapping[str, Option]) -> dict[str, Any]:
-    """Read a TOML file whose keys are names of options; names get dashes."""
+    """Read a TOML file whose keys are names of options."""
+    values = read_toml(path)
+    for name, value in values.items():
+        if name not in known or name == "config":
+            hint = ", expected no tables" if isinstance(value, dict) else ""
+            raise ConfigError(
+                f"{path}: {_shown(name)}: no such option{hint}{nearest(name, [*known]) or '; --help lists all'}"
+            )
+        if known[name].positional:
+            raise ConfigError(f"{path}: {name}: expected on the command line, without a name")
+    return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read any TOML file; underscores in names become dashes."""
     values: dict[str, Any] = {}
     for key, value in _load(path).items():
         name = key.replace("_", "-")
         if name in values:
-            raise ConfigError(f"{path}: {name} stands there twice; one of them was expected")
-        if name not in known or name == "config":
-            hint = " (tables are not expected)" if isinstance(value, dict) else ""
-            raise ConfigError(f"{path}: {_shown(key)}: no such option{hint}{nearest(name, [*known]) or '; see --help'}")
-        if known[name].positional:
-            raise ConfigError(f"{path}: {name} belongs to the command line, without a name")
+            raise ConfigError(f"{path}: {name}: expected once, with dashes or with underscores")
         values[name] = value
     return values
 
@@ -107,11 +116,11 @@ def to_words(option: Option, value: Any, path: str) -> list[str]:
     if kind is tuple or get_origin(kind) is tuple:
         items = [value] if kind is tuple and isinstance(value, str) else value
         if not isinstance(items, list):
-            raise ConfigError(f"{where}: a list was expected")
+            raise ConfigError(f"{where}: expected a list")
         kinds = _kinds(kind, len(items), where)
         texts = [_text(kind, item, where) for kind, item in zip(kinds, items, strict=True)]
         if any(kind in (str, Path) and text.startswith("-") for kind, text in zip(kinds, texts, strict=True)):
-            raise ConfigError(f"{where}: names that do not begin with a dash were expected")
+            raise ConfigError(f"{where}: expected names without a dash in front")
         return [name, *texts] if texts else []
     return [f"{name}={_text(kind, value, where)}"]
 
@@ -124,7 +133,7 @@ def _kinds(kind: Any, count: int, where: str) -> Sequence[Any]:
     if inner[-1] is Ellipsis:
         return [inner[0]] * count
     if len(inner) != count:
-        raise ConfigError(f"{where}: {len(inner)} values were expected")
+        raise ConfigError(f"{where}: expected {len(inner)} values")
     return inner
 
 
@@ -133,21 +142,21 @@ def _text(kind: Any, value: Any, where: str) -> str:
         choices = get_args(kind)
         if not any(type(value) is type(choice) and value == choice for choice in choices):
             known = [str(choice) for choice in choices]
-            raise ConfigError(f"{where}: one of {', '.join(known)} was expected{nearest(str(value), known)}")
+            raise ConfigError(f"{where}: expected one of {', '.join(known)}{nearest(str(value), known)}")
         return str(value)
     _check(kind, value, where)
     text = repr(float(value)) if kind is float else str(value)
     if "\0" in text:
-        raise ConfigError(f"{where}: text without a null character was expected")
+        raise ConfigError(f"{where}: expected text without a null character")
     return text
 
 
 def _check(kind: Any, value: Any, where: str) -> None:
     allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,), Path: (str,)}.get(kind)
     if allowed is None:
-        raise ConfigError(f"{where}: only on the command line; remove it from the file")
+        raise ConfigError(f"{where}: expected on the command line; remove it from the file")
     if type(value) not in allowed:
-        raise ConfigError(f"{where}: {NOUNS[kind]} was expected")
+        raise ConfigError(f"{where}: expected {NOUNS[kind]}")
 
 
 def _config_path(words: Sequence[str]) -> str | None:
@@ -166,21 +175,21 @@ def _load(path: Path) -> dict[str, Any]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO would wait otherwise
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{path}: a TOML file was expected")
+                raise ConfigError(f"{path}: expected a TOML file")
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file{nearby(path) or '; give the path of a TOML file'}") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if len(data) > MOST_BYTES:
-        raise ConfigError(f"{path}: larger than {MOST_BYTES:,} bytes; a file with options was expected")
+        raise ConfigError(f"{path}: larger than {MOST_BYTES:,} bytes; expected a file of options")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except RecursionError as error:
-        raise ConfigError(f"{path}: lists within lists are too deep; options were expected") from error
+        raise ConfigError(f"{path}: expected options, found lists nested too deep") from error
     except ValueError as error:  # TOML, UTF-8, a number of thousands of digits
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: TOML was expected ({reason[:200]})") from error
+        raise ConfigError(f"{path}: expected TOML ({reason[:200]})") from error
 
 
 def _shown(value: Any) -> str:

@@ -13,7 +13,7 @@ import pytest
 from runtime.sinks import webhook as module
 from runtime.sinks.webhook import Webhook
 from runtime.support.errors import ShrikeError
-from tests.runtime.alerts.change_feed import change
+from tests.runtime.sinks.change_feed import change
 
 
 class Server:

@@ -12,7 +12,7 @@ import pytest
 from runtime.sinks import on_change as module
 from runtime.sinks.on_change import OnChange
 from runtime.support.errors import ShrikeError
-from tests.runtime.alerts.change_feed import change
+from tests.runtime.sinks.change_feed import change
 
 WRITE = "import json, os, sys; json.dump([json.load(sys.stdin), dict(os.environ)], open(sys.argv[1], 'w'))"
 
@@ -104,7 +104,7 @@ def test_a_command_that_cannot_run_is_refused_at_the_start(command: str) -> None
 def test_what_the_command_prints_goes_to_stderr() -> None:
     program = (
         "from runtime.sinks.on_change import OnChange\n"
-        "from tests.runtime.alerts.change_feed import change\n"
+        "from tests.runtime.sinks.change_feed import change\n"
         "runner = OnChange('echo printed', print); runner.send(change()); runner.close()"
     )
     root = Path(__file__).resolve().parents[3]

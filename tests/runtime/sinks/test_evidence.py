@@ -13,7 +13,7 @@ import soundfile
 from runtime.audio.features import RATE
 from runtime.sinks.evidence import EvidenceSink, EvidenceStore, Passage, sanitised
 from runtime.support.errors import ShrikeError
-from tests.runtime.alerts.change_feed import STEP, change, feed, info, verdict
+from tests.runtime.sinks.change_feed import STEP, change, feed, info, verdict
 
 
 def ramp(start: int, count: int) -> np.ndarray:
@@ -114,7 +114,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from runtime.sinks.evidence import EvidenceStore, Passage
-from tests.runtime.alerts.change_feed import change
+from tests.runtime.sinks.change_feed import change
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 said = []
 store = EvidenceStore(Path(sys.argv[1]), 10, said.append)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from runtime.sinks.changes import StateChange, ChangeSink
+from runtime.sinks.changes import ChangeSink, StateChange
 from runtime.support.errors import ShrikeError
-from tests.runtime.alerts.change_feed import change, feed, info
+from tests.runtime.sinks.change_feed import change, feed, info
 
 
 def changes(*states: tuple[str, float], debounce: float = 1.0) -> list[tuple[str | None, str]]:

@@ -1,0 +1,100 @@
+"""Options of alerts, and what they open: commands, webhooks and evidence, shared by all sources of a run.
+
+with closing(open_alerts(AlertOptions(webhook="https://example.org/alerts"), say)) as alerts:
+    sinks += alerts.sinks()                          # for each source
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from runtime.sinks import Sink
+from runtime.sinks.changes import DEBOUNCE, ChangeDetector, ChangeSink, StateChange
+
+if TYPE_CHECKING:
+    from runtime.sinks.evidence import EvidenceStore
+    from runtime.sinks.on_change import OnChange
+    from runtime.sinks.webhook import Webhook
+
+
+@dataclass(frozen=True)
+class AlertOptions:
+    """Reports of changes of the state."""
+
+    on_change: str = ""
+    """Run this command at every change of the state, without a shell; docs/alerts.md lists its variables."""
+    webhook: str = ""
+    """Post every change of the state as JSON to this http or https URL."""
+    keep_evidence: Optional[Path] = None  # noqa: UP045 - runtime.support.command gives the reason
+    """Keep the last 10 s of sound before every change to spoof in this folder, as FLAC."""
+    evidence_mb: float = 500.0
+    """Size limit of --keep-evidence in MB; the oldest files are removed first."""
+    debounce: float = DEBOUNCE
+    """Seconds of sound that a state must last before it is reported as a change."""
+
+    def check(self) -> None:
+        """Validate without opening anything."""
+        ChangeDetector(self.debounce)
+        if self.on_change:
+            from runtime.sinks.on_change import split
+
+            split(self.on_change)
+        if self.webhook:
+            from runtime.sinks.webhook import check_url
+
+            check_url(self.webhook)
+        if self.keep_evidence:
+            from runtime.sinks.evidence import check_limit
+
+            check_limit(self.evidence_mb)
+
+
+class Alerts:
+    """Receivers of changes that are open."""
+
+    def __init__(self, receivers: "list[OnChange | Webhook]", store: "EvidenceStore | None", debounce: float) -> None:
+        self._receivers, self._store, self._debounce = receivers, store, debounce
+
+    @property
+    def failed(self) -> bool:
+        """Whether evidence was lost; complete after `close`."""
+        return self._store is not None and self._store.failed
+
+    def sinks(self) -> list[Sink]:
+        """New sinks for one source."""
+        sinks: list[Sink] = []
+        if self._receivers:
+            sends: list[Callable[[StateChange], None]] = [receiver.send for receiver in self._receivers]
+            sinks.append(ChangeSink(sends, self._debounce))
+        if self._store:
+            from runtime.sinks.evidence import EvidenceSink
+
+            sinks.append(EvidenceSink(self._store, self._debounce))
+        return sinks
+
+    def close(self) -> None:
+        """Flush everything, for a few seconds at most; a second call does nothing."""
+        for receiver in self._receivers:
+            receiver.close()
+        if self._store:
+            self._store.close()
+
+
+def open_alerts(options: AlertOptions, say: Callable[[str], None]) -> Alerts:
+    """Open what the options name; `say` gets one line about each failure."""
+    receivers: "list[OnChange | Webhook]" = []
+    if options.on_change:
+        from runtime.sinks.on_change import OnChange
+
+        receivers.append(OnChange(options.on_change, say))
+    if options.webhook:
+        from runtime.sinks.webhook import Webhook
+
+        receivers.append(Webhook(options.webhook, say))
+    store = None
+    if options.keep_evidence:
+        from runtime.sinks.evidence import EvidenceStore
+
+        store = EvidenceStore(options.keep_evidence, options.evidence_mb, say)
+    return Alerts(receivers, store, options.debounce)

@@ -1,0 +1,61 @@
+"""`--json --changes`: only changes of state, and a line every `--heartbeat` seconds that the process is alive.
+
+    {"type": "change", ...}                    as runtime.sinks.changes describes it
+    {"type": "heartbeat", "state": "bonafide", "t": 812.4, ..., "without_sound": 0.1}
+
+Heartbeats follow the clock, not the sound: they go on while a microphone is unplugged.
+"""
+
+import time
+from typing import IO
+
+from runtime.audio.features import Samples
+from runtime.sinks import StreamInfo
+from runtime.sinks.changes import DEBOUNCE, ChangeDetector, verdict_entries
+from runtime.sinks.jsonl import JsonLines
+from runtime.support.errors import ShrikeError
+from runtime.verdict import Verdict
+
+HEARTBEAT = 60.0  # s
+SHORTEST, LONGEST = 1.0, 86_400.0  # s
+
+
+class JsonChanges(JsonLines):
+    """Writes changes and heartbeats instead of every verdict."""
+
+    def __init__(
+        self, out: IO[str], named: bool = False, debounce: float = DEBOUNCE, heartbeat: float = HEARTBEAT
+    ) -> None:
+        """`named` is that of JsonLines."""
+        super().__init__(out, named)
+        if not SHORTEST <= heartbeat <= LONGEST:
+            raise ShrikeError(f"--heartbeat {heartbeat}: expected {SHORTEST:.0f} to {LONGEST:,.0f} s")
+        self._detector, self._heartbeat = ChangeDetector(debounce), heartbeat
+
+    def begin(self, info: StreamInfo) -> None:
+        super().begin(info)
+        self._detector.restart(info.source, info.model)
+        self._newest: Verdict | None = None
+        self._written = self._arrived = time.monotonic()
+
+    def sound(self, samples: Samples) -> None:
+        now = time.monotonic()
+        if len(samples):
+            self._arrived = now
+        if now - self._written >= self._heartbeat:
+            self._written = now
+            self._write("heartbeat", self._entries(now))
+
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        self._newest = verdict
+        if change := self._detector.update(verdict):
+            self._write("change", change.entries())
+
+    def gap(self, time: float, lost: float, restarted: bool) -> None:
+        super().gap(time, lost, restarted)
+        if restarted:
+            self._detector.interrupt()
+
+    def _entries(self, now: float) -> dict[str, object]:
+        newest = {} if self._newest is None else verdict_entries(self._newest)
+        return {"state": self._detector.state, **newest, "without_sound": round(now - self._arrived, 1)}
