@@ -1,12 +1,11 @@
-"""Shrike's ground floor: what runs on the device. It never imports torch.
+"""Run a fake-speech detector on a device. Never imports torch.
 
     from runtime import load
 
     with load("f0") as detector:
         print(detector.score(samples, rate=16_000).line())
 
-The names below are stable; docs/python.md shows each. They load when they are first used, so that `import runtime`
-costs nothing.
+The names in __all__ are stable (docs/python.md). They are imported when first used, so that `import runtime` is fast.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.support.errors import ShrikeError
     from runtime.verdict import Verdict
 
-PLACES = {  # of every stable name
+MODULES = {  # of every stable name
     "load": "api",
     "Detector": "api",
     "Stream": "api",
@@ -63,11 +62,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in PLACES:
-        raise AttributeError(f"module 'runtime' has no {name!r}; stable are {', '.join(__all__)}")
+    if name not in MODULES:
+        raise AttributeError(f"module 'runtime' has no {name!r}; it has {', '.join(__all__)}")
     from importlib import import_module
 
-    return getattr(import_module(f"runtime.{PLACES[name]}"), name)
+    return getattr(import_module(f"runtime.{MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Is this voice real? A verdict every tenth of a second, from a microphone, files or a pipe.
+"""Score speech from a microphone, files or a pipe: real or fake, ten verdicts a second.
 
     python -m runtime.stream --demo
     python -m runtime.stream --mic
@@ -9,8 +9,8 @@
     python -m runtime.stream --stdin --rate 48000 < sound.raw
     python -m runtime.stream --list-devices
 
-A verdict needs 5 s of voice; from 1 s on a first impression is shown as warming-up. Ctrl-C ends with a summary.
-Exit codes: 0 the sound has ended or was stopped, 2 something to be mended (one line says what), 1 a bug.
+A verdict needs 5 s of voice; from 1 s on the state is warming-up. Ctrl-C ends with a summary.
+Exit codes: 0 the sound has ended or was stopped, 2 an error that you can fix (one line names it), 1 a bug.
 """
 
 import sys
@@ -39,75 +39,73 @@ class Options:
     """Score a stream of sound; one of --mic, --file, --stdin and --demo is needed."""
 
     mic: bool = False
-    """Listen to a microphone."""
+    """Score a microphone."""
     device: Annotated[tuple, WORDS] = ()
-    """Which microphones: number or part of the name, by which one is found again after it was unplugged."""
+    """Microphones, by number or part of the name; one that was unplugged is found again by its name."""
     list_devices: bool = False
-    """Show the microphones there are, and end."""
+    """List the microphones, and exit."""
     file: Annotated[tuple, PATHS] = ()
     """Sound files, one after the other."""
     together: bool = False
-    """With --file, all of them at once, as many streams: each line of the output says which one it is about."""
+    """With --file, score all files at once, each as a stream; every line of the output names its file."""
     realtime: bool = False
-    """With --file or --demo, at the pace at which one would hear them."""
+    """With --file or --demo, play in real time instead of as fast as possible."""
     stdin: bool = False
     """Raw samples from standard input."""
     rate: int = 16_000
-    """Hz of --stdin."""
+    """Sample rate of --stdin in Hz."""
     dtype: Coding = "s16le"
-    """Kind of samples of --stdin, in ffmpeg's names."""
+    """Sample format of --stdin, in ffmpeg's names."""
     channels: int = 1
-    """How many of --stdin, interleaved; they are averaged."""
+    """Channels of --stdin, interleaved; they are averaged."""
     demo: bool = False
-    """Eight seconds of a voice that is synthesised by code: shows what verdicts look like, not how good they are."""
+    """Score eight seconds of a synthetic voice: shows what verdicts look like, not how good they are."""
     model: str = DEFAULT
     """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
-    """auto: TensorRT where an engine lies beside the model and runs here, else ONNX Runtime."""
+    """Backend. auto: TensorRT if an engine beside the model runs on this machine, else ONNX Runtime."""
     provider: str = "cpu"
-    """What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, as far as installed."""
+    """Execution provider of ONNX Runtime: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, if installed."""
     threads: int = 1
-    """CPU threads of the network; 0 leaves ONNX Runtime's choice."""
+    """CPU threads of the model; 0: ONNX Runtime's choice."""
     step: Optional[int] = None  # noqa: UP045 - runtime.support.command says why
-    """Frames of 8.125 ms between two verdicts; by default the model's own, 12, or 16 for one that remembers."""
+    """Frames of 8.125 ms between two verdicts; default: 12 for a windowed model, 16 for a streaming model."""
     prior: float = 0.5
-    """How often speech is fake where you listen: P(spoof) follows from it and from the likelihood ratio."""
+    """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
     smoothing: float = 1.0
-    """Time constant in seconds of the mean over likelihood ratios; 0 takes each as it comes."""
+    """Time constant in seconds of the mean over log-likelihood ratios; 0: no mean."""
     sure: float = 0.7
-    """The probability at which spoof or bonafide is said; it is taken back at one half."""
+    """Operating point: probability at which the state becomes spoof or bonafide; it is left at one half."""
     json: bool = False
-    """Results as JSON on stdout, one object a line instead of a view for people; docs/stream.md describes it."""
+    """Write JSON lines to stdout instead of a view for people; docs/stream.md describes them."""
     plain: bool = False
-    """Plain lines instead of the live view, on a terminal too."""
+    """Write plain lines instead of the live view, on a terminal too."""
     record: Optional[Path] = None  # noqa: UP045
-    """Keep what the model heard in this file, as FLAC."""
+    """Record the sound that is scored to this FLAC file."""
     plot: Optional[Path] = None  # noqa: UP045
-    """Draw waveform, bands and scores of one file or the demo into this file, PNG or PDF; needs matplotlib."""
+    """Plot waveform, bands and scores of one file or the demo to this PNG or PDF; needs matplotlib."""
 
 
 def check(options: Options) -> None:
-    """What contradicts itself is said before anything is opened."""
+    """Validate options before opening anything."""
     chosen = [name for name, given in _sources(options).items() if given]
     if len(chosen) != 1:
-        came = " and ".join(chosen) or "none of them"
-        raise ShrikeError(
-            f"{came} came; one of --mic, --file FILE, --stdin and --demo was expected (--help shows examples)"
-        )
+        given = " and ".join(chosen) or "no source"
+        raise ShrikeError(f"{given}: expected one of --mic, --file FILE, --stdin and --demo (--help shows examples)")
     if options.plot and len(options.file) != 1 and not options.demo:
-        raise ShrikeError("--plot draws one file, or the demo: give --file with one name")
+        raise ShrikeError("--plot: expected one --file, or --demo")
     if options.record and len(options.file) > 1:
-        raise ShrikeError("--record keeps one stream: give one --file, --mic, --stdin or --demo")
+        raise ShrikeError("--record: expected one --file, --mic, --stdin or --demo")
     if options.record and options.record.suffix.lower() != ".flac":
-        raise ShrikeError(f"--record {options.record}: a name that ends in .flac was expected")
+        raise ShrikeError(f"--record {options.record}: expected a name that ends in .flac")
     if options.device and not options.mic:
-        raise ShrikeError("--device belongs to --mic")
+        raise ShrikeError("--device: expected --mic with it")
     if options.together and not options.file:
-        raise ShrikeError("--together belongs to --file; several microphones: --mic --device NAME NAME")
+        raise ShrikeError("--together: expected --file with it; several microphones: --mic --device NAME NAME")
     if options.record and len(options.device) > 1:
-        raise ShrikeError("--record keeps one stream: give one --device")
+        raise ShrikeError("--record: expected one --device")
     if options.realtime and not (options.file or options.demo):
-        raise ShrikeError("--realtime belongs to --file and --demo: --mic and --stdin come at their own pace")
+        raise ShrikeError("--realtime: expected --file or --demo with it; --mic and --stdin have their own pace")
 
 
 def _sources(options: Options) -> dict[str, bool]:
@@ -126,20 +124,20 @@ def main() -> int:
     from runtime.session import Session, VerdictOptions
     from runtime.support.shutdown import Stop
 
-    settings = VerdictOptions(options.step, options.prior, options.smoothing, options.sure)
+    verdicts = VerdictOptions(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        chosen = load_model(find_model(options.model), options.engine, options.threads, options.provider)
-        stack.callback(chosen.engine.close)
-        say(f"{chosen.card.name} ({chosen.card.precision}) with {chosen.backend}: {chosen.reason}")
-        if chosen.card.score.fitted_on is None:
-            say("this model's scores were never fitted to probabilities: take P(spoof) as a rank, not as a chance")
+        model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
+        stack.callback(model.engine.close)
+        say(f"{model.card.name} ({model.card.precision}) with {model.backend}: {model.reason}")
+        if model.card.score.fitted_on is None:
+            say("this model's scores are not fitted to probabilities: read P(spoof) as a rank, not as a probability")
         if options.together or len(options.device) > 1:
-            return run_together(options, chosen, settings, stack, stop)
-        sinks = [stack.enter_context(closing(sink)) for sink in make_sinks(options, chosen.card.frontend)]
-        session = Session(chosen.engine, chosen.card, sinks, settings, chosen.backend)
+            return run_together(options, model, verdicts, stack, stop)
+        sinks = [stack.enter_context(closing(sink)) for sink in make_sinks(options, model.card.frontend)]
+        session = Session(model.engine, model.card, sinks, verdicts, model.backend)
         failed = 0
-        for open_source in openers(options, chosen.card.frontend.rate, stop):
+        for open_source in openers(options, model.card.frontend.rate, stop):
             try:
                 source = open_source()
             except ShrikeError as error:
@@ -156,17 +154,17 @@ def main() -> int:
 
 
 def run_together(
-    options: Options, chosen: "LoadedModel", verdicts: "VerdictOptions", stack: ExitStack, stop: "Stop"
+    options: Options, model: "LoadedModel", verdicts: "VerdictOptions", stack: ExitStack, stop: "Stop"
 ) -> int:
     """Score all sources at once; one that cannot be opened, or fails, does not stop the others."""
     from runtime.multi_source import MultiSource, number_duplicates
     from runtime.multi_stream import StreamBatcher
     from runtime.session import Session
 
-    batcher = StreamBatcher(chosen.engine, chosen.card.frontend, verdicts.step)
+    batcher = StreamBatcher(model.engine, model.card.frontend, verdicts.step)
     make_sinks = together_sinks(options)
     sources, failed = [], 0
-    for open_source in openers(options, chosen.card.frontend.rate, stop):
+    for open_source in openers(options, model.card.frontend.rate, stop):
         try:
             sources.append(stack.enter_context(closing(open_source())))
         except ShrikeError as error:
@@ -176,12 +174,12 @@ def run_together(
     together = MultiSource(batcher, stop, say)
     for source in sources:
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks()]
-        together.add(source, Session(chosen.engine, chosen.card, sinks, verdicts, chosen.backend))
+        together.add(source, Session(model.engine, model.card, sinks, verdicts, model.backend))
     return 2 if failed + together.run() else 0
 
 
 def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], "Source"]]:
-    """What opens each source, in order."""
+    """Yield a function that opens each source, in order."""
     if options.stdin:
         from runtime.sources.pcm import PcmSource
 
@@ -203,7 +201,7 @@ def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], 
 
 
 def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
-    """Who looks at the verdicts. Results go to stdout, talk to stderr."""
+    """Open the sinks of one source at a time: results on stdout, log lines on stderr."""
     from runtime.sinks.lines import Lines
 
     live = options.mic or options.stdin or options.realtime
@@ -230,7 +228,7 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
 
 
 def together_sinks(options: Options) -> Callable[[], list["Sink"]]:
-    """What makes the sinks of each of several streams."""
+    """Return a function that opens the sinks of each of several streams."""
     from runtime.sinks.lines import Lines
 
     if options.json:
@@ -247,7 +245,7 @@ def together_sinks(options: Options) -> Callable[[], list["Sink"]]:
 
 
 def say(sentence: str) -> None:
-    """One line to whoever watches."""
+    """Write a line to stderr."""
     print(sentence, file=sys.stderr, flush=True)
 
 

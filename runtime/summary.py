@@ -1,10 +1,10 @@
-"""What a stream amounted to: one score and verdict for the whole, shares of states, losses, and what it cost.
+"""Summary of a stream: score and verdict of the whole, shares of states, lost sound, and cost.
 
-    tally = SummaryBuilder(opening, judge)
-    tally.count(verdict, seconds)
-    print(tally.summary(...).line())
+    builder = SummaryBuilder(info, tracker)
+    builder.count(verdict, warming, step, latency)
+    print(builder.summary(seconds).line())
 
-All running sums: a stream of weeks needs no more memory than one of seconds.
+Running sums alone, so that memory does not grow with the stream.
 """
 
 import math
@@ -19,26 +19,26 @@ from runtime.verdict import SURE, State, Verdict, VerdictTracker
 
 @dataclass(frozen=True)
 class Cost:
-    """NaN where nothing was measured."""
+    """Computation and delay; NaN where nothing was measured."""
 
-    step_ms: tuple[float, float, float]  # p50, p95, p99 of one score: level, features, network
+    step_ms: tuple[float, float, float]  # p50, p95, p99 of one score: level, features, model
     latency_ms: tuple[float, float, float]  # p50, p95, p99 from a sample's arrival to its verdict; live sources
-    core: float  # share of one core that the process took since it opened the source
+    core: float  # share of one core that the process used since it opened the source
     resident_mb: float | None
     first_s: float | None  # from the process's start to its first score
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one source."""
+    """Summary of one source."""
 
     source: str
-    seconds: float  # of sound, without what was lost
+    seconds: float  # of sound, without lost sound
     verdicts: int
-    state: State  # of the whole: bonafide, spoof, unsure; silence and warming-up where there was nothing else
-    score: float | None  # of its first 600 frames: what offline evaluation gives
-    threshold: float  # the card's, which that score is to be held against
-    llr: float | None  # mean over all verdicts that were neither silence nor, where that leaves any, warming-up
+    state: State  # of the whole: bonafide, spoof, unsure; silence or warming-up where there was nothing else
+    score: float | None  # of its first 600 frames: that of offline evaluation
+    threshold: float  # the card's, for that score
+    llr: float | None  # mean over all verdicts but silence and, where others exist, warming-up
     p_spoof: float | None
     states: dict[str, float]  # shares
     flags: dict[str, float]  # share of verdicts with each
@@ -47,7 +47,7 @@ class Summary:
     cost: Cost
 
     def line(self) -> str:
-        """For a person, in one line."""
+        """Format the summary as one line."""
         if self.llr is None or self.p_spoof is None:
             return f"{self.source}: {self.state}, {self.seconds:.1f} s, nothing to judge"
         lost = f", {self.lost:.1f} s lost in {self.gaps} gaps" if self.gaps else ""
@@ -58,7 +58,7 @@ class Summary:
         )
 
     def costs(self) -> str:
-        """What it cost, in one line."""
+        """Format the cost as one line."""
         p50, p95, p99 = self.cost.step_ms
         parts = [f"per score {p50:.2f} / {p95:.2f} / {p99:.2f} ms (p50 / p95 / p99)"]
         if not math.isnan(self.cost.latency_ms[0]):
@@ -72,22 +72,22 @@ class Summary:
 
 
 class SummaryBuilder:
-    """Counts while a stream runs."""
+    """Collects statistics while a stream runs."""
 
-    def __init__(self, opening: StreamInfo, judge: VerdictTracker, sure: float = SURE) -> None:
-        self._opening, self._judge, self._sure = opening, judge, sure
+    def __init__(self, info: StreamInfo, tracker: VerdictTracker, sure: float = SURE) -> None:
+        self._info, self._tracker, self._sure = info, tracker, sure
         self._states: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
         self._sums = {"warming-up": [0.0, 0], "full": [0.0, 0]}
         self._first_window: float | None = None
-        self._warming = True  # whether that is still one of a part of a window
+        self._warming = True  # whether that was less than a full window
         self._first: float | None = None  # s from the process's start to the first score
         self._steps, self._latencies = Percentiles(), Percentiles()
         self._began, self._cpu = time.monotonic(), time.process_time()
         self.lost, self.gaps = 0.0, 0
 
     def count(self, verdict: Verdict, warming: bool, step: float, latency: float | None) -> None:
-        """One verdict, what it took to compute, and how late it is."""
+        """Count a verdict; `step`: s of computation; `latency`: s since its newest sample arrived."""
         if self._first is None:
             self._first = since_process_start()
         self._states[verdict.state] += 1
@@ -110,14 +110,14 @@ class SummaryBuilder:
         count = sum(self._states.values())
         total, number = self._sums["full"] if self._sums["full"][1] else self._sums["warming-up"]
         llr = total / number if number else None
-        p_spoof = None if llr is None else self._judge.p_spoof(llr)
+        p_spoof = None if llr is None else self._tracker.p_spoof(llr)
         return Summary(
-            source=self._opening.source,
+            source=self._info.source,
             seconds=seconds,
             verdicts=count,
             state=self._overall(p_spoof, count),
             score=self._first_window,
-            threshold=self._opening.threshold,
+            threshold=self._info.threshold,
             llr=llr,
             p_spoof=p_spoof,
             states={state: number / count for state, number in sorted(self._states.items())},

@@ -1,18 +1,18 @@
-"""Any sound file as mono float32 at the rate a model wants, by rules that are stated here and nowhere else.
+"""Decode a sound file to mono float32 at a model's rate. The rules are stated here and nowhere else.
 
     from runtime.audio.decode import load
-    clip = load("call.flac")            # clip.samples (n,) float32, clip.rate 16000, clip.notes what was done
+    clip = load("call.flac")            # clip.samples (n,) float32, clip.rate 16000, clip.notes
 
     channels    averaged
     rate        resampled once, with soxr HQ
-    8 bits      kept as they are, with a note: their quantisation noise stays
-    length      what the header promises must be there, or the file is cut off and refused; LOSS_TOLERATED forgives
-                writers that count their header in. Where nothing is promised a note says so: an Ogg stream without its
-                last page, an MP3 without a table of contents, the WAV of a piped recorder.
+    8 bits      accepted with a note: their quantisation noise stays
+    length      a file with less than its header promises is refused; LOSS_TOLERATED allows for writers that count
+                their header in. A header without a length is noted: an Ogg stream without its last page, an MP3
+                without a table of contents, the WAV of a piped recorder.
     refused     no file, no samples, not decodable to the end, NaN or infinite, silent, below 8 kHz, above an hour
 
-Whatever the bytes are, the caller sees a Clip or an AudioError with one sentence, never another exception. The header
-is checked before anything is decoded, and decoding goes block by block, so that no header can claim our memory.
+Any bytes give a Clip or an AudioError of one sentence, never another exception. The header is checked before anything
+is decoded, and decoding goes block by block, so that no header can claim memory.
 """
 
 import os
@@ -35,12 +35,12 @@ MAX_RATE = 384_000  # Hz, the fastest converters sold; a header above is damaged
 MAX_SECONDS = 3_600  # s, one hour: 230 MB of float32 at 16 kHz
 BLOCK = 2**20  # values decoded at a time over all channels: 4 MB of float32
 LOSS_TOLERATED = 0.1  # s, of what a header promises: one hop of verdicts, 1600 samples of 98,000 in a window
-FIRST_MP3_FRAME = 64  # bytes; the mark stands at most 4 + 2 (checksum) + 32 (side information) bytes in
+FIRST_MP3_FRAME = 64  # bytes; the mark is at most 4 + 2 (checksum) + 32 (side information) bytes in
 UNKNOWN_FRAMES = 2**62  # frames; libsndfile says 2^63 - 1 where a header states no length
 UNKNOWN_BYTES = 0x7FFF_0000  # bytes; piped recorders write 2 GiB - 1, 2 GiB or 4 GiB - 1 for a length they cannot know
 EIGHT_BITS = frozenset({"PCM_S8", "PCM_U8"})  # libsndfile's names; companded telephony (u-law, A-law) is finer
 
-# libsndfile shortens a file to what is there and says so in its log alone: `data : 64000 (should be 31956)` in WAV and
+# libsndfile shortens a file to what is there, and only its log shows that: `data : 64000 (should be 31956)` in WAV and
 # CAF, SSND in AIFF, `Data Size` in AU, riff in W64, `Riff size` in RF64. WAV's RIFF size is wrong too often to count.
 SHORTENED = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 OGG_WITHOUT_END = re.compile(r"Last page lacks an end-of-stream bit|Junk after the last page")
@@ -49,15 +49,15 @@ OGG_WITH_A_HOLE = re.compile(r"reports a hole|Corrupted bitstream")
 
 @dataclass(frozen=True)
 class Clip:
-    """Sound as every part of Shrike takes it."""
+    """Decoded sound."""
 
     samples: npt.NDArray[np.float32]  # (n,), mono, full scale is 1
     rate: int  # Hz
-    notes: tuple[str, ...]  # what was done to get there, a sentence each
+    notes: tuple[str, ...]  # changes and doubts, a sentence each
 
 
 def load(path: str | os.PathLike[str], rate: int = 16_000) -> Clip:
-    """The sound file at `path` as mono float32 at `rate` Hz; AudioError for whatever cannot be used."""
+    """Decode the sound file at `path` to `rate` Hz; AudioError for a file that cannot be used."""
     import soundfile
 
     _check_file(path)
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str], rate: int = 16_000) -> Clip:
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
-    """Say what is wrong with the file itself: libsndfile calls all of it a system error, and would wait on a pipe."""
+    """Check the file itself: libsndfile calls every cause a system error, and would wait on a pipe."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -104,11 +104,11 @@ def _check_file(path: str | os.PathLike[str]) -> None:
 
 
 def _check_header(sound: "soundfile.SoundFile") -> None:
-    """Refuse by what the header claims, before a byte is decoded."""
+    """Check what the header claims, before anything is decoded."""
     if sound.frames <= 0:
         raise AudioError("holds no samples")
     if sound.samplerate < MIN_RATE:
-        raise AudioError(f"recorded at {sound.samplerate:,} Hz; at least {MIN_RATE:,} Hz are needed")
+        raise AudioError(f"recorded at {sound.samplerate:,} Hz; expected at least {MIN_RATE:,} Hz")
     if sound.samplerate > MAX_RATE:
         raise AudioError(f"its header claims {sound.samplerate:,} Hz; above {MAX_RATE:,} Hz it must be damaged")
     if sound.frames >= UNKNOWN_FRAMES:
@@ -119,7 +119,7 @@ def _check_header(sound: "soundfile.SoundFile") -> None:
 
 
 def _losses(sound: "soundfile.SoundFile", decoded: int, path: str | os.PathLike[str]) -> list[str]:
-    """Compare what was decoded with what was promised: notes for what may be missing, AudioError for what is."""
+    """Compare the decoded length with the header's: notes for what may be missing, AudioError for what is."""
     log = sound.extra_info
     seconds = sound.frames / sound.samplerate
     for promised, present in ((int(a), int(b)) for a, b in SHORTENED.findall(log)):
@@ -142,7 +142,7 @@ def _check_loss(missing: float, promised: float) -> None:
 
 
 def _mp3_states_length(path: str | os.PathLike[str]) -> bool:
-    """Whether the first MPEG frame is a table of contents; without it a variable bit rate makes the length a guess."""
+    """True if the first MPEG frame is a table of contents; without it the length of a variable bit rate is a guess."""
     with open(path, "rb") as file:
         tag = file.read(10)
         if tag[:3] == b"ID3" and len(tag) == 10:  # its size: four bytes of seven bits, without these ten
@@ -154,9 +154,9 @@ def _mp3_states_length(path: str | os.PathLike[str]) -> bool:
 
 
 def _decode(sound: "soundfile.SoundFile", rate: int) -> tuple[npt.NDArray[np.float32], int]:
-    """Average and resample block by block; gives the samples (n,) and how many frames the file really held.
+    """Average and resample block by block; return the samples (n,) and how many frames the file held.
 
-    soxr's stream gives bit for bit what it gives for the whole signal, without the whole signal in memory.
+    soxr's stream gives the samples that it gives for the whole signal, bit for bit.
     """
     resampler = None
     if sound.samplerate != rate:

@@ -1,12 +1,12 @@
-"""Is what comes in fit to be judged? Level, silence, clipping, digital zeros, and bands that a line has removed.
+"""Quality of an input: level, silence, clipping, digital zeros, and bands that a line removed.
 
     monitor = QualityMonitor(card.frontend)
     monitor.push(samples)                      # mono at the front-end's rate
-    quality = monitor.report()                 # level, flags, spectrum; FLAGS says what a flag means
+    quality = monitor.report()                 # level, flags, spectrum; FLAGS describes each flag
 
-A model that looks at 0-417 Hz is blind behind a telephone, and one that looks at 0-8 kHz is half blind: so the mean
-spectrum of the voice is held against limits, measured on 250 clips of clean speech and on the same clips behind a
-300-3400 Hz line (Butterworth, fifth order; a codec at 8 kHz cuts harder):
+A telephone line removes most of the f0 model's band, and half of the wide model's. The voice's mean spectrum is
+compared with limits, measured on 250 clips of clean speech and on the same clips through a 300-3400 Hz line
+(Butterworth, fifth order; a codec at 8 kHz cuts harder):
 
     40-130 Hz against 330-1000 Hz     clean: 1 % below -33 dB     line: half below -39 dB    limit -34 dB
     4500-7500 Hz against 400-3400 Hz  clean: none below -42 dB    line: 95 % below -45 dB    limit -45 dB
@@ -21,37 +21,37 @@ from numpy.typing import NDArray
 from runtime.audio.features import FrontEnd, Samples
 
 FRAME = 512  # samples, 32 ms: one spectrum, one level
-SILENT = -60.0  # dBFS of a frame; below it nobody speaks to this microphone
-QUIET = -45.0  # dBFS of the loudest recent frames; below it the converter's own noise counts
+SILENT = -60.0  # dBFS of a frame; below it there is no voice
+QUIET = -45.0  # dBFS of the loudest recent frames; below it the converter's noise matters
 SILENCE_AFTER = 2.0  # s without a louder frame
-ZEROS_AFTER = 1.0  # s of one and the same value: no converter does that, a muted device does
+ZEROS_AFTER = 1.0  # s of one and the same value: a muted device gives that, a converter does not
 CLIPPED = 0.985  # of full scale; resampling moves a flat top a little
 CLIPPED_SHARE = 1e-3  # of the samples in the last second or so: 16 of 16,000
 VOICE_RANGE = 35.0  # dB below the loudest recent frames: what still counts as voice
-LOUDEST_FALLS = 2.0  # dB per second: the memory for how loud the voice is
+LOUDEST_FALLS = 2.0  # dB per second by which the loudest level decays
 SPECTRUM_TIME = 3.0  # s of voice, time constant of the mean spectrum
 VOICE_NEEDED = 2.0  # s of voice before a band may be called missing
 DEEP, OVER_DEEP, LOW_LIMIT = (40, 130), (330, 1000), -34.0  # Hz, Hz, dB
 HIGH, UNDER_HIGH, HIGH_LIMIT = (4500, 7500), (400, 3400), -45.0  # Hz, Hz, dB
-LOST_LOW, LOST_HIGH = 250.0, 4000.0  # Hz: what such a line removes
-BANDS_NEEDED = 0.25  # share of a front-end's bands in there that makes it matter
+LOST_LOW, LOST_HIGH = 250.0, 4000.0  # Hz: below and above, a telephone line removes everything
+BANDS_NEEDED = 0.25  # share of a front-end's bands that makes the loss matter
 FLOOR = 1e-12  # of power, -120 dB
 
 FLAGS = {
     "clipping": "the input is overdriven: lower its gain",
     "quiet": "the input is very quiet: raise its gain or come nearer",
     "zeros": "digital zeros arrive: is the input muted?",
-    "no-low-band": "this microphone or line removes the low frequencies that the model looks at",
-    "no-high-band": "this microphone or line removes the high frequencies that the model looks at",
-    "invalid": "values that are no numbers arrived and were taken as silence",
+    "no-low-band": "this microphone or line removes the low frequencies that the model needs",
+    "no-high-band": "this microphone or line removes the high frequencies that the model needs",
+    "invalid": "NaN or infinite samples arrived and count as silence",
     "lost": "sound was lost within the last window",
 }
-BLINDING = frozenset({"no-low-band", "no-high-band"})  # with these a score says nothing about the voice
+BLINDING = frozenset({"no-low-band", "no-high-band"})  # with these a score is not about the voice
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What the input is like now."""
+    """Level and flags of the input at one moment."""
 
     level: float  # dBFS, RMS of the last frame
     silent: bool
@@ -60,7 +60,7 @@ class Quality:
 
 
 class QualityMonitor:
-    """Flat memory: half a frame of samples, running sums, counters."""
+    """Measures one stream in constant memory."""
 
     def __init__(self, frontend: FrontEnd) -> None:
         self._rate = frontend.rate
@@ -76,7 +76,7 @@ class QualityMonitor:
         self.reset()
 
     def reset(self) -> None:
-        """Another microphone may be there after a gap."""
+        """Start anew: after a gap it may be another microphone."""
         self._rest: Samples = np.empty(0, np.float32)
         self._level = self._loudest = -120.0
         self._since_loud = self._same = 0.0  # s
@@ -87,12 +87,12 @@ class QualityMonitor:
         self._lost_for = self._invalid_for = 0.0  # s for which the flag stays
 
     def mark(self, lost: bool, invalid: bool) -> None:
-        """What a source says about a block; both stay as long as the window may hold it."""
+        """Flag a block with lost or invalid samples, for as long as the window may contain it."""
         self._lost_for = self._window if lost else self._lost_for
         self._invalid_for = self._window if invalid else self._invalid_for
 
     def push(self, samples: Samples) -> None:
-        """New samples (n,), mono."""
+        """Measure new samples (n,), mono."""
         if not len(samples):
             return
         seconds = len(samples) / self._rate
@@ -125,7 +125,7 @@ class QualityMonitor:
         return self._since_loud >= SILENCE_AFTER
 
     def report(self) -> Quality:
-        """As of the last whole frame."""
+        """Return the quality at the last whole frame."""
         present = {
             "clipping": self._clipped > CLIPPED_SHARE,
             "quiet": SILENT < self._loudest < QUIET and not self.silent,

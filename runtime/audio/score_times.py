@@ -1,19 +1,19 @@
-"""Where the scores of a streaming network fall: behind every step of frames, from one second on.
+"""Frames after which a streaming model's scores are taken: after every step, from one second on.
 
     frames   0 ....... 112 ... 128 ... 144 ....................... 592 .. 600
-             nothing    | a score behind every 16 frames            |
-                        first (f0)                                  the score of a clip with 600 frames or more
+             no score   | a score after every 16 frames             |
+                        first (f0)                                  score of a clip with 600 frames or more
 
-A clip's score is that of its last whole step within the first window: a stream gives the very same number at that
-frame, and nothing is repeated. Only a clip that ends before the first score repeats its frames up to there.
+A clip's score is that of its last whole step within the first window: a stream gives the same number at that frame,
+and no frame is repeated. Only a clip that ends before the first score repeats its frames up to there.
 """
 
 import math
 
 from runtime.audio.features import FrontEnd
 
-STEP = 16  # frames, 130 ms: what all our networks' strides in time (8 and 16) divide
-EARLIEST = 1.0  # s of sound before the first score: for windows less would be mostly repetition
+STEP = 16  # frames, 130 ms: divisible by the time strides of all our networks, 8 and 16
+EARLIEST = 1.0  # s of sound before the first score: a window of less would be mostly repetition
 
 
 def first(frontend: FrontEnd, step: int = STEP) -> int:
@@ -23,5 +23,5 @@ def first(frontend: FrontEnd, step: int = STEP) -> int:
 
 
 def scored(frames: int, frontend: FrontEnd, step: int = STEP) -> int:
-    """Of a clip with that many frames, behind which frame its score is taken."""
+    """Return after how many frames the score of a clip with `frames` frames is taken."""
     return max(first(frontend, step), min(frames, frontend.width) // step * step)

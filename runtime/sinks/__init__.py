@@ -1,7 +1,7 @@
-"""Who looks at the verdicts. A sink takes what interests it and leaves the rest alone.
+"""Sinks receive verdicts and the sound they are about. A sink overrides the events that it needs.
 
-jsonl.py writes lines for programs, lines.py lines for people, meter.py draws on a terminal, recorder.py keeps the
-sound, timeline.py plots a file. They are called from the one loop that scores, so none of them may wait for long.
+jsonl.py writes lines for programs, lines.py for people; meter.py and board.py draw on a terminal; recorder.py saves the
+sound, timeline.py plots a file. The loop that scores calls them, so they must not wait.
 """
 
 from dataclasses import dataclass
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What is going to be scored, by what."""
+    """The source and the model, before the first block."""
 
     source: str
     live: bool
     model: str
     engine: str  # ONNX Runtime or TensorRT
     precision: str
-    calibrated: bool  # whether the card's map was fitted; if not, llr is the raw score
+    calibrated: bool  # whether the card's score map was fitted; if not, llr is the raw score
     interval: float  # s between verdicts
     prior: float
-    band: tuple[float, float]  # Hz that the model looks at
+    band: tuple[float, float]  # Hz, the model's passband
     rate: int  # Hz of the samples that `sound` gets
-    threshold: float  # the card's: raw scores from there on speak for bona fide
+    threshold: float  # the card's, for raw scores; bona fide from there on
 
 
 class Sink:
-    """Does nothing with anything."""
+    """Ignores every event."""
 
-    def begin(self, opening: StreamInfo) -> None:
-        """A source was opened."""
+    def begin(self, info: StreamInfo) -> None:
+        """Start of a source."""
 
     def sound(self, samples: Samples) -> None:
-        """What the model is about to hear, (n,); also empty, as a sign of life."""
+        """Samples (n,) that are scored next; empty while no sound arrives."""
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
-        """`latency` is the time in s since its newest sample arrived; None where sound does not come live."""
+        """A verdict; `latency`: s since its newest sample arrived, None for a source that is not live."""
 
     def gap(self, time: float, lost: float, restarted: bool) -> None:
-        """Sound is missing up to `time`; `restarted`: so much that the window begins again."""
+        """`lost` seconds of sound are missing before `time`; `restarted`: the window was reset."""
 
     def note(self, text: str) -> None:
-        """A sentence for whoever watches."""
+        """A sentence for the user."""
 
     def end(self, summary: "Summary") -> None:
-        """A source has ended."""
+        """End of a source."""
 
     def close(self) -> None:
-        """Give back terminal and files; a second call does nothing."""
+        """Release terminal and files; a second call does nothing."""

@@ -1,13 +1,13 @@
-"""A live view of several streams on a terminal, a line each, and the newest sentences about them below.
+"""Live view of several streams on a terminal: a line for each, the newest notes below.
 
     SPOOF        0.86  LLR  -1.83  -23 dBFS  ------------O---  0:02:13  call-1.wav
     bonafide     0.12  LLR  +2.10  -31 dBFS  --O-------------  0:02:13  call-2.wav  ! clipping
     3 streams, f0 with ONNX Runtime, Ctrl-C ends
 
     board = Board()
-    session = Session(engine, card, [board.line()], settings, kind, pool)
+    session = Session(engine, card, [board.line()], options, backend)
 
-Redrawn REDRAWN times a second. Streams beyond the terminal's height are counted, those that say spoof are shown first.
+Redrawn REDRAWN times a second. Streams beyond the terminal's height are counted; spoofs are shown first.
 """
 
 import time
@@ -26,7 +26,7 @@ ORDER = {"spoof": 0, "unsure": 1, "bonafide": 2, "warming-up": 3, "silence": 4}
 
 
 class Board:
-    """The view; each stream's line is a sink."""
+    """The view; the line of each stream is a sink."""
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console
@@ -39,7 +39,7 @@ class Board:
         self._drawn = 0.0
 
     def line(self) -> "BoardLine":
-        """A sink for one stream."""
+        """Return a sink for one more stream."""
         line = BoardLine(self)
         self._lines.append(line)
         return line
@@ -52,7 +52,7 @@ class Board:
         self._live.start()
 
     def leave(self, line: "BoardLine", sentence: str) -> None:
-        """A stream has ended: its line goes, and what it amounted to stays above the view."""
+        """Remove the line of a stream that has ended, and print its summary above the view."""
         self._lines.remove(line)
         self._console.print(sentence, markup=False)
         if not self._lines:
@@ -62,18 +62,18 @@ class Board:
         self._live.stop()
 
     def draw(self, at_least: float = 0.0) -> None:
-        """Unless it was drawn less than so many seconds ago."""
+        """Redraw, unless the view was drawn less than `at_least` seconds ago."""
         if time.monotonic() - self._drawn >= at_least:
             self._drawn = time.monotonic()
             self._live.update(self.view(min(self._console.width, WIDEST), self._console.height), refresh=True)
 
     def view(self, width: int, height: int) -> Any:
-        """The whole view as rich text, no wider and no higher."""
+        """Return the view as rich text of at most that size."""
         from rich.text import Text
 
         text = Text(no_wrap=True, overflow="crop")
         room = max(1, height - len(self._notes) - 2)
-        lines = [line for line in self._lines if line.opening]
+        lines = [line for line in self._lines if line.info]
         if len(lines) > room:
             lines.sort(key=lambda line: ORDER[line.newest.state] if line.newest else len(ORDER))
         for line in lines[:room]:
@@ -82,40 +82,40 @@ class Board:
         for note in self._notes:
             text.append(f"{note[:width]}\n", "dim")
         hidden = f" ({len(lines) - room} not shown)" if len(lines) > room else ""
-        opening = lines[0].opening if lines else None
-        model = f", {opening.model} with {opening.engine}" if opening else ""
+        info = lines[0].info if lines else None
+        model = f", {info.model} with {info.engine}" if info else ""
         text.append(f"{len(lines)} streams{hidden}{model}, Ctrl-C ends", "dim")
         return text
 
 
 class BoardLine(Sink):
-    """What is shown of one stream."""
+    """The line of one stream."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self.opening: StreamInfo | None = None
+        self.info: StreamInfo | None = None
         self.newest: Verdict | None = None
-        self._heard = 0.0
+        self._last_sound = 0.0
 
-    def begin(self, opening: StreamInfo) -> None:
-        self.opening, self._began = opening, time.monotonic()
-        self._heard = self._began
+    def begin(self, info: StreamInfo) -> None:
+        self.info, self._began = info, time.monotonic()
+        self._last_sound = self._began
         self._board.begin()
 
     def sound(self, samples: Samples) -> None:
         if len(samples):
-            self._heard = time.monotonic()
+            self._last_sound = time.monotonic()
         self._board.draw(1 / REDRAWN)
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
         self.newest = verdict
 
     def gap(self, time: float, lost: float, restarted: bool) -> None:
-        self.note(f"{lost:.2f} s of sound lost{'; the window begins again' if restarted else ''}")
+        self.note(f"{lost:.2f} s of sound lost{'; the window was reset' if restarted else ''}")
 
     def note(self, text: str) -> None:
-        assert self.opening is not None
-        self._board.note(f"{self.opening.source}: {text}")
+        assert self.info is not None
+        self._board.note(f"{self.info.source}: {text}")
 
     def end(self, summary: Summary) -> None:
         self._board.leave(self, summary.line())
@@ -124,21 +124,21 @@ class BoardLine(Sink):
         self._board.close()
 
     def words(self) -> tuple[str, str]:
-        """The line, and how it looks; a state that alarms is also written large."""
-        assert self.opening is not None
+        """Return the text of the line and its style; SPOOF is in capitals, for terminals without colour."""
+        assert self.info is not None
         clock = elapsed(time.monotonic() - self._began)
         newest = self.newest
         if newest is None:
-            said, state, flags = "listening" + " " * (26 + BAR), "", []
+            text, state, flags = "listening" + " " * (26 + BAR), "", []
         else:
             state = newest.state
             word = state.upper() if state == "spoof" else state
-            said = (
+            text = (
                 f"{word:<11}  {newest.p_spoof:.2f}  LLR {newest.smoothed:+6.2f}  "
                 f"{newest.quality.level:4.0f} dBFS  {pointer(newest.p_spoof, BAR)}"
             )
             flags = [flag for flag in newest.quality.flags if flag in FLAGS]
-        still = time.monotonic() - self._heard
+        still = time.monotonic() - self._last_sound
         signs = [*flags, *([f"no sound for {still:.0f} s"] if still > STILL else [])]
         marks = f"  ! {', '.join(signs)}" if signs else ""
-        return f"{said}  {clock}  {self.opening.source}{marks}", STYLES.get(state, "")
+        return f"{text}  {clock}  {self.info.source}{marks}", STYLES.get(state, "")

@@ -1,8 +1,8 @@
-"""One JSON object a line on stdout, for programs; docs/stream.md describes every entry.
+"""JSON lines for programs; docs/stream.md describes every entry.
 
     python -m runtime.stream --mic --json | jq -c 'select(.type == "verdict" and .state == "spoof")'
 
-Each line is written and flushed as a whole: a reader never sees half of one. Numbers are finite or null.
+Each line is written and flushed at once, so that a reader never sees a part of one. Numbers are finite or null.
 """
 
 import json
@@ -15,20 +15,20 @@ from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
-SCHEMA = 1  # raised when an entry changes its meaning or goes; new entries may come at any time
+SCHEMA = 1  # raised when an entry changes its meaning or is removed; entries may be added at any time
 
 
 class JsonLines(Sink):
-    """Writes to `out`; a reader that has gone is a BrokenPipeError, which ends the stream."""
+    """Writes to `out`. BrokenPipeError, after the reader has exited, ends the stream."""
 
     def __init__(self, out: IO[str], named: bool = False) -> None:
-        """`named`: every line says which source it is about, for several at once."""
+        """`named`: every line has its source, for several at once."""
         self._out, self._named = out, named
         self._source: dict[str, str] = {}
 
-    def begin(self, opening: StreamInfo) -> None:
-        self._source = {"source": opening.source} if self._named else {}
-        self._write("start", asdict(opening))
+    def begin(self, info: StreamInfo) -> None:
+        self._source = {"source": info.source} if self._named else {}
+        self._write("start", asdict(info))
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
         entries = {
@@ -55,14 +55,14 @@ class JsonLines(Sink):
 
     def _write(self, kind: str, entries: dict[str, Any]) -> None:
         at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}Z"
-        whole = finite({"v": SCHEMA, "type": kind, "at": at, **self._source, **entries})
-        line = json.dumps(whole, ensure_ascii=False, allow_nan=False)
+        entry = finite({"v": SCHEMA, "type": kind, "at": at, **self._source, **entries})
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
         self._out.write(line + "\n")
         self._out.flush()
 
 
 def finite(value: Any) -> Any:
-    """NaN and infinity as null: JSON has no others."""
+    """Replace NaN and infinity by None, which JSON can hold."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

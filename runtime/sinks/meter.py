@@ -1,4 +1,4 @@
-"""A live view on a terminal: what is heard, what is thought of it, and whether that can be trusted.
+"""Live view on a terminal: verdict, history, level, spectrum and faults of the input.
 
     SPOOF          P(spoof) 0.86  LLR -1.83                        0:02:13  headset
     real ------------------------------------------------O---- fake
@@ -24,18 +24,18 @@ from runtime.summary import Summary
 from runtime.verdict import Verdict
 
 REDRAWN = 8  # times a second
-WIDEST = 100  # columns; longer bars say no more
+WIDEST = 100  # columns; longer bars show no more
 LABEL = 16  # columns before a bar
-BLOCKS, ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*#@"  # nine heights; the second for terminals without UTF-8
+BLOCKS, ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*#@"  # nine heights; ASCII for terminals without UTF-8
 QUIETEST = -72.0  # dBFS, the left end of the level's bar
 SPECTRUM_RANGE = 50.0  # dB that the spectrum's bars span
 STYLES = {"spoof": "bold red", "bonafide": "bold green", "unsure": "bold yellow"}
-NOTES = 2  # last sentences shown
-STILL = 1.5  # s without sound after which the view says so
+NOTES = 2  # last notes shown
+STILL = 1.5  # s without sound after which the view shows that
 
 
 class Meter(Sink):
-    """Draws while sound comes, prints the summary when it ends."""
+    """Draws while sound arrives, prints the summary at the end."""
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console
@@ -47,20 +47,20 @@ class Meter(Sink):
         self._drawn = 0.0
         self._notes: deque[str] = deque(maxlen=NOTES)
 
-    def begin(self, opening: StreamInfo) -> None:
-        self._opening = opening
+    def begin(self, info: StreamInfo) -> None:
+        self._info = info
         self._verdict: Verdict | None = None
         self._history: deque[float] = deque(maxlen=WIDEST)  # P(spoof), one a second
         self._latency: float | None = None
         self._lost, self._gaps = 0.0, 0
-        self._began = self._heard = time.monotonic()
+        self._began = self._last_sound = time.monotonic()
         self._second = -1
         self._live.start()
         self._draw()
 
     def sound(self, samples: Samples) -> None:
         if len(samples):
-            self._heard = time.monotonic()
+            self._last_sound = time.monotonic()
         if time.monotonic() - self._drawn >= 1 / REDRAWN:
             self._draw()
 
@@ -91,7 +91,7 @@ class Meter(Sink):
         self._live.update(self.view(min(self._console.width, WIDEST)), refresh=True)
 
     def view(self, width: int) -> Any:
-        """The whole view as rich text, no line wider than `width`."""
+        """Return the view as rich text, no line wider than `width`."""
         from rich.text import Text
 
         text = Text(no_wrap=True, overflow="crop")
@@ -108,45 +108,45 @@ class Meter(Sink):
             text.append(f"{f'last {len(self._history)} s':<{LABEL}}{self._columns(list(self._history)[-bar:], 0, 1)}\n")
             level = verdict.quality.level
             text.append(f"{'level':<{LABEL}}{filled(1 - level / QUIETEST, bar)} {level:4.0f} dBFS\n")
-            low, high = self._opening.band
+            low, high = self._info.band
             label = f"{low:.0f}-{high:.0f} Hz"
             text.append(f"{label:<{LABEL}}{self._spectrum(verdict.quality.spectrum, bar)}\n")
         late = "" if self._latency is None else f"{1000 * self._latency:.0f} ms late, "
-        text.append(f"{clock:<{LABEL}}{late}{self._lost:.1f} s lost in {self._gaps} gaps, {self._opening.source}\n")
+        text.append(f"{clock:<{LABEL}}{late}{self._lost:.1f} s lost in {self._gaps} gaps, {self._info.source}\n")
         flags = () if verdict is None else verdict.quality.flags
         for flag in flags:
             text.append(f"{'! ' + flag:<{LABEL}}{FLAGS[flag]}\n", "bold yellow")
-        if self._drawn - self._heard > STILL:
+        if self._drawn - self._last_sound > STILL:
             text.append(
-                f"{'! no sound':<{LABEL}}nothing arrives for {self._drawn - self._heard:.0f} s\n", "bold yellow"
+                f"{'! no sound':<{LABEL}}nothing arrives for {self._drawn - self._last_sound:.0f} s\n", "bold yellow"
             )
         for note in self._notes:
             text.append(note + "\n", "dim")
-        text.append(f"{self._opening.model} with {self._opening.engine}, Ctrl-C ends", "dim")
+        text.append(f"{self._info.model} with {self._info.engine}, Ctrl-C ends", "dim")
         return text
 
     def _columns(self, values: list[float], low: float, high: float) -> str:
-        """One bar a value."""
+        """Return one bar for each value."""
         steps = len(self._blocks) - 1
         shares = (min(max((value - low) / (high - low), 0.0), 1.0) for value in values)
         return "".join(self._blocks[round(share * steps)] for share in shares)
 
     def _spectrum(self, decibels: NDArray[np.float64], width: int) -> str:
-        """The voice's mean spectrum within the band that the model looks at, loudest bar highest."""
-        bins = np.arange(len(decibels)) * (self._opening.rate / 2) / (len(decibels) - 1)
-        heights = np.interp(np.linspace(*self._opening.band, width), bins, decibels)
+        """Return the voice's mean spectrum within the model's band as bars."""
+        bins = np.arange(len(decibels)) * (self._info.rate / 2) / (len(decibels) - 1)
+        heights = np.interp(np.linspace(*self._info.band, width), bins, decibels)
         top = float(heights.max())
         return self._columns(heights.tolist(), top - SPECTRUM_RANGE, top)
 
 
 def elapsed(seconds: float) -> str:
-    """0:02:13"""
+    """Format seconds as 0:02:13."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def pointer(share: float, width: int) -> str:
-    """Where a probability lies between both ends, its middle marked."""
+    """Return a line with a probability's place between both ends, and a mark in the middle."""
     line = ["-"] * width
     line[width // 2] = "+"
     line[min(width - 1, int(share * width))] = "O"
@@ -154,5 +154,6 @@ def pointer(share: float, width: int) -> str:
 
 
 def filled(share: float, width: int) -> str:
+    """Return a bar that is filled to a share of its width."""
     count = int(min(max(share, 0.0), 1.0) * width)
     return "=" * count + " " * (width - count)

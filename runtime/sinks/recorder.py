@@ -1,9 +1,9 @@
-"""Keep what the model heard: mono FLAC at its rate, 24 bits, so that scoring the file again gives the same scores.
+"""Record the sound that was scored: mono FLAC at the model's rate, 24 bits; scoring the file gives the same scores.
 
     recorder = Recorder(Path("evening.flac"), say)
 
-It grows under a temporary name and is renamed at the end. A full disk ends the recording, not the stream: what was
-written until then is kept. What was lost is not in it; sound before and after a gap stand side by side.
+The file grows under a temporary name and is renamed at the end. A full disk ends the recording, not the stream; what
+was written before remains. Gaps are not in the file: the sound before and after one is joined.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ SUBTYPE = "PCM_24"  # 144 dB: the quietest frames stay above the front-end's flo
 
 
 class Recorder(Sink):
-    """One file for the first source."""
+    """Records the first source to one file."""
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self._path, self._say = path, say
         self._stack = ExitStack()
         self._recording = False
 
-    def begin(self, opening: StreamInfo) -> None:
+    def begin(self, info: StreamInfo) -> None:
         import soundfile
 
         try:
             temporary = self._stack.enter_context(atomic_file(self._path))
             self._sound = self._stack.enter_context(
-                soundfile.SoundFile(str(temporary), "w", opening.rate, 1, SUBTYPE, format="FLAC")
+                soundfile.SoundFile(str(temporary), "w", info.rate, 1, SUBTYPE, format="FLAC")
             )
         except (OSError, RuntimeError) as error:  # libsndfile's own is a RuntimeError
             raise ShrikeError(f"--record {self._path}: cannot be written ({' '.join(str(error).split())})") from error
@@ -48,7 +48,7 @@ class Recorder(Sink):
             self._sound.write(np.clip(samples, -1.0, 1.0))
         except (OSError, RuntimeError, AssertionError) as error:  # AssertionError: fewer samples written than asked
             reason = " ".join(str(error).split()) or "no space left?"
-            self._stop(f"the recording has ended here, listening goes on ({reason})")
+            self._stop(f"the recording has ended, scoring goes on ({reason})")
 
     def end(self, summary: Summary) -> None:
         self._stop("")

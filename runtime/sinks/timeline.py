@@ -1,9 +1,9 @@
-"""A picture of one file: its waveform, the bands as the model sees them, and what was thought of it over time.
+"""Plot of one file: waveform, the model's bands, and log-likelihood ratios over time.
 
     python -m runtime.stream --file call.flac --plot call.png
 
-For files, which end: sound is kept for the drawing, an hour at most. matplotlib is loaded when the file has ended, so
-that no verdict waits for it.
+The sound of the file, an hour at most, is held in memory. matplotlib is loaded after the file has ended, so that no
+verdict waits for it.
 """
 
 from pathlib import Path
@@ -19,18 +19,18 @@ from runtime.support.errors import ShrikeError
 from runtime.support.extras import require_package
 from runtime.verdict import Verdict
 
-POINTS = 4000  # of the waveform: more than a picture has columns
-COLUMNS = 1000  # of the bands, about as many as a picture has
+POINTS = 4000  # of the waveform: more than a plot has columns
+COLUMNS = 1000  # of the bands, about as many as a plot has
 COLOURS = {"spoof": "tab:red", "bonafide": "tab:green", "unsure": "tab:orange"}
 ENDINGS = (".png", ".pdf", ".svg")
 
 
 class Timeline(Sink):
-    """Draws when the file has ended."""
+    """Draws the plot after the file has ended."""
 
     def __init__(self, path: Path, frontend: FrontEnd) -> None:
         if path.suffix.lower() not in ENDINGS:
-            raise ShrikeError(f"--plot {path}: a name that ends in {', '.join(ENDINGS)} was expected")
+            raise ShrikeError(f"--plot {path}: expected a name that ends in {', '.join(ENDINGS)}")
         require_package("matplotlib")  # before a long stream, not after it
         self._path, self._frontend = path, frontend
         self._sound: list[Samples] = []
@@ -66,7 +66,7 @@ class Timeline(Sink):
         axes.set(ylabel="waveform", xlim=(0, seconds))
 
     def _draw_bands(self, axes: Any, samples: Samples, seconds: float) -> None:
-        """As a mesh: matplotlib would take 24 MB more to resample an image."""
+        """Draw a mesh: resampling an image would take 24 MB more."""
         frames = self._frontend.frames(samples)
         frames = frames[:: -(-len(frames) // COLUMNS)]
         times, edges = np.linspace(0, seconds, len(frames) + 1), np.arange(self._frontend.bands + 1)

@@ -1,11 +1,11 @@
-"""Where sound comes from. A source is iterated and yields blocks; what was lost travels with them.
+"""Sources of sound. Iterate a source to get blocks; gaps and flags travel with them.
 
     for block in source:
-        block.samples        # (n,) float32, mono, at the model's rate; may be empty: a sign of life
+        block.samples        # (n,) float32, mono, at the model's rate; empty while no sound arrives
         block.lost           # s that are missing before it
 
-file.py reads sound files, pcm.py raw samples from a pipe, microphone.py PortAudio; intake.py makes of all but files
-what a block promises.
+file.py decodes sound files, pcm.py reads raw samples from a pipe, microphone.py records with PortAudio, demo.py
+synthesises a voice.
 """
 
 from collections.abc import Iterator
@@ -17,24 +17,24 @@ from runtime.audio.features import Samples
 
 @dataclass(frozen=True)
 class Block:
-    """Some sound, when it was there, and what is wrong with it."""
+    """A piece of sound with its time of arrival and its faults."""
 
     samples: Samples  # (n,)
-    arrived: float  # s of time.monotonic(): when its newest sample was there
+    arrived: float  # s of time.monotonic(), of its newest sample
     lost: float = 0.0  # s of sound missing before its first sample
-    invalid: int = 0  # samples that were no numbers and became 0
-    note: str = ""  # a sentence for whoever watches: unplugged, opened again, overflowed
+    invalid: int = 0  # samples that were NaN or infinite and became 0
+    note: str = ""  # a sentence for the user: unplugged, opened again, overflowed
 
 
 class SourceInfo(Protocol):
-    """What verdicts say of where their sound came from."""
+    """The part of a source that verdicts report."""
 
     name: str
-    live: bool  # true: comes at its own pace, and there is a latency to speak of
+    live: bool  # true: sound comes at its own pace, so that verdicts have a latency
 
 
 class Source(SourceInfo, Protocol):
-    """Iterate it once, from one thread; close() ends what it holds."""
+    """Iterate it once, from one thread; close() releases it."""
 
     def __iter__(self) -> Iterator[Block]: ...
 

@@ -1,12 +1,11 @@
-"""A voice that code makes, for a first run without microphone and files: vowels in two phrases, with a pause.
+"""Synthetic voice for a first run without microphone and files: vowels in two phrases, with a pause.
 
-    python -m runtime.stream --demo                        # what the model thinks of it
-    python -m runtime.stream --demo --record voice.flac    # and the sound itself
+    python -m runtime.stream --demo --record voice.flac
+    samples = voice(rate=16_000)                           # (n,) float32, the same in every run
 
-Source and filter, as in Klatt (1980), but as a sum of harmonics: each harmonic of a moving pitch is as loud as the
-glottis makes it and the vowel's four formants let it be. Breath, sibilants and a little jitter come from a generator
-with a fixed seed, so that everybody hears the same. Nobody would take it for a person; it fills the bands, the pauses
-and the flags as speech does, and noise does not.
+Source and filter, as in Klatt (1980), but as a sum of harmonics: each harmonic of a moving pitch gets the slope of the
+glottis and the gain of the vowel's four formants. Breath, sibilants and jitter come from a generator with a fixed
+seed. It does not sound like a person, but it has the bands and pauses of speech.
 """
 
 import time
@@ -21,17 +20,17 @@ from runtime.sources.file import paced
 from runtime.support.shutdown import Stop
 
 NAME = "demo"
-HONEST = "a voice made by code: spoof is right, though this model may miss it"
+NOTE = "a synthetic voice: spoof is right, though this model may miss it"
 FRAME = 0.005  # s between values of pitch, formants and loudness
 GLIDE = 0.045  # s over which one sound turns into the next
-SLOPE = -12.0 + 6.0  # dB per octave: what the glottis loses, and what the lips give back
+SLOPE = -12.0 + 6.0  # dB per octave, of the glottis and of the lips' radiation
 BREATH = 0.02  # of the voice's loudness
 JITTER = 0.012  # share by which pitch wanders
 LEVEL = 0.08  # RMS, -22 dBFS
-NOISE = 1e-4  # RMS of the room, -80 dBFS: digital zeros would be a muted microphone
+NOISE = 1e-4  # RMS of the room, -80 dBFS: digital zeros would look like a muted microphone
 SEED = 1980
 
-# Formants in Hz of a man's vowels (Peterson and Barney, 1952, rounded); the fourth is nearly everybody's.
+# Formants in Hz of a man's vowels (Peterson and Barney, 1952, rounded); the fourth is nearly the same for all.
 VOWELS = {
     "a": (730, 1090, 2440, 3500),
     "e": (530, 1840, 2480, 3500),
@@ -55,7 +54,7 @@ Track = NDArray[np.float64]
 
 
 def voice(rate: int) -> Samples:
-    """The two phrases, (n,), the same in every run."""
+    """Synthesise the two phrases, (n,), the same in every run."""
     rng = np.random.default_rng(SEED)
     sounds = [sound for sound, seconds, _ in PHRASES for _ in range(round(seconds / FRAME))]
     ends = np.cumsum([seconds for _, seconds, _ in PHRASES])
@@ -82,7 +81,7 @@ def voice(rate: int) -> Samples:
 
 
 def envelope(frequency: Track, formants: NDArray[np.float64]) -> Track:
-    """How much the mouth lets through of `frequency`, (frames,): four resonances, one after the other, 1 at 0 Hz."""
+    """Gain of the vocal tract at `frequency`, (frames,): four resonances in series, 1 at 0 Hz."""
     out = np.ones(len(frequency))
     for place, bandwidth in enumerate(BANDWIDTHS):
         squared = formants[:, place] ** 2
@@ -91,14 +90,14 @@ def envelope(frequency: Track, formants: NDArray[np.float64]) -> Track:
 
 
 def smooth(track: Track, seconds: float) -> Track:
-    """A raised-cosine mean over that long."""
+    """Smooth by a raised-cosine mean over that many seconds."""
     taper = np.hanning(max(3, round(2 * seconds / FRAME)) + 2)[1:-1]
     padded = np.pad(track, len(taper) // 2, mode="edge")
     return np.convolve(padded, taper / taper.sum(), mode="same")[len(taper) // 2 :][: len(track)]
 
 
 def band(noise: Track, rate: int, low: float, high: float) -> Track:
-    """Only what lies between two frequencies, with RMS 1."""
+    """Band-pass filtered noise with RMS 1."""
     spectrum = np.fft.rfft(noise)
     frequencies = np.fft.rfftfreq(len(noise), 1 / rate)
     spectrum[(frequencies < low) | (frequencies > high)] = 0
@@ -107,15 +106,15 @@ def band(noise: Track, rate: int, low: float, high: float) -> Track:
 
 
 class DemoSource:
-    """The voice as a file would come: at once, or at its own pace."""
+    """The voice as a source: as fast as possible, or in real time."""
 
     def __init__(self, rate: int, stop: Stop, realtime: bool = False) -> None:
         self.name, self.live = NAME, realtime
         self._rate, self._stop = rate, stop
 
     def __iter__(self) -> Iterator[Block]:
-        yield Block(np.empty(0, np.float32), time.monotonic(), note=HONEST)
+        yield Block(np.empty(0, np.float32), time.monotonic(), note=NOTE)
         yield from paced(voice(self._rate), self._rate, self._stop, self.live)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: no resource is held."""

@@ -1,8 +1,8 @@
-"""A sound file as a stream: as fast as possible, or at the pace at which it would be heard.
+"""Sound file as a source: as fast as possible, or in real time.
 
     source = FileSource("call.flac", rate=16_000, stop=stop, realtime=True)
 
-runtime.audio.decode decodes it, so that a stream hears exactly what offline evaluation does.
+runtime.audio.decode decodes it, so that a stream gets the samples of offline evaluation.
 """
 
 import os
@@ -20,7 +20,7 @@ PACE = 0.02  # s of sound in one block of --realtime, as a sound card delivers i
 
 
 class FileSource:
-    """Opened, checked and decoded at once; an unusable file is a ShrikeError that names it."""
+    """Decodes the whole file when created; raises ShrikeError with its name if it cannot be used."""
 
     def __init__(self, path: str | os.PathLike[str], rate: int, stop: Stop, realtime: bool = False) -> None:
         self.name, self.live = printable(os.fspath(path)), realtime
@@ -40,7 +40,7 @@ class FileSource:
 
 
 def paced(samples: Samples, rate: int, stop: Stop, live: bool) -> Iterator[Block]:
-    """Sound that is there already, in blocks: as fast as they are taken, or when they would be heard."""
+    """Yield blocks of an array: as fast as they are taken, or in real time."""
     size = int(PACE * rate) if live else BLOCK
     began = time.monotonic()
     for start in range(0, len(samples), size):

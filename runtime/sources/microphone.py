@@ -1,17 +1,17 @@
-"""A microphone through PortAudio, for weeks: what it loses is counted, and unplugged it is opened again.
+"""Microphone through PortAudio, for weeks: dropped samples are counted, an unplugged device is opened again.
 
-    microphone = Microphone("USB", rate=16_000, stop=stop)      # a part of its name, a number, or None for the default
+    microphone = Microphone("USB", rate=16_000, stop=stop)      # part of the name, number, or None for the default
 
-    PortAudio's thread: callback copies, notes the flag, returns
+    PortAudio's thread    callback: copy, note the overflow flag, return
                                |
-                          BlockQueue (2 s; when it is full the oldest 0.2 s go, and are counted)
+                          BlockQueue (2 s; when it is full the oldest 0.2 s are dropped and counted)
                                |
-    our one loop:         Resampler -> Block
+    scoring loop          Resampler -> Block
 
-A device is dead when it says so, or says nothing for STALLED seconds. Then it is closed, PortAudio is started anew (it
-sees new devices in no other way), and the device is looked for by name: after 0.5 s, 1 s, 2 s ... up to MOST_PATIENT.
-While other microphones of this process are heard PortAudio is left as it is: only a device that comes back as the same
-is found then.
+A device has failed when PortAudio says so, or when no callback comes for STALLED seconds. It is closed, PortAudio is
+started anew (it finds new devices in no other way), and the device is searched by name: after 0.5 s, 1 s, 2 s ... up to
+MOST_PATIENT. While another microphone of this process is open, PortAudio is not restarted; then only a device that
+PortAudio knows is found.
 """
 
 import importlib
@@ -33,16 +33,16 @@ from runtime.sources import Block
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 
-QUEUED = 2.0  # s that may wait for us: more would only make verdicts late
-DROPPED = 0.2  # s that go at once when it is full: between holes there must be room for whole frames of 108 ms
+QUEUED = 2.0  # s in the queue at most: more would only delay verdicts
+DROPPED = 0.2  # s dropped at once when it is full: between gaps there must be time for frames of 108 ms
 BLOCK = 0.02  # s in one callback
 STALLED = 2.0  # s without a callback, or missing by the clock: unplugged, suspended
-POLL = 0.1  # s between looks at the request to stop
-ALIVE = 0.5  # s without sound after which an empty block shows that we are alive
+POLL = 0.1  # s between checks for the request to stop
+ALIVE = 0.5  # s without sound after which an empty block is yielded, so that sinks go on
 PATIENT, MOST_PATIENT = 0.5, 30.0  # s between attempts, doubled each time
-CLOSING = 3.0  # s that closing a dead device may take before it is given up
-MOST_CHANNELS = 2  # asked for; more only where a device gives no fewer
-USUAL_RATES = (48_000, 44_100, 16_000, 32_000, 96_000)  # Hz, tried where a device does not take its own default
+CLOSING = 3.0  # s that closing a failed device may take before it is abandoned
+MOST_CHANNELS = 2  # requested; more only where a device offers no fewer
+USUAL_RATES = (48_000, 44_100, 16_000, 32_000, 96_000)  # Hz, tried after the device's default
 
 Raw = NDArray[np.float32]  # (n, channels)
 
@@ -52,29 +52,29 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class Opened:
-    """How many microphones of this process are open: PortAudio may only be started anew while none is."""
+class OpenCount:
+    """Counts this process' open microphones: PortAudio may only be restarted while there is none."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # PortAudio itself takes one caller at a time
+        self.lock = threading.RLock()  # PortAudio is not thread-safe
         self.count = 0
 
 
-OPENED = Opened()
+OPEN = OpenCount()
 
 
 class BlockQueue:
-    """Blocks between two threads, at most so many samples; when there are more, the oldest go and are counted."""
+    """Bounded queue of blocks between two threads; when it is full, the oldest samples are dropped and counted."""
 
     def __init__(self, most: int, dropped: int = 0) -> None:
-        """`dropped` samples at least go at once."""
+        """`most`: samples in the queue; `dropped`: at least so many are dropped at once."""
         self._most, self._left = most, most - dropped
         self._held = self._lost = 0
         self._blocks: deque[tuple[Raw, float, float]] = deque()
         self._arrival = threading.Condition()
 
     def put(self, block: Raw, missing: int = 0) -> None:
-        """Never waits. `missing`: samples that the driver says it dropped before this block."""
+        """Append a block without waiting. `missing`: samples that the driver dropped before it."""
         with self._arrival:
             self._blocks.append((block, time.monotonic(), clock()))
             self._held += len(block)
@@ -86,7 +86,7 @@ class BlockQueue:
             self._arrival.notify()
 
     def get(self, timeout: float) -> tuple[Raw, float, float, int] | None:
-        """Block, its arrival by two clocks, and the samples lost before it; None if nothing comes in time."""
+        """Return a block, its arrival by two clocks, and the samples lost before it; None if none comes in time."""
         with self._arrival:
             if not self._blocks and not self._arrival.wait(timeout):
                 return None
@@ -98,20 +98,20 @@ class BlockQueue:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """ALSA writes its own guesses to stderr while devices are looked for; they would tear the view apart."""
+    """Discard what ALSA writes to stderr while it searches devices; it would break the live view."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(nowhere)
 
 
 def load_sounddevice() -> Any:
-    """The module, with PortAudio started; or what is missing."""
+    """Import the module, which starts PortAudio."""
     try:
         with silenced():
             return importlib.import_module("sounddevice")
@@ -122,7 +122,7 @@ def load_sounddevice() -> Any:
 
 
 def list_devices() -> str:
-    """The microphones, one a line."""
+    """List the microphones, one a line."""
     devices = load_sounddevice()
     try:
         default = devices.query_devices(kind="input")["index"]
@@ -138,12 +138,12 @@ def list_devices() -> str:
 
 
 class Microphone:
-    """Opened at once, so that what is wrong at the start is an error; what goes wrong later is a note and a gap."""
+    """Opened when created: a fault at the start is an error, a later one is a note and a gap."""
 
     live = True
 
     def __init__(self, device: str | None, rate: int, stop: Stop, devices: Any = None) -> None:
-        """`devices`: what stands in for the package sounddevice, where the sound of a benchmark is made by code."""
+        """`devices`: a substitute for the package sounddevice, in tests and benchmarks."""
         self._devices = devices or load_sounddevice()
         self._wanted, self._stop = rate, stop
         self._device: str | int | None = int(device) if device is not None and device.isdigit() else device
@@ -152,10 +152,10 @@ class Microphone:
         self._open()
 
     def _open(self) -> None:
-        """Find the device, a rate and a number of channels that it takes, and start it."""
-        with OPENED.lock:
+        """Find the device, a rate and a number of channels that it accepts, and start it."""
+        with OPEN.lock:
             self._find_and_start()
-            OPENED.count += 1
+            OPEN.count += 1
 
     def _find_and_start(self) -> None:
         devices = self._devices
@@ -164,7 +164,7 @@ class Microphone:
         except (devices.PortAudioError, ValueError) as error:
             which = "no microphone" if self._device is None else f"no microphone {self._device!r}"
             reason = " ".join(str(error).split())
-            raise ShrikeError(f"{which} can be used ({reason}); --list-devices shows those there are") from error
+            raise ShrikeError(f"{which} can be used ({reason}): --list-devices lists those that can") from error
         self.name = str(info["name"])
         most = int(info["max_input_channels"])
         rates = dict.fromkeys([int(info["default_samplerate"]), *USUAL_RATES])
@@ -177,19 +177,17 @@ class Microphone:
             except devices.PortAudioError as error:
                 reason = reason or " ".join(str(error.args[0]).split())
         else:
-            raise ShrikeError(
-                f"the microphone {self.name} cannot be opened ({reason}); look whether another program holds it"
-            )
+            raise ShrikeError(f"the microphone {self.name} cannot be opened ({reason}): close the program that uses it")
         if self._device is not None:
             # "USB Audio (hw:1,0)": the number may be another one after it was plugged in again.
             self._device = self.name.partition(" (hw:")[0]
 
     def _start(self, index: int, rate: int, channels: int) -> None:
-        self._intake = Resampler(rate, self._wanted)
-        self._newest = newest = BlockQueue(int(QUEUED * rate), int(DROPPED * rate))
+        self._resampler = Resampler(rate, self._wanted)
+        self._blocks = blocks = BlockQueue(int(QUEUED * rate), int(DROPPED * rate))
 
         def callback(block: Raw, frames: int, times: Any, status: Any) -> None:
-            newest.put(block.copy(), frames if status.input_overflow else 0)
+            blocks.put(block.copy(), frames if status.input_overflow else 0)
 
         with silenced():
             stream = self._devices.InputStream(
@@ -213,29 +211,29 @@ class Microphone:
         while not self._stop.requested:
             for block, at in self._listen(expected):
                 expected = at
-                if not len(block.samples):  # a sign of life, which a device that is opened and mute gives as well
+                if not len(block.samples):  # a mute device gives these as well
                     yield block
                     continue
                 yield replace(block, note=note) if note else block
                 note, self._patience = "", PATIENT
             if self._stop.requested:
                 return
-            # Opened again but still mute (the note is unsaid): then it has been said already.
-            yield _sign_of_life("" if note else f"the microphone {self.name} is gone; looking for it")
+            # A note that is still pending means: opened again but mute, which was reported before.
+            yield _idle_block("" if note else f"the microphone {self.name} is gone; looking for it")
             yield from self._reopen()
             note = f"the microphone {self.name} is back"
 
     def _listen(self, expected: float | None) -> Iterator[tuple[Block, float]]:
-        """Blocks, and when each ended by the clock, until the device is dead."""
-        rate, silence = self._intake.rate, 0.0
+        """Yield blocks, and when each ended by the clock, until the device fails."""
+        rate, silence = self._resampler.rate, 0.0
         while not self._stop.requested:
-            got = self._newest.get(POLL)
+            got = self._blocks.get(POLL)
             if got is None:
                 silence += POLL
                 if silence > STALLED or not self._stream.active:
                     return
                 if round(silence / POLL) % round(ALIVE / POLL) == 0 and expected is not None:
-                    yield _sign_of_life(), expected
+                    yield _idle_block(), expected
                 continue
             silence = 0.0
             raw, arrived, at, missing = got
@@ -243,37 +241,37 @@ class Microphone:
             if expected is not None and at - expected - len(raw) / rate > STALLED:
                 lost = max(lost, at - expected - len(raw) / rate)
             if lost:
-                self._intake.reset()
-            samples, invalid = self._intake.push(raw)
+                self._resampler.reset()
+            samples, invalid = self._resampler.push(raw)
             expected = at
             yield Block(samples, arrived, lost, invalid), expected
 
     def _reopen(self) -> Iterator[Block]:
-        """Until it is there again, or we are asked to stop; empty blocks meanwhile."""
+        """Open the device again, or end at the request to stop; yields empty blocks meanwhile."""
         closed = self._close()
         while not self._stop.requested:
             if self._stop.wait(self._patience):
                 return
             self._patience = min(2 * self._patience, MOST_PATIENT)
             try:
-                with OPENED.lock:
-                    # Underneath a stream that hangs, or another microphone that is heard, PortAudio must not be ended.
-                    if closed and not OPENED.count:
+                with OPEN.lock:
+                    # PortAudio must not be ended below a hanging stream or another open microphone.
+                    if closed and not OPEN.count:
                         with silenced():
                             self._devices._terminate()
                             self._devices._initialize()
                     self._open()
                 return
             except (ShrikeError, self._devices.PortAudioError):
-                yield _sign_of_life()
+                yield _idle_block()
 
     def _close(self) -> bool:
-        """False if the dead device does not let itself be closed: that call is left behind."""
-        with OPENED.lock:
+        """Close in a thread of its own; False if the failed device hangs, which abandons that thread."""
+        with OPEN.lock:
             stream, self._stream = self._stream, None
             if stream is None:
                 return True
-            OPENED.count -= 1
+            OPEN.count -= 1
 
         def end() -> None:
             with suppress(Exception):
@@ -289,5 +287,5 @@ class Microphone:
         self._close()
 
 
-def _sign_of_life(note: str = "") -> Block:
+def _idle_block(note: str = "") -> Block:
     return Block(np.empty(0, np.float32), time.monotonic(), note=note)

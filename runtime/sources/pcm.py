@@ -1,9 +1,9 @@
-"""Raw samples from a pipe: whatever can write PCM can be listened to.
+"""Raw samples from a pipe: any program that writes PCM is a source.
 
     arecord -f S16_LE -r 16000 -t raw | python -m runtime.stream --stdin
     ffmpeg -i rtsp://camera/stream -f s16le -ac 1 -ar 48000 - | python -m runtime.stream --stdin --rate 48000
 
-A pipe holds its writer back when we are slow, so that nothing is lost here; what a live writer then loses, it says.
+A full pipe blocks its writer, so that nothing is lost here; a live writer reports its own losses.
 """
 
 import os
@@ -25,11 +25,11 @@ Coding = Literal["s16le", "s16be", "s32le", "u8", "f32le", "f64le"]  # as ffmpeg
 TYPES = {"s16le": "<i2", "s16be": ">i2", "s32le": "<i4", "u8": "u1", "f32le": "<f4", "f64le": "<f8"}
 MOST_CHANNELS = 64
 READ = 65_536  # bytes at most per read, a Linux pipe's size
-QUIET_FOR = 0.5  # s without a byte after which an empty block shows that we are alive
+IDLE = 0.5  # s without a byte after which an empty block is yielded, so that sinks go on
 
 
 class PcmSource:
-    """Reads what is there, waits for no full block."""
+    """Reads what is there, without waiting for a full block."""
 
     live = True
 
@@ -39,25 +39,25 @@ class PcmSource:
         from runtime.audio.decode import MAX_RATE, MIN_RATE
 
         if not MIN_RATE <= rate <= MAX_RATE:
-            raise ShrikeError(f"--rate {rate}: {MIN_RATE:,} to {MAX_RATE:,} Hz were expected")
+            raise ShrikeError(f"--rate {rate}: expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
         if not 1 <= channels <= MOST_CHANNELS:
-            raise ShrikeError(f"--channels {channels}: 1 to {MOST_CHANNELS} were expected")
+            raise ShrikeError(f"--channels {channels}: expected 1 to {MOST_CHANNELS}")
         if coding not in get_args(Coding):
-            raise ShrikeError(f"--dtype {coding!r}: one of {', '.join(get_args(Coding))} was expected")
+            raise ShrikeError(f"--dtype {coding!r}: expected one of {', '.join(get_args(Coding))}")
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         if os.isatty(self._descriptor):
             raise ShrikeError(
-                "--stdin: a terminal is no sound; pipe samples in: arecord -t raw | python -m runtime.stream --stdin"
+                "--stdin is a terminal: expected a pipe, as in arecord -t raw | python -m runtime.stream --stdin"
             )
         self.name, self.notes = "stdin", ()
         self._type, self._channels, self._stop = np.dtype(TYPES[coding]), channels, stop
-        self._intake = Resampler(rate, wanted)
+        self._resampler = Resampler(rate, wanted)
 
     def __iter__(self) -> Iterator[Block]:
         size = self._type.itemsize * self._channels
         rest = b""
         while True:
-            ready, _, _ = select.select([self._descriptor, self._stop.descriptor], [], [], QUIET_FOR)
+            ready, _, _ = select.select([self._descriptor, self._stop.descriptor], [], [], IDLE)
             if self._stop.requested:
                 return
             if not ready:
@@ -70,20 +70,20 @@ class PcmSource:
             data = rest + data
             whole = len(data) // size * size
             rest = data[whole:]
-            samples, invalid = self._intake.push(self._decode(data[:whole]))
+            samples, invalid = self._resampler.push(self._decode(data[:whole]))
             yield Block(samples, arrived, invalid=invalid)
-        note = f"the last {len(rest)} bytes are no whole sample: is --dtype or --channels right?" if rest else ""
-        yield Block(self._intake.flush(), time.monotonic(), note=note)
+        note = f"the last {len(rest)} bytes are not a whole sample: check --dtype and --channels" if rest else ""
+        yield Block(self._resampler.flush(), time.monotonic(), note=note)
 
     def _decode(self, data: bytes) -> NDArray[np.float32]:
-        """(n, channels), full scale 1."""
+        """Convert bytes to (n, channels), full scale 1."""
         values = np.frombuffer(data, self._type).reshape(-1, self._channels)
         if self._type.kind == "f":
-            with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and the intake sees it
+            with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is counted as invalid
                 return values.astype(np.float32)
         if self._type.kind == "u":
             return (values.astype(np.float32) - np.float32(128)) / np.float32(128)
         return values.astype(np.float32) / np.float32(2 ** (8 * self._type.itemsize - 1))
 
     def close(self) -> None:
-        """Standard input belongs to the process."""
+        """Do nothing: standard input belongs to the process."""

@@ -93,7 +93,7 @@ def test_what_cannot_be_is_said(tmp_path: Path, voice: np.ndarray) -> None:
 def test_the_page_lists_the_stable_names_and_its_examples_run(tmp_path: Path, voice: np.ndarray) -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     listed = re.findall(r"`(\w+)`", " ".join(re.findall(r"(?m)^\| (`.*?) \|", page)))
-    assert sorted(listed) == sorted(runtime.__all__) == sorted(runtime.PLACES)
+    assert sorted(listed) == sorted(runtime.__all__) == sorted(runtime.MODULES)
     assert all(getattr(runtime, name) for name in listed)
     soundfile.write(tmp_path / "call.flac", voice, 16_000)
     made_model(tmp_path)
