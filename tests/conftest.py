@@ -1,8 +1,11 @@
-"""Fixtures that several packages' tests share."""
+"""Fixtures that several packages' tests share, and the options --fast and --long."""
 
+import multiprocessing.process
 import os
 import shutil
+import subprocess
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -11,6 +14,43 @@ import soundfile
 from runtime.audio.features import RATE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# --fast leaves out tests with these fixtures, tests that start a process, and these files: they train, export or time.
+SLOW_FIXTURES = {"corpus_root", "made_corpus", "made_cache", "there", "odd", "daemon"}
+SLOW_FILES: tuple[str, ...] = ()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out tests that need a corpus, a process or training")
+    parser.addoption("--long", action="store_true", help="run the tests marked `long` as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    fast, long = config.getoption("--fast"), config.getoption("--long") or "long" in config.getoption("markexpr")
+
+    def wanted(item: pytest.Item) -> bool:
+        if item.get_closest_marker("long") and not long:
+            return False
+        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        slow = path.startswith(SLOW_FILES) if SLOW_FILES else False
+        return not (fast and (slow or SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))))
+
+    left = [item for item in items if not wanted(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if wanted(item)]
+
+
+@pytest.fixture(autouse=True)
+def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --fast a test that starts a process is skipped."""
+    if not request.config.getoption("--fast"):
+        return
+
+    def skip(*_: Any, **__: Any) -> NoReturn:
+        pytest.skip("--fast: starts a process")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", skip)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", skip)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
-"""Properties that hypothesis tries to break: the same few examples in every run, and very many with -m long.
+"""Properties that hypothesis tries to break: the same few examples in every run, and very many with --long.
 
 @fuzzed(few=40, many=5_000, edits=EDITS)
 def test_any_damage_is_one_line(edits: list[Edit]) -> None: ...
 
-python -m pytest tests/runtime -m long
+python -m tests tests/runtime --long
 """
 
 from collections.abc import Callable
@@ -57,13 +57,8 @@ def fuzzed(few: int, many: int, **strategies: Any) -> Callable[[Callable[..., No
         long = settings(max_examples=many, **calm)(given(**strategies)(check))
 
         @pytest.mark.parametrize("extent", ["short", pytest.param("long", marks=pytest.mark.long)])
-        def test(extent: str, request: pytest.FixtureRequest) -> None:
-            if extent == "short":
-                short()
-            elif "long" in str(request.config.getoption("markexpr")):
-                long()
-            else:
-                pytest.skip("takes minutes: python -m tests -m long")
+        def test(extent: str) -> None:
+            (short if extent == "short" else long)()
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
         return test
