@@ -49,7 +49,7 @@ def damaged(data: bytes, edits: list[Edit]) -> bytes:
 
 
 def fuzzed(few: int, many: int, **strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The test in two extents; fixtures would be kept between examples, so that a check takes none."""
+    """Make a short and a long test; a check takes no fixtures, which examples would share."""
 
     def decorate(check: Callable[..., None]) -> Callable[..., None]:
         calm = {"deadline": None, "suppress_health_check": list(HealthCheck)}

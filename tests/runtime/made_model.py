@@ -12,7 +12,7 @@ from tests.made_card import made_card
 
 
 def made_model(folder: Path, preset: str = "f0", name: str = "model", score: cards.ScoreMap | None = None) -> Path:
-    """model.onnx: one strided convolution over all bands, a linear layer; weights by chance."""
+    """model.onnx: one strided convolution over all bands, a linear layer; random weights."""
     folder.mkdir(parents=True, exist_ok=True)
     frontend, rng = PRESETS[preset], np.random.default_rng(3)
     kernel = rng.normal(0, 0.02, (4, 1, frontend.bands, 8)).astype(np.float32)
@@ -32,6 +32,6 @@ def made_model(folder: Path, preset: str = "f0", name: str = "model", score: car
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path = folder / f"{name}.onnx"
     onnx.save(model, str(path))
-    score = score or cards.ScoreMap(2.0, 0.5, -0.25, "trials by chance")
+    score = score or cards.ScoreMap(2.0, 0.5, -0.25, "random trials")
     made_card(path, frontend, name=f"made-{preset}", score=score)
     return path

@@ -1,7 +1,7 @@
-"""A network that remembers, made by code: its score hangs on every state, and on the order of all that came.
+"""Small streaming model for tests: its score depends on every state, and on the order of all frames so far.
 
 Frames of 16 bring a mean of every band. A ring holds the newest 8 of them, a count says how many came, a running
-average begins with values of its own, and what is kept as uint8 is the last frame, rounded around a zero point of 128.
+average has non-zero initial values, and the last frame is stored as uint8, rounded around a zero point of 128.
 
     features (b, 1, bands, 16) --mean over time--> m (b, bands)
     ring     [r1 .. r7, m]           logits += ring . kernel
@@ -64,7 +64,7 @@ def step_graph(bands: int, frames: int, batch: int) -> onnx.ModelProto:
         "kernel": rng.normal(0, 0.02, (RING * bands, 2)),
         "weights": rng.normal(0, 0.05, (bands, 2)),
         "others": rng.normal(0, 0.01, (bands, 2)),
-        "kept": np.array(0.9),
+        "decay": np.array(0.9),
         "new": np.array(0.1),
         "scale": np.array(16.0),
         "zero": np.array(128.0),
@@ -81,7 +81,7 @@ def step_graph(bands: int, frames: int, batch: int) -> onnx.ModelProto:
         node("Slice", ["longer", "one", "end", "one"], ["ring_after"]),
         node("Reshape", ["ring_after", "flat"], ["flattened"]),
         node("MatMul", ["flattened", "kernel"], ["by_ring"]),
-        node("Mul", ["average", "kept"], ["faded"]),
+        node("Mul", ["average", "decay"], ["faded"]),
         node("Mul", ["mean", "new"], ["fresh"]),
         node("Add", ["faded", "fresh"], ["average_after"]),
         node("MatMul", ["average_after", "weights"], ["by_average"]),

@@ -37,10 +37,10 @@ def test_an_array_gets_what_the_command_gives_its_file(tmp_path: Path, voice: np
         ]
         assert stream.finish() == stream.finish()
     assert (lines[-1]["score"], lines[-1]["llr"]) == pytest.approx((summary.score, summary.llr), abs=1e-6)
-    said = [line for line in lines if line["type"] == "verdict"]
-    assert [line["state"] for line in said] == [verdict.state for verdict in verdicts]
-    assert [line["score"] for line in said] == pytest.approx([verdict.score for verdict in verdicts], abs=1e-6)
-    assert [line["flags"] for line in said] == [list(verdict.quality.flags) for verdict in verdicts]
+    found = [line for line in lines if line["type"] == "verdict"]
+    assert [line["state"] for line in found] == [verdict.state for verdict in verdicts]
+    assert [line["score"] for line in found] == pytest.approx([verdict.score for verdict in verdicts], abs=1e-6)
+    assert [line["flags"] for line in found] == [list(verdict.quality.flags) for verdict in verdicts]
 
 
 def test_the_form_of_the_sound_does_not_matter(tmp_path: Path, voice: np.ndarray) -> None:
@@ -69,7 +69,7 @@ def test_a_hole_and_numbers_that_are_none(tmp_path: Path, voice: np.ndarray) -> 
         assert any("invalid" in verdict.quality.flags for verdict in broken)
 
 
-def test_what_cannot_be_is_said(tmp_path: Path, voice: np.ndarray) -> None:
+def test_invalid_arguments_are_errors(tmp_path: Path, voice: np.ndarray) -> None:
     with load(made_model(tmp_path)) as detector:
         for wrong in (voice[None, None], voice.astype(complex), np.array(["a"]), np.empty((3, 0), np.float32)):
             with pytest.raises(ShrikeError):

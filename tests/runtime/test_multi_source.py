@@ -64,12 +64,12 @@ Lines = dict[str, list[dict[str, Any]]]
 
 
 def run(model: Path, *sources: Pieces, stop_after: float | None = None) -> tuple[Lines, int, list[str]]:
-    """What each source's lines were, without times of the clock; how many failed; what was said."""
-    out, said = io.StringIO(), []
+    """Return the JSON lines of each source without clock times, how many sources failed, and the log lines."""
+    out, log = io.StringIO(), []
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
         card = read_card(model)
         batcher = StreamBatcher(engine, card.frontend)
-        together = MultiSource(batcher, stop, said.append)
+        together = MultiSource(batcher, stop, log.append)
         for source in sources:
             together.add(source, Session(engine, card, [JsonLines(out, named=True)], VerdictOptions(), "ONNX Runtime"))
         if stop_after is not None:
@@ -79,7 +79,7 @@ def run(model: Path, *sources: Pieces, stop_after: float | None = None) -> tuple
     found: Lines = {}
     for line in map(json.loads, out.getvalue().splitlines()):
         found.setdefault(line["source"], []).append({k: v for k, v in line.items() if k not in ("at", "cost")})
-    return found, failed, said
+    return found, failed, log
 
 
 def cut(samples: Samples, size: int) -> list[Samples]:
@@ -90,8 +90,8 @@ def test_each_says_what_it_says_alone(model: Path) -> None:
     sounds = [voice(2.5 + seed, seed) for seed in range(4)]
     sizes = [320, 8_000, 777, 50_000]
     sources = [Pieces(f"s{seed}", *cut(sounds[seed], sizes[seed])) for seed in range(4)]
-    together, failed, said = run(model, *sources)
-    assert failed == 0 and said == [] and all(source.closed for source in sources)
+    together, failed, log = run(model, *sources)
+    assert failed == 0 and log == [] and all(source.closed for source in sources)
     for seed in range(4):
         alone, _, _ = run(model, Pieces(f"s{seed}", sounds[seed]))
         assert together[f"s{seed}"] == alone[f"s{seed}"]
@@ -112,9 +112,9 @@ def test_one_that_fails_ends_alone_with_what_it_had(model: Path) -> None:
         Pieces("broken", voice(1.5, 2), ShrikeError("the wire is cut")),
         Pieces("nonsense", voice(1.5, 3), nonsense, voice(9, 3)),
     ]
-    found, failed, said = run(model, *sources)
-    assert failed == 2 and len(said) == 2 and all(source.closed for source in sources)
-    assert {line.split(": ")[1] for line in said} == {"broken", "nonsense"}
+    found, failed, log = run(model, *sources)
+    assert failed == 2 and len(log) == 2 and all(source.closed for source in sources)
+    assert {line.split(": ")[1] for line in log} == {"broken", "nonsense"}
     assert found["good"] == run(model, Pieces("good", voice(3, 1)))[0]["good"]
     for name in ("broken", "nonsense"):
         assert found[name][-1]["type"] == "summary" and found[name][-1]["verdicts"] > 0
@@ -138,7 +138,7 @@ def test_a_stop_ends_all_of_them_with_a_summary(model: Path) -> None:
     assert failed == 0 and [found[name][-1]["type"] for name in ("one", "two")] == ["summary"] * 2
 
 
-def test_sources_of_one_name_are_told_apart() -> None:
+def test_sources_of_one_name_are_numbered() -> None:
     sources = [Pieces("a"), Pieces("b"), Pieces("a"), Pieces("a")]
     number_duplicates(sources)  # type: ignore[arg-type]
     assert [source.name for source in sources] == ["a", "b", "a (2)", "a (3)"]

@@ -171,7 +171,7 @@ def test_bad_samples_are_refused_and_not_heard(model: Model, samples: np.ndarray
 
 
 class Poisoned:
-    """Gives no number for a stream whose lowest band is beyond all sound, as a network may that overflows."""
+    """Engine that returns NaN for a stream whose lowest band is louder than any sound, as an overflow would."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine

@@ -169,12 +169,12 @@ def test_several_files_and_one_that_cannot_be_read(model: Path, clip: Path, tmp_
 
 
 def test_recording_gives_the_same_scores_again(model: Path, clip: Path, tmp_path: Path) -> None:
-    kept = tmp_path / "kept.flac"
-    first = stream("--file", clip, "--model", model, "--json", "--record", kept)
-    again = stream("--file", kept, "--model", model, "--json")
+    recorded = tmp_path / "recorded.flac"
+    first = stream("--file", clip, "--model", model, "--json", "--record", recorded)
+    again = stream("--file", recorded, "--model", model, "--json")
     scores = [[line["score"] for line in lines(done.stdout)] for done in (first, again)]
     assert len(scores[0]) > 50 and np.allclose(*scores, atol=1e-3)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.flac"]
+    assert [path.name for path in tmp_path.iterdir()] == ["recorded.flac"]
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else(model: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(model: Path, tmp_path: 
 
     sound = (voice(8.0) * 32767).astype("<i2").tobytes()
     done = subprocess.run(
-        command("--stdin", "--model", model, "--json", "--record", tmp_path / "kept.flac"),
+        command("--stdin", "--model", model, "--json", "--record", tmp_path / "recorded.flac"),
         input=sound,
         capture_output=True,
         cwd=ROOT,
@@ -246,7 +246,9 @@ NOT_AT_START = {
 }
 
 
-@pytest.mark.parametrize("arguments", [["--plain"], ["--json", "--record", "{folder}/kept.flac"]], ids=lambda a: a[0])
+@pytest.mark.parametrize(
+    "arguments", [["--plain"], ["--json", "--record", "{folder}/recorded.flac"]], ids=lambda a: a[0]
+)
 def test_nothing_heavy_is_loaded_that_the_options_do_not_ask_for(
     model: Path, clip: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
@@ -293,7 +295,7 @@ def test_percentiles_are_right_to_a_few_percent() -> None:
 
 
 def test_twenty_minutes_take_no_more_memory_than_one(model: Path) -> None:
-    """The short form of an hour and a day; nothing of a stream's length is kept anywhere."""
+    """The short form of an hour and a day; nothing grows with the length of a stream."""
 
     class Day:
         name, live, after = "day", False, {}

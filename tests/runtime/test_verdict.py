@@ -74,7 +74,7 @@ def test_silence_holds_the_mean_and_forgets_it_after_a_window() -> None:
     assert states(listener, -3.0) == ["spoof"]
 
 
-def test_warming_up_is_said() -> None:
+def test_a_partial_window_is_warming_up() -> None:
     assert judge().update(Score(1.0, 9.0, 120, True), FINE).state == "warming-up"
     assert judge().update(Score(1.0, 9.0, 120, True), SILENT).state == "silence"
 

@@ -62,7 +62,7 @@ def test_zeros_and_silence() -> None:
     assert hiss.silent and hiss.flags == ()
 
 
-def test_what_was_lost_is_said_as_long_as_the_window_may_hold_it() -> None:
+def test_lost_sound_is_flagged_as_long_as_the_window_may_contain_it() -> None:
     monitor = QualityMonitor(PRESETS["f0"])
     monitor.mark(lost=True, invalid=True)
     monitor.push(voice(4.0))

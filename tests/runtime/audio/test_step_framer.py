@@ -1,4 +1,4 @@
-"""Networks that remember: any chunking, holes, short clips, and cards that do not fit their graphs."""
+"""Streaming models: any chunking, gaps, short clips, and cards that do not fit their graphs."""
 
 import json
 from collections.abc import Iterator
@@ -190,10 +190,12 @@ def test_seats_give_what_steps_give(engine: OnnxEngine, tmp_path: Path, count: i
                 buffers.features[:count] = new
                 logits, states = one.step(new, states)
                 np.testing.assert_array_equal(buffers.run(count), logits)
-                assert all((kept[:count] == state).all() for kept, state in zip(buffers.states, states, strict=True))
+                assert all(
+                    (stored[:count] == state).all() for stored, state in zip(buffers.states, states, strict=True)
+                )
 
 
-def test_what_a_step_is_not_given_is_said(engine: OnnxEngine) -> None:
+def test_invalid_inputs_of_a_step_are_errors(engine: OnnxEngine) -> None:
     assert engine.state is not None
     features, states = np.zeros((1, 1, 45, FRAMES), np.float32), initial_states(engine.state, 1)
     with pytest.raises(ShrikeError):

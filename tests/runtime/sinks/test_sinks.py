@@ -88,7 +88,7 @@ def test_lines_come_once_a_second_and_at_every_change() -> None:
     assert FLAGS["clipping"] in err.getvalue() and "1.00 s of sound lost" in err.getvalue()
 
 
-def test_that_no_sound_comes_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sound_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     err, nothing = io.StringIO(), np.empty(0, np.float32)
     lines = Lines(io.StringIO(), err)
     lines.begin(OPENING)

@@ -162,7 +162,7 @@ def test_a_device_that_opens_but_stays_mute_is_reported_once(device: PortAudio, 
     done.set()
     thread.join()
     assert "gone" in gone.note and "back" in back.note
-    assert len(back.samples) and back.lost > 2.0  # said when it is heard, not when it could be opened
+    assert len(back.samples) and back.lost > 2.0  # reported with its first sound, not when it opened
     assert device.started >= 2
 
 

@@ -53,8 +53,8 @@ class Daemon:
         (home / "run").mkdir(mode=0o700)
         devices = "".join(f"pcm.{sink} {{ type pulse device {sink}.monitor }}\n" for sink in (SINK, OTHER))
         (home / ".asoundrc").write_text(f"pcm.!default {{ type pulse }}\nctl.!default {{ type pulse }}\n{devices}")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PULSE_")}
-        self.environment = {**kept, "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run")}
+        recorded = {key: value for key, value in os.environ.items() if not key.startswith("PULSE_")}
+        self.environment = {**recorded, "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run")}
         self.log = home / "pulse.log"
         self.start()
 
@@ -154,8 +154,8 @@ def scores_of(model: Path, sound: np.ndarray, step: int | None = None) -> list[S
 
 
 def test_the_microphone_gives_the_scores_of_the_file(daemon: Daemon, tmp_path: Path, clip: Path) -> None:
-    model, kept = made_model(tmp_path, "f0"), tmp_path / "kept.flac"
-    listening = Listening(daemon, model, "--record", kept)
+    model, recorded = made_model(tmp_path, "f0"), tmp_path / "recorded.flac"
+    listening = Listening(daemon, model, "--record", recorded)
     daemon.play(clip)
     time.sleep(1.0)  # the clip's end is still on its way
     found = listening.end()
@@ -165,7 +165,7 @@ def test_the_microphone_gives_the_scores_of_the_file(daemon: Daemon, tmp_path: P
         return round((seconds * RATE - frontend.window) / frontend.hop)
 
     verdicts = {frame(line["t"]): line["score"] for line in found if line["type"] == "verdict"}
-    heard, played = soundfile.read(kept, dtype="float32")[0], soundfile.read(clip, dtype="float32")[0]
+    heard, played = soundfile.read(recorded, dtype="float32")[0], soundfile.read(clip, dtype="float32")[0]
 
     # Where in the recording the clip begins; then the file gets the same shift.
     size = 2 ** int(np.ceil(np.log2(len(heard) + len(played))))
