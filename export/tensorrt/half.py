@@ -1,15 +1,15 @@
-"""Half precision written into the graph, for TensorRT 11 and later, which take types from the graph alone.
+"""Convert a graph to FP16 for strongly typed TensorRT (11, RTX), which takes types from the graph.
 
     strongly_typed = half(read_onnx("model.onnx"))       # float32 in, float32 out, float16 between
 
     float32   features - level -. cast             cast .- logits
     float16                     '- Conv ... Gemm -------'      Q/DQ scales and weights as well: opset 19
 
-What a network remembers stays in float32 as well where it is an average: a running one would stop moving where a step
-is less than half's precision, and the mean of the newest frames is a sum of 75. States of convolutions are half inside.
+States that are averages stay in float32 too: a running average would stop changing where a step is below FP16's
+precision, and the mean of the newest frames is a sum of 75. States of convolutions are FP16 inside.
 
-The front-end's level stays in float32: the sum of 27,000 log powers overflows half (65,504). Weights behind Q/DQ are
-quantised here, from float32 with the scale as half keeps it, so that no weight is rounded twice.
+The front-end's level stays in float32: the sum of 27,000 log powers overflows FP16 (65,504). Weights behind Q/DQ are
+quantised here, from float32 with the FP16 scale, so that no weight is rounded twice.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 19  # the first whose QuantizeLinear takes half
-SMALLEST = 2.0**-24  # half's smallest positive number: no scale may become 0
-LARGEST = 65_504.0  # half's largest number
+SMALLEST = 2.0**-24  # FP16's smallest positive number: no scale may become 0
+LARGEST = 65_504.0  # FP16's largest number
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 def half(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A copy with everything behind the first weighted layer's input in float16."""
+    """Return a copy with everything behind the first weighted layer's input in float16."""
     onnx = load_onnx_package()
     graph_model = onnx.version_converter.convert_version(model, OPSET)
     graph = graph_model.graph
@@ -43,7 +43,7 @@ def half(model: "onnx.ModelProto") -> "onnx.ModelProto":
             values = onnx.numpy_helper.to_array(tensor)
             if np.any(np.abs(values) > LARGEST):
                 raise ShrikeError(
-                    f"{tensor.name} holds values above {LARGEST:,.0f}, half's largest: use --precision fp32"
+                    f"{tensor.name} has values above {LARGEST:,.0f}, FP16's largest: use --precision fp32"
                 )
             if tensor.name in scales:
                 values = np.maximum(values, SMALLEST)
@@ -55,7 +55,7 @@ def half(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def _constants_to_initializers(graph: Any) -> None:
-    """One place for constants, so that one loop converts them."""
+    """Turn Constant nodes into initialisers, so that one loop converts them."""
     for node in [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]:
         tensor = graph.initializer.add()
         tensor.CopyFrom(node.attribute[0].t)
@@ -64,21 +64,21 @@ def _constants_to_initializers(graph: Any) -> None:
 
 
 def _quantise_weights(graph: Any) -> None:
-    """constant -> Q -> DQ becomes INT8 constant -> DQ."""
+    """Replace constant -> Q -> DQ by INT8 constant -> DQ."""
     onnx = load_onnx_package()
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in constants]:
         weight, scale = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[:2])
         axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
         shape = [-1 if number == axis else 1 for number in range(weight.ndim)] if scale.size > 1 else []
-        kept = np.maximum(scale.astype(np.float16), np.float16(SMALLEST)).astype(np.float32)
-        values = np.clip(np.rint(weight / kept.reshape(shape)), -128, 127).astype(np.int8)
+        rounded = np.maximum(scale.astype(np.float16), np.float16(SMALLEST)).astype(np.float32)
+        values = np.clip(np.rint(weight / rounded.reshape(shape)), -128, 127).astype(np.int8)
         graph.initializer.append(onnx.numpy_helper.from_array(values, node.output[0]))
         graph.node.remove(node)
 
 
 def _before_first_layer(graph: Any) -> set[str]:
-    """Tensors that stay in float32: all from the input to the first weighted layer, without that layer's Q/DQ."""
+    """Find the tensors from the input to the first weighted layer, without that layer's Q/DQ."""
     reached, kept = {port.name for port in graph.input}, {port.name for port in graph.input}
     constants = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
@@ -94,7 +94,7 @@ def _before_first_layer(graph: Any) -> set[str]:
 
 
 def _averages(graph: Any) -> set[str]:
-    """What lies between a state and the next, where no convolution reads it; and all behind the last, the logits'."""
+    """Find the tensors between an averaged state and its next one, and all behind the last state, the logits' mean."""
     constants = {tensor.name for tensor in graph.initializer}
     found: set[str] = set()
     pairs = list(zip(graph.input, graph.output, strict=True))[1:]
@@ -117,7 +117,7 @@ def _averages(graph: Any) -> set[str]:
 
 
 def _cast_boundaries(graph: Any, before: set[str]) -> None:
-    """A cast wherever float32 ends or begins again; what leaves the graph is float32."""
+    """Insert a cast wherever float32 ends or begins again; outputs are float32."""
     onnx = load_onnx_package()
     wide, narrow = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
     constants = {tensor.name for tensor in graph.initializer}
@@ -151,7 +151,7 @@ def _cast_boundaries(graph: Any, before: set[str]) -> None:
 
 
 def _drop_unused(graph: Any) -> None:
-    """The float weights whose INT8 form has taken their place."""
+    """Remove float weights that their INT8 form has replaced."""
     used = {name for node in graph.node for name in node.input}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from runtime.engines import open_engine
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
 from train.checkpoint import Checkpoint, write_checkpoint
+from train.data.corpus_index import CorpusIndex
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPERATIONS = {"Conv", "Relu", "Add", "Mul", "GlobalAveragePool", "Sigmoid", "Flatten", "Gemm"}
@@ -113,7 +114,12 @@ def test_float_without_a_corpus_says_what_was_not_measured(model_pt: Path, tmp_p
     assert not list(tmp_path.glob(".*"))
 
 
-def test_int8_end_to_end(model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path) -> None:
+def test_int8_end_to_end(
+    model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    walk = CorpusIndex.__init__
+    monkeypatch.setattr(CorpusIndex, "__init__", lambda self, root: (opened.append(str(root)), walk(self, root))[1])
     # Weights by chance have no EER to keep; that they agree is what can be seen.
     wanted = options(model_pt, corpus_root, tmp_path / "deploy" / "cpu", cache, max_eer_rise=100.0)
     path = write(wanted)
@@ -122,6 +128,10 @@ def test_int8_end_to_end(model_pt: Path, corpus_root: Path, tmp_path: Path, cach
         "cpu.onnx",
     ]
     card = read_card(path.with_suffix(".json"))
+    assert opened == [str(corpus_root)]  # calibration and verification share one walk through the corpus
+    properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert properties["shrike.name"] == card.name and properties["shrike.card"] == "cpu.json"
+    assert json.loads(properties["shrike.frontend"]) == asdict(card.frontend)
     assert card.precision == "int8" and card.target == "cpu"
     assert card.quantisation is not None and card.quantisation.activations == "uint8"
     assert "head.Gemm" in card.quantisation.float_layers
