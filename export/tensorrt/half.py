@@ -79,7 +79,7 @@ def _quantise_weights(graph: Any) -> None:
 
 def _before_first_layer(graph: Any) -> set[str]:
     """Find the tensors from the input to the first weighted layer, without that layer's Q/DQ."""
-    reached, kept = {port.name for port in graph.input}, {port.name for port in graph.input}
+    reached, wide = {port.name for port in graph.input}, {port.name for port in graph.input}
     constants = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         variables = [name for name in node.input if name and name not in constants]
@@ -89,8 +89,8 @@ def _before_first_layer(graph: Any) -> set[str]:
         if node.op_type in WEIGHTED or node.op_type == "QuantizeLinear":
             reached.difference_update(node.output)
         else:
-            kept.update([*node.output, *(name for name in node.input if name in constants)])
-    return kept
+            wide.update([*node.output, *(name for name in node.input if name in constants)])
+    return wide
 
 
 def _averages(graph: Any) -> set[str]:
@@ -98,17 +98,17 @@ def _averages(graph: Any) -> set[str]:
     constants = {tensor.name for tensor in graph.initializer}
     found: set[str] = set()
     pairs = list(zip(graph.input, graph.output, strict=True))[1:]
-    for past, kept in pairs:
-        after, before = {past.name}, {kept.name}
+    for state, following in pairs:
+        after, before = {state.name}, {following.name}
         for node in graph.node:
             if not after.isdisjoint(node.input):
                 after.update(node.output)
         for node in reversed(graph.node):
             if not before.isdisjoint(node.output):
                 before.update(node.input)
-        last = past.name == pairs[-1][0].name
+        last = state.name == pairs[-1][0].name
         inside = [node for node in graph.node if after.issuperset(node.output) and (last or node.output[0] in before)]
-        between = {past.name, *(name for node in inside for name in node.output)}
+        between = {state.name, *(name for node in inside for name in node.output)}
         readers = [node.op_type for node in graph.node if not between.isdisjoint(node.input)]
         if not last and not {"Conv", "QuantizeLinear"}.isdisjoint(readers):
             continue

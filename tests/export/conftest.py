@@ -1,4 +1,4 @@
-"""Checkpoints for the tests of export: batch norms as training leaves them, weights by chance. No accuracy is meant."""
+"""Checkpoints for the tests of export: batch norms as training leaves them, random weights. No accuracy is meant."""
 
 from pathlib import Path
 
@@ -33,21 +33,21 @@ def make_checkpoint(
     torch.manual_seed(1)
     distillation = Distillation(distill, loss=loss)  # type: ignore[arg-type]
     settings = TrainConfig(Data(Path("none"), level=level), Model(name, width, streaming=streaming), distillation)  # type: ignore[arg-type]
-    classroom = DistillationModel(build_network(settings), settings.distillation)
-    for layer in classroom.modules():
+    model = DistillationModel(build_network(settings), settings.distillation)
+    for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, 0.0, 0.2)
             layer.momentum = None  # the mean over all that is seen
     probe = torch.randn(4, 1, 45, 600) * 4 - 8
-    classroom.train()
+    model.train()
     with torch.no_grad():
-        classroom.scores(probe, torch.full((4,), 592))  # statistics of inner layers
-    for name, value in classroom.network.named_parameters():
+        model.scores(probe, torch.full((4,), 592))  # statistics of inner layers
+    for name, value in model.network.named_parameters():
         if name.endswith(".start"):
             nn.init.normal_(value, 0.0, 0.2)  # what a gate's average begins with
-    helpers = classroom.helpers.state_dict() if classroom.helpers else {}
-    weights = classroom.network.state_dict()
+    helpers = model.helpers.state_dict() if model.helpers else {}
+    weights = model.network.state_dict()
     return Checkpoint(settings, weights, helpers, {}, RunProgress(1, 0, 10), [], {"train": "0" * 64}, versions())
 
 

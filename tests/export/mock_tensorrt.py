@@ -2,7 +2,7 @@
 
 `MockTensorRT(version)` has exactly the names that NVIDIA's bindings of that version have (tensorrt-api.tsv, rows of a
 table taken from the bindings themselves): asking it for another one fails as the real module would. Behind the names it
-keeps account of the calls. `MockDriver` is libcuda with host memory in the place of device memory.
+records the calls. `MockDriver` is libcuda with host memory in the place of device memory.
 """
 
 import csv
@@ -71,12 +71,12 @@ class Held:
 
 
 class MockTensorRT:
-    """The module. `broken` names what shall fail, `calls` keeps what was set and built."""
+    """The module. `broken` names what fails, `calls` records what was set and built."""
 
     def __init__(
         self, version: str, broken: str = "", batch: int = -1, states: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
     ) -> None:
-        """`states` of an engine that remembers: input, output, shape; it takes 16 frames, and adds to each state."""
+        """`states` of a streaming engine: input, output, shape; it takes 16 frames, and adds to each state."""
         self.states, self.window = states, (1, 45, 16 if states else 600)
         self.names = {name for name, there in read_table().items() if there[version]}
         self.__version__, self.broken, self.batch = f"{version}.9", broken, batch
@@ -345,7 +345,7 @@ class MockDriver:
     def _cuGraphExecDestroy(self, executable: Any) -> None:  # noqa: N802
         del self.graphs[number(executable)]
 
-    # Events: the stream's work is numbered as it runs, and an event keeps the number; a number is a millisecond.
+    # Events: the stream's work is numbered as it runs, and an event records the number; a number is a millisecond.
 
     def _cuEventCreate(self, event: Any, flags: int) -> None:  # noqa: N802
         event._obj.value = 0xE0 + len(self.events)

@@ -1,4 +1,4 @@
-"""Small exported networks for tests: weights by chance, ranges from windows by chance, and so no accuracy at all."""
+"""Small exported networks for tests: random weights, ranges from random windows, and so no accuracy at all."""
 
 from collections.abc import Iterator
 from functools import lru_cache

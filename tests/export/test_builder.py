@@ -204,8 +204,8 @@ def test_half_keeps_scales_above_zero_and_refuses_what_it_cannot_hold() -> None:
     model.CopyFrom(quantised_graph("ecanet9"))
     scale = next(tensor for tensor in model.graph.initializer if list(tensor.dims) in ([], [1]))
     scale.CopyFrom(numpy_helper.from_array(np.float32(1e-8), scale.name))
-    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in half(model).graph.initializer}
-    assert kept[scale.name] > 0
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in half(model).graph.initializer}
+    assert stored[scale.name] > 0
     model.CopyFrom(float_graph("ecanet9"))
     bias = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("bias"))
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims, 1e6, np.float32), bias.name))
@@ -330,7 +330,7 @@ def test_an_inspector_that_says_little(text: str) -> None:
 
 @lru_cache
 def step_of(name: str) -> tuple[StepGraph, StepGraph]:
-    """A step's graph as TensorRT takes it, in float and in S8; ranges from steps by chance."""
+    """A step's graph as TensorRT takes it, in float and in S8; ranges from random steps."""
     checkpoint = make_checkpoint(name, level="running-mean", streaming=True)
     network = strip(checkpoint)
     assert isinstance(network, DeployedStream)

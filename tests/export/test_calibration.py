@@ -1,4 +1,4 @@
-"""Which trials calibrate, and that a range is what its method says."""
+"""The choice of calibration trials, and the range estimators."""
 
 from collections import Counter
 from pathlib import Path

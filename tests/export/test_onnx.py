@@ -120,7 +120,7 @@ def test_int8_end_to_end(
     opened: list[str] = []
     walk = CorpusIndex.__init__
     monkeypatch.setattr(CorpusIndex, "__init__", lambda self, root: (opened.append(str(root)), walk(self, root))[1])
-    # Weights by chance have no EER to keep; that they agree is what can be seen.
+    # Random weights have no EER that could rise; the models agree.
     wanted = options(model_pt, corpus_root, tmp_path / "deploy" / "cpu", cache, max_eer_rise=100.0)
     path = write(wanted)
     assert path == tmp_path / "deploy" / "cpu.onnx" and sorted(p.name for p in path.parent.iterdir()) == [
@@ -226,18 +226,18 @@ def test_a_card_that_cannot_be_written_takes_the_model_with_it(
 
 
 def test_mistakes_are_one_line(model_pt: Path, tmp_path: Path) -> None:
-    def said(source: ModelOptions, int8: Int8Options = Int8Options(), precision: str = "fp32") -> str:  # noqa: B008 - frozen
+    def refusal(source: ModelOptions, int8: Int8Options = Int8Options(), precision: str = "fp32") -> str:  # noqa: B008 - frozen
         with pytest.raises(ShrikeError) as error:
             write(Options(source, precision, "cpu", int8))  # type: ignore[arg-type]
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert "does not exist" in said(ModelOptions(tmp_path / "no.pt"))
+    assert "does not exist" in refusal(ModelOptions(tmp_path / "no.pt"))
     (tmp_path / "odd.pt").write_bytes(b"PK\x03\x04 and nothing")
-    assert "odd.pt" in said(ModelOptions(tmp_path / "odd.pt"))
+    assert "odd.pt" in refusal(ModelOptions(tmp_path / "odd.pt"))
     with pytest.raises(ShrikeError, match="--exit 5"):
         ModelOptions(model_pt, exit=5)
-    assert "needs --calibration" in said(ModelOptions(model_pt), precision="int8")
+    assert "needs --calibration" in refusal(ModelOptions(model_pt), precision="int8")
     for wrong in ({"percentile": 0.0}, {"qat": -1}, {"qat_lr": 0.0}, {"seed": -1}, {"calibration_trials": 0}):
         with pytest.raises(ShrikeError, match="--"):
             Int8Options(**wrong)  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def test_where_the_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out
     assert ModelOptions(Path("runs/a/model.pt"), out=out).output_path(".onnx") == Path(expected)
 
 
-# ---- networks that remember ------------------------------------------------------------------------------------------
+# ---- streaming models
 
 
 @pytest.fixture(scope="module")

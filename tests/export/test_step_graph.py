@@ -1,4 +1,4 @@
-"""The step of a network that remembers: the same scores as for the whole clip, in float, S8 and U8, for any batch."""
+"""The step of a streaming model: the same scores as for the whole clip, in float, S8 and U8, for any batch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -147,12 +147,12 @@ def test_a_batch_is_as_many_streams(case: Case, speech: list[Window]) -> None:
         )
 
 
-def test_a_convolution_that_stays_float_remembers_floats(case: Case, speech: list[Window]) -> None:
-    kept = next(layer for layer in case.layers if layer.state and layer.name.startswith("stages"))
-    layers = [layer for layer in case.layers if layer != kept]
+def test_a_convolution_that_stays_float_has_a_float_state(case: Case, speech: list[Window]) -> None:
+    chosen = next(layer for layer in case.layers if layer.state and layer.name.startswith("stages"))
+    layers = [layer for layer in case.layers if layer != chosen]
     partly = case.step.with_graph(quantize.quantise(case.step.graph, layers, case.ranges, "uint8"))
     kinds = {tensor.input: tensor.type for tensor in partly.state.tensors}
-    assert kinds[f"{kept.name.removesuffix('.Conv')}.past"] == "float32" and "uint8" in kinds.values()
+    assert kinds[f"{chosen.name.removesuffix('.Conv')}.past"] == "float32" and "uint8" in kinds.values()
     assert np.isfinite(steps.run(partly, speech[0])).all()
 
 
@@ -163,7 +163,7 @@ def test_the_runtime_gives_a_clip_the_score_that_training_gives(level: str, corp
     write_checkpoint(tmp_path / "model.pt", checkpoint)
     path = export_onnx(ModelOptions(tmp_path / "model.pt"), "fp32")
     card, engine = read_card(path), open_engine(path)
-    frontend, classroom = card.frontend, checkpoint.distillation_model().eval()
+    frontend, model = card.frontend, checkpoint.distillation_model().eval()
     trial = open_corpus(corpus_root, "dev").trials[0]
     assert trial.path is not None
     speech = np.tile(load(trial.path).samples, 2)
@@ -176,7 +176,7 @@ def test_the_runtime_gives_a_clip_the_score_that_training_gives(level: str, corp
         features = torch.from_numpy(np.ascontiguousarray(fill(frames, frontend.width).T)[None, None])
         flat = torch.from_numpy(flattened(features[0, 0].numpy().T, frontend.level).T.copy())[None, None]
         with torch.inference_mode():
-            wanted = float(classroom.scores(flat, torch.tensor([behind]))[0, -1])
+            wanted = float(model.scores(flat, torch.tensor([behind]))[0, -1])
         end = ((behind - 1) * frontend.hop + frontend.window) / frontend.rate
         found = scores[-1] if len(frames) < frontend.width else next(s for s in scores if abs(s.time - end) < 1e-6)
         assert found.value == pytest.approx(wanted, abs=1e-4)

@@ -73,8 +73,8 @@ def test_nothing_of_training_is_left(exit: int, checkpoint: Checkpoint) -> None:
         assert not any(weight.shape == other.shape and np.array_equal(weight, other) for other in helpers), name
         assert not any(word in name for word in ("helpers", "classifier", "projection", "running", "num_batches"))
     # Every number is a convolution's, its bias, or the one classifier's: stages behind the exit are gone as well.
-    kept = [n for n in checkpoint.weights if n.startswith("stem") or (n.startswith("stages") and int(n[7]) < exit)]
-    convolutions = [n for n in kept if n.endswith("weight") and checkpoint.weights[n].ndim > 1]
+    left = [n for n in checkpoint.weights if n.startswith("stem") or (n.startswith("stages") and int(n[7]) < exit)]
+    convolutions = [n for n in left if n.endswith("weight") and checkpoint.weights[n].ndim > 1]
     numbers = sum(checkpoint.weights[n].numel() for n in convolutions)
     biases = sum(len(checkpoint.weights[n]) for n in convolutions if "gate" not in n)
     head = checkpoint.weights["head.weight"] if exit == 4 else checkpoint.helpers[own]

@@ -261,7 +261,7 @@ def make_corpus(folder: Path) -> Path:
 
 
 def summing(sign: float) -> onnx.ModelProto:
-    """A graph that gives what the MOCK engine gives, (0, sum of the window), times `sign`."""
+    """The graph of the MOCK engine: (0, sum of the window), times `sign`."""
     from onnx import helper, numpy_helper
 
     constants = {
@@ -280,7 +280,7 @@ def summing(sign: float) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_an_engine_is_held_against_its_onnx_file(
+def test_an_engine_is_compared_with_its_onnx_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, mocked: MockTensorRT
 ) -> None:
     path = exported(tmp_path / "deploy", summing(1.0))
@@ -295,7 +295,7 @@ def test_an_engine_is_held_against_its_onnx_file(
 def test_an_engine_that_is_worse_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, mocked: MockTensorRT
 ) -> None:
-    path = exported(tmp_path / "deploy", summing(-1.0))  # the engine says the opposite
+    path = exported(tmp_path / "deploy", summing(-1.0))  # the engine gives the opposite
     corpus = make_corpus(tmp_path / "corpus")
     # Where quieter is bona fide the graph is right and the engine wrong.
     protocol = tmp_path / "turned.txt"
@@ -314,15 +314,15 @@ def test_an_engine_that_is_worse_is_not_written(
 
 
 def summing_steps(sign: float) -> onnx.ModelProto:
-    """What the MOCK engine gives that remembers: (0, sum of the new frames and the state), and the state plus 1."""
+    """The graph of the MOCK streaming engine: (0, sum of the new frames and the state), and the state plus 1."""
     from onnx import helper, numpy_helper
 
     model = summing(sign)
     constants = {"one": np.ones(1, np.float32), "factor": np.array([[0.0], [sign]], np.float32)}
-    kept = [item for item in model.graph.initializer if item.name == "bias"]
+    biases = [item for item in model.graph.initializer if item.name == "bias"]
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(
-        [*kept, *(numpy_helper.from_array(value, name) for name, value in constants.items())]
+        [*biases, *(numpy_helper.from_array(value, name) for name, value in constants.items())]
     )
     model.graph.node.extend([
         helper.make_node("ReduceSum", ["features"], ["frames"], "frames", keepdims=0),
@@ -339,7 +339,7 @@ def summing_steps(sign: float) -> onnx.ModelProto:
     return model
 
 
-def test_an_engine_that_remembers_is_held_against_its_onnx_file_stream_by_stream(
+def test_a_streaming_engine_is_compared_with_its_onnx_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     trt = MockTensorRT("10.3.0", batch=1, states=(("past", "kept", (3,)),))
