@@ -108,7 +108,7 @@ class StreamBatcher:
     def create_stream(self) -> BatchedStream:
         """Add a stream with an empty window or state."""
         self._count, self._created = self._count + 1, self._created + 1
-        row = self._states.join() if self._states else self._created
+        row = self._states.add() if self._states else self._created
         return BatchedStream(open_framer(self._engine, self.frontend, self.step), row)
 
     def remove(self, stream: BatchedStream) -> None:
@@ -117,7 +117,7 @@ class StreamBatcher:
         if stream.remove():
             self._count -= 1
             if self._states:
-                self._states.leave(row)
+                self._states.remove(row)
 
     def is_ready(self, stream: BatchedStream) -> bool:
         """True if a window of the stream is due."""

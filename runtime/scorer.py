@@ -33,7 +33,7 @@ def open_runner(engine: Engine) -> Runner:
     if streaming is None:
         return lambda window, fresh: engine(window)
     store = StateStore(streaming, 1)
-    row = store.join()
+    row = store.add()
     return lambda window, fresh: store.step([row], [fresh], [window[0, 0]])
 
 

@@ -1,8 +1,8 @@
-"""Engines: what turns log power into logits, whatever is underneath.
+"""Engines compute logits from log power, with ONNX Runtime or TensorRT behind one interface.
 
-engine = open_engine("deploy/model.onnx")         # or model.engine; the card beside it is checked first
+engine = open_engine("deploy/model.onnx")         # or model.engine; checks the card beside it first
 logits = engine(window)                           # (batch, 1, bands, 600) float32 -> (batch, 2): spoof, bona fide
-logits, states = engine.step(features, states)    # of a network that remembers (engine.state): new frames alone
+logits, states = engine.step(features, states)    # of a streaming model (engine.state is not None): new frames only
 engine.close()
 """
 
@@ -25,62 +25,62 @@ Step = Callable[[NDArray[np.float32], list[Array]], tuple[NDArray[np.float32], l
 
 
 class Engine(Protocol):
-    """A loaded model. Not thread-safe: one engine for every thread that calls one."""
+    """A loaded windowed model. Not thread-safe."""
 
-    name: str  # of the model, as its card has it
+    name: str  # of the model, from its card
     precision: str  # fp32, fp16 or int8
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw log power (batch, 1, bands, 600) -> logits (batch, 2)."""
+        """Compute logits (batch, 2) of raw log power (batch, 1, bands, 600)."""
         ...
 
     def close(self) -> None:
-        """Give back its memory; calling it twice is fine."""
+        """Release the memory; a second call does nothing."""
         ...
 
 
 class BatchBuffers(Protocol):
-    """A step prepared for up to so many streams, with arrays that stay where they are."""
+    """Arrays at fixed addresses for the steps of up to `count` streams."""
 
-    features: NDArray[np.float32]  # (count, 1, bands, frames), to be filled
+    features: NDArray[np.float32]  # (count, 1, bands, frames), filled by the caller
 
     @property
     def states(self) -> list[Array]:
-        """(count, *shape) of each: what goes into the next run, which is what came out of the last."""
+        """Each state (count, *shape): output of the last run and input of the next."""
         ...
 
     def run(self, count: int) -> NDArray[np.float32]:
-        """The first `count` streams take a step: logits (count, 2), the caller's to keep."""
+        """Compute a step of the first `count` streams: logits (count, 2), a new array."""
         ...
 
 
 class StreamingEngine(Engine, Protocol):
-    """An engine of a network that remembers."""
+    """A loaded streaming model."""
 
     state: State
     batch: int  # streams in one step; -1: any number
 
     def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
-        """New frames (batch, 1, bands, frames) and the states (batch, *shape) -> logits (batch, 2) and new states."""
+        """New frames (batch, 1, bands, frames), states (batch, *shape) -> logits (batch, 2), next states."""
         ...
 
     def batch_buffers(self, count: int) -> BatchBuffers:
-        """The same step for up to `count` streams, again and again."""
+        """Allocate buffers for steps of up to `count` streams."""
         ...
 
 
 def as_streaming(engine: Engine) -> "StreamingEngine | None":
-    """The engine as one that remembers, or None if it is given whole windows."""
+    """Return the engine if its model is a streaming one, else None."""
     return engine if getattr(engine, "state", None) is not None else None  # type: ignore[return-value]
 
 
 def batch_limit(engine: Engine) -> int:
-    """Windows or streams that one call takes, -1 for any number; an engine that does not say takes one."""
+    """Return how many windows or streams one call takes, -1 for any number; 1 if the engine has no `batch`."""
     return getattr(engine, "batch", 1)
 
 
 def initial_states(state: State, count: int) -> list[Array]:
-    """What so many streams begin with: (count, *shape) of each state."""
+    """Return the states (count, *shape) with which `count` streams start."""
     found = []
     for tensor in state.tensors:
         values = np.asarray(tensor.reset, tensor.type).reshape(-1, *[1] * (len(tensor.shape) - 1))
@@ -88,43 +88,49 @@ def initial_states(state: State, count: int) -> list[Array]:
     return found
 
 
+def check_windows(card: "ModelCard", features: Array) -> None:
+    """Require a windowed model and features (n, 1, bands, frames) in float32."""
+    if card.state is not None:
+        raise ShrikeError(f"{card.name} is a streaming model; call step() with {card.state.frames} new frames")
+    _check_array(card, "features", features, card.input.shape[1:], "float32", len(features) if features.ndim else 0)
+
+
 def check_step(card: "ModelCard", features: Array, states: list[Array]) -> None:
-    """What a step was given is what the card says: shapes and types, for one number of streams."""
-    assert card.state is not None
-    given = [("features", features, card.input.shape[1:], "float32")]
+    """Require a streaming model, and the shapes and types of its step for one number of streams."""
+    if card.state is None:
+        raise ShrikeError(f"{card.name} is a windowed model; call it with windows of {card.input.shape[-1]} frames")
+    count = len(features) if features.ndim else 0
+    _check_array(card, "features", features, card.input.shape[1:], "float32", count)
     if len(states) != len(card.state.tensors):
-        raise ShrikeError(f"{card.name}: {len(states)} states came; {len(card.state.tensors)} were expected")
-    given += [(f"state {t.input}", value, t.shape, t.type) for t, value in zip(card.state.tensors, states, strict=True)]
-    for name, value, shape, kind in given:
-        if value.shape != (len(features), *shape) or value.dtype != kind:
-            raise ShrikeError(
-                f"{card.name}: {name} {value.shape} of {value.dtype} came; {('n', *shape)} of {kind} was expected: "
-                "is this the card's front-end?"
-            )
+        raise ShrikeError(f"{card.name}: {len(states)} states; expected {len(card.state.tensors)}")
+    for value, tensor in zip(states, card.state.tensors, strict=True):
+        _check_array(card, f"state {tensor.input}", value, tensor.shape, tensor.type, count)
+
+
+def _check_array(card: "ModelCard", name: str, value: Array, shape: tuple[int, ...], kind: str, count: int) -> None:
+    if value.shape != (count, *shape) or value.dtype != kind:
+        came, wanted = f"{value.shape} of {value.dtype}", f"{('n', *shape)} of {kind}"
+        raise ShrikeError(f"{card.name}: {name} {came}; expected {wanted}: use the card's front-end")
 
 
 class CopyingBuffers:
-    """BatchBuffers of an engine that knows no better than `step`: what it gives is copied."""
+    """Buffers for an engine that only has `step`: its results are copied into them."""
 
     def __init__(self, step: Step, card: "ModelCard", count: int) -> None:
         assert card.state is not None
         self._step = step
         self.features: NDArray[np.float32] = np.zeros((count, *card.input.shape[1:]), np.float32)
-        self._states = initial_states(card.state, count)
-
-    @property
-    def states(self) -> list[Array]:
-        return self._states
+        self.states = initial_states(card.state, count)
 
     def run(self, count: int) -> NDArray[np.float32]:
-        logits, states = self._step(self.features[:count], [state[:count] for state in self._states])
-        for kept, new in zip(self._states, states, strict=True):
-            kept[:count] = new
+        logits, states = self._step(self.features[:count], [state[:count] for state in self.states])
+        for buffer, new in zip(self.states, states, strict=True):
+            buffer[:count] = new
         return logits
 
 
 def open_engine(path: str | os.PathLike[str], threads: int = 1, provider: str = "cpu") -> Engine:
-    """The model at `path`, by its ending; `threads` and `provider` count for ONNX Runtime alone."""
+    """Open the model at `path`: .onnx with ONNX Runtime, .engine with TensorRT, which ignores the other arguments."""
     path = Path(path)
     if path.suffix == ".onnx":
         from runtime.engines.onnx import open_onnx
@@ -135,6 +141,6 @@ def open_engine(path: str | os.PathLike[str], threads: int = 1, provider: str = 
 
         return open_tensorrt(path)
     raise ShrikeError(
-        f"{path} is no model that runs: model.onnx (any machine) or model.engine (TensorRT) was expected; "
-        "python -m export.onnx and python -m export.trt write them"
+        f"{path}: expected model.onnx (any machine) or model.engine (TensorRT); python -m export.onnx and "
+        "python -m export.trt write them"
     )

@@ -1,11 +1,11 @@
-"""A step of ONNX Runtime on arrays that were bound once: nothing is allocated, looked up or copied on its way.
+"""Steps of ONNX Runtime on arrays that are bound once: a run allocates, looks up and copies nothing.
 
     buffers = BoundBuffers(session, card, count=16)
     buffers.features[0, 0] = frames                # (bands, n)
     logits = buffers.run(1)
 
-Two banks of arrays for the states: a step reads one and writes the other, and the next goes back. Of 24 states a call
-by names costs 41 us (their 138 KB copied included), a bound one 11 us; the step of a small network takes 300 us.
+The states have two banks of arrays: a step reads one and writes the other. With 24 states a call by names costs 41 us,
+of which a part copies their 138 KB, and a bound one 11 us; the step of a small network takes 300 us.
 
     step 1     a --network--> b
     step 2     b --network--> a
@@ -20,15 +20,15 @@ from runtime.card.model_card import ModelCard
 from runtime.engines import Array, initial_states
 from runtime.support.errors import ShrikeError
 
-LONGEST = 300  # characters of one of ONNX Runtime's messages that go into ours
+LONGEST = 300  # characters of an ONNX Runtime message that an error repeats
 
 
 class BoundBuffers:
-    """For up to `count` streams."""
+    """Buffers for up to `count` streams on the CPU."""
 
     def __init__(self, session: Any, card: ModelCard, count: int) -> None:
         assert card.state is not None
-        self._session, self._card = session, card
+        self._session, self._card, self._tensors = session, card, card.state.tensors
         self.features: NDArray[np.float32] = np.zeros((count, *card.input.shape[1:]), np.float32)
         self._logits: NDArray[np.float32] = np.zeros((count, *card.output.shape[1:]), np.float32)
         self._banks = initial_states(card.state, count), initial_states(card.state, count)
@@ -43,23 +43,18 @@ class BoundBuffers:
         binding = self._bindings.get((count, self._now)) or self._bind(count)
         try:
             self._session.run_with_iobinding(binding)
-        except Exception as error:  # its exceptions have no common base but this
-            raise ShrikeError(
-                f"{self._card.name}: ONNX Runtime cannot compute it ({reason(error)}); export it again"
-            ) from error
+        except Exception as error:  # ONNX Runtime's exceptions have no other common base
+            raise cannot_compute(self._card.name, error) from error
         self._now = 1 - self._now
         return self._logits[:count].copy()
 
     def _bind(self, count: int) -> Any:
-        """The first `count` rows of every array; rows lie one behind the other, so that a part is contiguous."""
-        assert self._card.state is not None
+        """Bind the first `count` rows of every array; they are contiguous."""
         before, after = self._banks[self._now], self._banks[1 - self._now]
-        tensors = self._card.state.tensors
-        inputs = [(self._card.input.name, self.features), *((t.input, a) for t, a in zip(tensors, before, strict=True))]
-        outputs = [
-            (self._card.output.name, self._logits),
-            *((t.output, a) for t, a in zip(tensors, after, strict=True)),
-        ]
+        inputs = [(self._card.input.name, self.features)]
+        inputs += [(tensor.input, array) for tensor, array in zip(self._tensors, before, strict=True)]
+        outputs = [(self._card.output.name, self._logits)]
+        outputs += [(tensor.output, array) for tensor, array in zip(self._tensors, after, strict=True)]
         binding = self._session.io_binding()
         for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
             for name, array in arrays:
@@ -68,7 +63,12 @@ class BoundBuffers:
         return binding
 
 
+def cannot_compute(name: str, error: Exception) -> ShrikeError:
+    """Error of a run: a damaged graph may load and fail only here."""
+    return ShrikeError(f"{name}: ONNX Runtime cannot compute it ({reason(error)}); export it again")
+
+
 def reason(error: Exception) -> str:
-    """ONNX Runtime's own words on one line; names out of a damaged file may be anything."""
+    """Shorten ONNX Runtime's message to one printable line; it may quote names of a damaged file."""
     first = (str(error).splitlines() or [type(error).__name__])[0][:LONGEST]
     return first if first.isprintable() else ascii(first)

@@ -1,6 +1,6 @@
-"""What a Jetson brings along, and what to say where TensorRT is missing.
+"""Versions that a Jetson comes with, and advice where TensorRT is missing.
 
-trt = load_tensorrt()       # the module, or a ShrikeError with the way to get it
+trt = load_tensorrt()       # the module, or a ShrikeError that explains how to install it
 l4t()                       # "36.4.3" on a Jetson with JetPack 6.2, None elsewhere
 """
 
@@ -15,7 +15,7 @@ from runtime.support.errors import ShrikeError
 RELEASE = Path("/etc/nv_tegra_release")  # "# R36 (release), REVISION: 4.3, GCID: ..."
 MEMORY = Path("/proc/meminfo")
 
-# JetPack, its L4T, its Python, its TensorRT. A row counts for all L4T from its first to below the next row's.
+# JetPack, L4T, Python, TensorRT. A row applies to every L4T from its first up to the next row's.
 JETPACKS = (
     ("5.1 to 5.1.6", "35.2.1 to 35.6.4", "3.8", "8.5.2"),
     ("6.0", "36.3", "3.10", "8.6.2"),
@@ -26,7 +26,7 @@ JETPACKS = (
 
 
 def l4t(release: Path = RELEASE) -> str | None:
-    """The version of a Jetson's system; None on other machines."""
+    """Return the version of a Jetson's system; None on other machines."""
     try:
         found = re.search(r"R(\d+)\D+REVISION:\s*([\d.]+)", release.read_text(errors="replace"))
     except OSError:
@@ -35,7 +35,7 @@ def l4t(release: Path = RELEASE) -> str | None:
 
 
 def jetpack(version: str) -> tuple[str, str, str, str] | None:
-    """The row of the JetPack that an L4T version belongs to."""
+    """Return the row of the JetPack to which an L4T version belongs."""
 
     def number(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(".") if part.isdigit())
@@ -45,19 +45,19 @@ def jetpack(version: str) -> tuple[str, str, str, str] | None:
 
 
 def table() -> str:
-    """Which TensorRT comes with which JetPack, as lines."""
+    """Format the table of JetPacks."""
     widths = (16, 20, 8, 0)
     rows = (("JetPack", "L4T", "Python", "TensorRT"), *JETPACKS)
     return "\n".join("  " + "".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
 
 
 def how_to_get_tensorrt() -> str:
-    """What to do where the module is missing: it comes with the system, and pip cannot bring it."""
+    """Explain how to install TensorRT, which comes with the system and not with pip."""
     version = l4t()
     row = jetpack(version) if version else None
     advice = (
-        "pip cannot install a Jetson's TensorRT: it comes with JetPack (sudo apt install nvidia-jetpack) and lies in "
-        "/usr/lib/python3*/dist-packages, so a virtual environment there needs the system's Python and "
+        "pip cannot install a Jetson's TensorRT: it is part of JetPack (sudo apt install nvidia-jetpack) in "
+        "/usr/lib/python3*/dist-packages, so a virtual environment needs the system's Python and "
         "--system-site-packages: python3 -m venv --system-site-packages .venv"
     )
     if row is None:
@@ -67,19 +67,24 @@ def how_to_get_tensorrt() -> str:
 
 
 def load_tensorrt() -> Any:
-    """The tensorrt module; a machine without it, or with a broken one, is told how to get it."""
+    """Import tensorrt; raise a ShrikeError with installation advice where it is missing or broken."""
     try:
         return importlib.import_module("tensorrt")
     except ModuleNotFoundError as error:
         reason = "TensorRT is not installed for this Python"
         raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
-    except (ImportError, OSError, AttributeError, RuntimeError) as error:  # a library of another CUDA, half an install
+    except (
+        ImportError,
+        OSError,
+        AttributeError,
+        RuntimeError,
+    ) as error:  # libraries of another CUDA
         reason = f"TensorRT cannot be imported ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
 
 
 def memory_available(source: Path = MEMORY) -> int | None:
-    """MiB that a program can still take, GPU included on a Jetson; None where the kernel does not say."""
+    """Return the available memory in MiB, which a Jetson's GPU shares; None where the kernel does not report it."""
     try:
         found = re.search(r"^MemAvailable:\s*(\d+) kB", source.read_text(), re.MULTILINE)
     except OSError:

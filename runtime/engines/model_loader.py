@@ -1,7 +1,7 @@
-"""Which model, and which engine runs it: a name of those that are embedded, or a path.
+"""Find a model by name or path, and load it with the engine that fits this machine.
 
 path = find_model("f0")                            # runtime/models/f0.onnx
-chosen = load_model(path, "auto")                      # its .engine where one fits, else the ONNX; says which and why
+model = load_model(path, "auto")                   # its .engine where one runs, else the ONNX file
 """
 
 import os
@@ -15,70 +15,69 @@ from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby, nearest
 
 MODELS = Path(__file__).parents[1] / "models"
-DEFAULT = "f0"  # of the embedded ones, that with the lower EER on development trials
+DEFAULT = "f0"  # the embedded model with the lower EER on development trials
 Kind = Literal["auto", "onnx", "tensorrt"]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An engine that is open, the card that vouches for it, and why it is this one."""
+    """An open engine, its card, and the reason for this backend."""
 
     engine: Engine
     card: ModelCard
-    backend: str  # as in "ONNX Runtime"
-    reason: str  # of this backend
+    backend: str  # "TensorRT", "ONNX Runtime", "ONNX Runtime on cuda"
+    reason: str
 
 
 def find_model(name: str) -> Path:
-    """An embedded model's file, or the path itself."""
+    """Return the file of an embedded model, or the path itself."""
     if Path(name).suffix in (".onnx", ".engine"):
         return Path(name)
     embedded = MODELS / f"{name}.onnx"
     if Path(name).name == name and embedded.is_file():
         return embedded
-    there = ", ".join(sorted(path.stem for path in MODELS.glob("*.onnx"))) or "none"
+    names = sorted(path.stem for path in MODELS.glob("*.onnx"))
     raise ShrikeError(
-        f"--model {name!r}: no such model; embedded are: {there}. A path to model.onnx or model.engine works as well"
-        + (nearest(name, [file.stem for file in MODELS.glob("*.onnx")]) or nearby(name))
+        f"--model {name!r}: expected {', '.join(names) or 'none (no model is embedded)'}, or a path to model.onnx or "
+        f"model.engine{nearest(name, names) or nearby(name)}"
     )
 
 
 def load_model(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") -> LoadedModel:
-    """Open it. `auto` prefers a TensorRT engine of the same stem, and takes the ONNX where that does not run.
+    """Open the model at `path`. `auto` prefers a TensorRT engine of the same stem and falls back to the ONNX file.
 
-    A `provider` other than the CPU is ONNX Runtime's, so that it decides for the ONNX.
+    A `provider` other than the CPU belongs to ONNX Runtime and therefore selects the ONNX file.
     """
     if not str(path).isprintable():
-        raise ShrikeError(f"the model's path {str(path)!a} holds characters that cannot be printed: rename it")
+        raise ShrikeError(f"the model's path {str(path)!a}: expected printable characters; rename it")
     plan, graph = path.with_suffix(".engine"), path.with_suffix(".onnx")
-    if provider != "cpu":
-        if kind == "tensorrt":
-            raise ShrikeError("--provider belongs to ONNX Runtime, --engine tensorrt runs without it: give one of them")
-        return _open(graph, threads, provider, "as asked")
-    if kind == "tensorrt" or (kind == "auto" and path == plan and not os.path.isfile(graph)):
-        return _open(plan, threads, provider, "as asked" if kind == "tensorrt" else "there is no ONNX beside it")
-    if kind == "onnx":
-        return _open(graph, threads, provider, "as asked")
+    if provider != "cpu" and kind == "tensorrt":
+        raise ShrikeError("--provider selects a provider of ONNX Runtime; leave it out with --engine tensorrt")
+    if provider != "cpu" or kind == "onnx":
+        return _open(graph, threads, provider, "as requested")
+    if kind == "tensorrt":
+        return _open(plan, threads, provider, "as requested")
+    if path == plan and not os.path.isfile(graph):
+        return _open(plan, threads, provider, "there is no ONNX file beside it")
     if not os.path.isfile(plan):
         return _open(graph, threads, provider, f"there is no {plan.name} beside it")
     try:
         return _open(plan, threads, provider, "it fits this machine")
     except ShrikeError as error:
-        reason = str(error).partition("\n")[0]  # without the table of JetPacks, which --engine tensorrt shows
-        return _open(graph, threads, provider, f"{plan.name} does not run here: {reason}")
+        first = str(error).partition("\n")[0]  # without the table of JetPacks, which --engine tensorrt shows
+        return _open(graph, threads, provider, f"{plan.name} does not run here: {first}")
 
 
-def _open(path: Path, threads: int, provider: str, why: str) -> LoadedModel:
+def _open(path: Path, threads: int, provider: str, reason: str) -> LoadedModel:
     engine = open_engine(path, threads, provider)
     try:
         card = read_card(path)
     except BaseException:
         engine.close()
         raise
-    if path.suffix == ".engine":
-        return LoadedModel(engine, card, "TensorRT", why)
-    if provider == "cpu":
-        return LoadedModel(engine, card, "ONNX Runtime", why)
-    placed = getattr(engine, "placed", None)
-    share = f"{why}, it took {placed.nodes} of {placed.total} nodes" if placed else why
-    return LoadedModel(engine, card, f"ONNX Runtime on {provider}", share)
+    backend = "TensorRT" if path.suffix == ".engine" else "ONNX Runtime"
+    if provider != "cpu":
+        backend = f"{backend} on {provider}"
+        if placement := getattr(engine, "placement", None):
+            reason = f"{reason}, {placement.nodes} of {placement.total} nodes"
+    return LoadedModel(engine, card, backend, reason)

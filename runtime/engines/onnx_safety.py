@@ -1,23 +1,22 @@
-"""An ONNX file that stands alone: it opens no other file and always comes to an end.
+"""Refuse ONNX files that open other files or may not terminate.
 
-    check_standalone(model, "ecanet9")            # bytes of model.onnx; a ShrikeError where it is more than a graph
+    check_standalone(model, "ecanet9")            # the bytes of model.onnx
 
-A card's hash vouches for model.onnx alone, but ONNX knows weights in other files (external data, by any path) and
-engines in other files (EPContext); and loops, which need not end. Nothing that Shrike exports has any of them. Not
-every version of ONNX Runtime refuses such paths, so they are looked for here, in the file's own form (protocol buffers)
-and without the package onnx, which a device does not have.
+A card's sha256 covers model.onnx only, but ONNX allows weights in other files (external data, by any path), engines in
+other files (EPContext), and loops. Shrike exports none of them. Not every version of ONNX Runtime refuses such paths.
+This check reads the protocol buffers itself, because a device does not have the package onnx.
 
-    field    varint: number << 3 | kind; then  0: varint   1: 8 bytes   2: length, then so many bytes   5: 4 bytes
+    field    varint: number << 3 | kind; then  0: varint   1: 8 bytes   2: length, then that many bytes   5: 4 bytes
 """
 
 from collections.abc import Iterator
 
 from runtime.support.errors import ShrikeError
 
-DEEPEST = 64  # messages within messages; protocol buffers themselves stop at 100
-MOST_FIELDS = 1_000_000  # of one file: a hundred times those of our largest
+DEEPEST = 64  # nested messages; protocol buffers themselves stop at 100
+MOST_FIELDS = 1_000_000  # of one file: a hundred times as many as in our largest
 
-# Which fields of a message hold which messages; what is not named here is passed over. Numbers from onnx.proto.
+# Fields that hold messages, by number in onnx.proto; all others are skipped.
 PARTS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -32,17 +31,17 @@ OPERATOR = 4  # field of a node
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # fields of a tensor
 REFUSED = {
     b"EPContext": "an engine in another file",
-    b"Loop": "a loop, which need not end",
-    b"Scan": "a loop, which need not end",
+    b"Loop": "a loop, which may not terminate",
+    b"Scan": "a loop, which may not terminate",
 }
 
 
 class DamagedError(Exception):
-    """Not the form of protocol buffers."""
+    """The bytes are not valid protocol buffers."""
 
 
 def check_standalone(model: bytes, name: str) -> None:
-    """Refuse what reaches beyond the graph, and what cannot be read to the end: something may hide behind it."""
+    """Refuse references to other files, loops, and bytes that cannot be parsed to the end."""
     found = None
     try:
         waiting, seen = [(memoryview(model), "model", 0)], 0
@@ -51,7 +50,7 @@ def check_standalone(model: bytes, name: str) -> None:
             for number, value in _fields(message):
                 seen += 1
                 if depth > DEEPEST or seen > MOST_FIELDS:
-                    raise ShrikeError(f"{name}: the graph is nested or divided beyond reason; export it again")
+                    raise ShrikeError(f"{name}: more than {MOST_FIELDS:,} fields or {DEEPEST} levels; export it again")
                 if isinstance(value, memoryview) and number in PARTS[kind]:
                     waiting.append((value, PARTS[kind][number], depth + 1))
                 elif kind == "node" and number == OPERATOR and isinstance(value, memoryview):
@@ -59,19 +58,17 @@ def check_standalone(model: bytes, name: str) -> None:
                 elif kind == "tensor" and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value != 0)):
                     found = "weights in another file"
     except DamagedError:
-        raise ShrikeError(
-            f"{name}: the model's file is damaged, no graph can be read from it; export it again"
-        ) from None
+        raise ShrikeError(f"{name}: the model's file is damaged; export it again") from None
     if found:
-        raise ShrikeError(f"{name}: the graph holds {found}; Shrike runs graphs that stand alone, export it again")
+        raise ShrikeError(f"{name}: the graph contains {found}; expected a self-contained graph: export it again")
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of every field; bytes stay where they are."""
+    """Yield number and value of every field; bytes are views."""
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
-        if tag >= 1 << 32:  # other readers would cut it, and see another field
+        if tag >= 1 << 32:  # other readers would truncate it and see another field
             raise DamagedError
         kind = tag & 7
         if kind == 0:

@@ -1,9 +1,9 @@
-"""Whether a graph's inputs and outputs are what its card says: names, shapes, types, and whether any batch goes.
+"""Compare a graph's inputs and outputs with its card: names, shapes, types and batch.
 
     check_signature(card, session.get_inputs(), session.get_outputs())
 
-Whatever ONNX Runtime gives stands in for a port: an object with name, shape and type. A dimension that may vary is a
-text or None there, -1 in the card.
+ONNX Runtime describes an input or output by an object with name, shape and type. A dimension that may vary is text or
+None there and -1 in the card.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Form = tuple[list[int], str]  # shape and type
 
 
 def expected_signature(card: ModelCard) -> tuple[dict[str, Form], dict[str, Form]]:
-    """Inputs and outputs by name, as the card has them."""
+    """Return the card's inputs and outputs by name."""
     batch = card.input.shape[0]
     inputs: dict[str, Form] = {card.input.name: (list(card.input.shape), "float32")}
     outputs: dict[str, Form] = {card.output.name: (list(card.output.shape), "float32")}
@@ -29,16 +29,16 @@ def expected_signature(card: ModelCard) -> tuple[dict[str, Form], dict[str, Form
 
 
 def check_signature(card: ModelCard, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """A ShrikeError that names the first differences."""
+    """Raise a ShrikeError that names the first differences."""
     differences: list[str] = []
-    for kind, ports, wanted in zip(("input", "output"), (inputs, outputs), expected_signature(card), strict=True):
-        there = {port.name: _form(port) for port in ports}
+    for kind, tensors, wanted in zip(("input", "output"), (inputs, outputs), expected_signature(card), strict=True):
+        found = {tensor.name: _form(tensor) for tensor in tensors}
         differences += [
-            f"{kind} {name!a} is {_said(there[name]) if name in there else 'missing'}, its card says {_said(form)}"
+            f"{kind} {name!a} is {_show(found[name]) if name in found else 'missing'}, expected {_show(form)}"
             for name, form in wanted.items()
-            if name not in there or not _fits(there[name], form, card.state is not None)
+            if name not in found or not _fits(found[name], form, card.state is not None)
         ]
-        differences += [f"{kind} {name!a} is not in its card" for name in there if name not in wanted]
+        differences += [f"{kind} {name!a} is unknown to its card" for name in found if name not in wanted]
     if card.state is not None and len(expected_signature(card)[0]) != 1 + len(card.state.tensors):
         differences.append("a state has the name of the features")
     if differences:
@@ -46,17 +46,17 @@ def check_signature(card: ModelCard, inputs: Sequence[Any], outputs: Sequence[An
         raise ShrikeError(f"{card.name}: the graph's {'; '.join(differences[:SHOWN])}{more}; export the model again")
 
 
-def _form(port: Any) -> Form:
-    """A port that is no tensor has no shape."""
-    shape = [size if isinstance(size, int) else ANY_BATCH for size in (port.shape or ())]
-    return shape, TYPES.get(port.type, str(port.type))
+def _form(tensor: Any) -> Form:
+    """Return shape and type; a value that is not a tensor has no shape."""
+    shape = [size if isinstance(size, int) else ANY_BATCH for size in (tensor.shape or ())]
+    return shape, TYPES.get(tensor.type, str(tensor.type))
 
 
-def _fits(there: Form, wanted: Form, batch: bool) -> bool:
-    """`batch`: hold the first dimension to the card, too; a graph that takes any number also takes one."""
-    (shape, kind), (sizes, type_) = there, wanted
+def _fits(found: Form, wanted: Form, batch: bool) -> bool:
+    """`batch`: compare the first dimension, too; a graph that takes any batch also takes one."""
+    (shape, kind), (sizes, type_) = found, wanted
     return kind == type_ and shape[1:] == sizes[1:] and (not batch or shape[:1] in (sizes[:1], [ANY_BATCH]))
 
 
-def _said(form: Form) -> str:
+def _show(form: Form) -> str:
     return f"{form[0]} of {form[1]}"

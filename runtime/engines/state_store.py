@@ -1,16 +1,16 @@
-"""What a network remembers of many streams, and the step that renews it for those whose turn it is.
+"""States of many streams, and steps for those that are due.
 
     store = StateStore(engine, most=16)
-    row = store.join()
-    logits = store.step([row], [True], [features])          # True: from the beginning
-    store.leave(row)
+    row = store.add()
+    logits = store.step([row], [True], [features])          # True: start from the initial states
+    store.remove(row)
 
-One array for each of the network's states, a row a stream. A step needs its rows side by side: they are copied into the
-buffers of a prepared call, and back when others are to sit there. Streams that are due together again stay seated, and
-nothing is copied; a stream that is alone always does.
+Each state of the network is one array with a row for each stream. A step needs its rows contiguous in the buffers of a
+prepared call. If the same streams are due again, their states are still in the buffers, and nothing is copied; this is
+always so with a single stream.
 
-    kept     [s0 s1 s2 s3 s4 s5 ...]      rows by stream
-    buffers    [s1 s4 s5]                   features -> logits, before -> after -> before
+    rows       [s0 s1 s2 s3 s4 s5 ...]    by stream
+    buffers    [s1 s4 s5]                 features, states -> logits, next states
 """
 
 from collections.abc import Sequence
@@ -20,56 +20,57 @@ from numpy.typing import NDArray
 
 from runtime.engines import StreamingEngine, initial_states
 
-ROOM = 4  # rows to begin with; doubled when they are full
+ROOM = 4  # rows at first; doubled when they are full
 
 
 class StateStore:
-    """Rows of streams. Not thread-safe, as its engine."""
+    """Rows of streams. Not thread-safe."""
 
     def __init__(self, engine: StreamingEngine, most: int) -> None:
         """`most`: streams in one step."""
-        self._seats = engine.batch_buffers(most)
-        self._begin = [state[0] for state in initial_states(engine.state, 1)]
-        self._kept = [np.empty((0, *state.shape), state.dtype) for state in self._begin]
+        self._buffers = engine.batch_buffers(most)
+        self._initial = [state[0] for state in initial_states(engine.state, 1)]
+        self._rows = [np.empty((0, *state.shape), state.dtype) for state in self._initial]
         self._free: list[int] = []  # rows without a stream
-        self._seated: list[int] = []  # whose states are in the buffers, newer than what is kept
+        self._loaded: list[int] = []  # rows whose newest states are in the buffers
 
     @property
     def bytes(self) -> int:
-        """Of one stream."""
-        return sum(state.nbytes for state in self._begin)
+        """Size of one stream's states."""
+        return sum(state.nbytes for state in self._initial)
 
-    def join(self) -> int:
-        """A row of one's own; what lies in it is somebody else's until the first step from the beginning."""
+    def add(self) -> int:
+        """Return a row for a new stream; its first step must start from the initial states."""
         if not self._free:
-            rows = len(self._kept[0])
-            room = max(ROOM, rows)
-            self._kept = [np.concatenate([kept, np.empty((room, *kept.shape[1:]), kept.dtype)]) for kept in self._kept]
-            self._free = list(range(rows + room - 1, rows - 1, -1))
+            count = len(self._rows[0])
+            room = max(ROOM, count)
+            self._rows = [np.concatenate([rows, np.empty((room, *rows.shape[1:]), rows.dtype)]) for rows in self._rows]
+            self._free = list(range(count + room - 1, count - 1, -1))
         return self._free.pop()
 
-    def leave(self, row: int) -> None:
-        if row in self._seated:
-            self._stand_up()
+    def remove(self, row: int) -> None:
+        """Free a stream's row."""
+        if row in self._loaded:
+            self._unload()
         self._free.append(row)
 
     def step(
         self, rows: list[int], fresh: Sequence[bool], features: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """The streams of these rows take a step: their features (bands, frames) -> logits (n, 2)."""
-        if rows != self._seated:
-            self._stand_up()
-            for kept, buffers in zip(self._kept, self._seats.states, strict=True):
-                np.take(kept, rows, axis=0, out=buffers[: len(rows)], mode="clip")  # the other modes buffer
-            self._seated = rows
-        for seat, (begins, new) in enumerate(zip(fresh, features, strict=True)):
-            self._seats.features[seat, 0] = new
-            if begins:
-                for begin, buffers in zip(self._begin, self._seats.states, strict=True):
-                    buffers[seat] = begin
-        return self._seats.run(len(rows))
+        """Compute a step of the streams in `rows`: their features (bands, frames) -> logits (n, 2)."""
+        if rows != self._loaded:
+            self._unload()
+            for stored, buffer in zip(self._rows, self._buffers.states, strict=True):
+                np.take(stored, rows, axis=0, out=buffer[: len(rows)], mode="clip")  # the other modes allocate
+            self._loaded = rows
+        for place, (is_fresh, new) in enumerate(zip(fresh, features, strict=True)):
+            self._buffers.features[place, 0] = new
+            if is_fresh:
+                for initial, buffer in zip(self._initial, self._buffers.states, strict=True):
+                    buffer[place] = initial
+        return self._buffers.run(len(rows))
 
-    def _stand_up(self) -> None:
-        for kept, buffers in zip(self._kept, self._seats.states, strict=True):
-            kept[self._seated] = buffers[: len(self._seated)]
-        self._seated = []
+    def _unload(self) -> None:
+        for stored, buffer in zip(self._rows, self._buffers.states, strict=True):
+            stored[self._loaded] = buffer[: len(self._loaded)]
+        self._loaded = []

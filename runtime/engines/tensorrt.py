@@ -1,16 +1,16 @@
-"""A TensorRT engine behind the same protocol as every other: engine(features) -> logits.
+"""The TensorRT engine.
 
     with open_tensorrt("deploy/model.engine") as engine:
         logits = engine(features)                # (n, 1, bands, 600) float32 -> (n, 2): spoof, bona fide
 
-Needs the tensorrt module of the very version that built the engine, and a GPU of the same model; the card beside it
-says which, and is asked before TensorRT is. Only the I/O tensor API is used, which 8.5 to 11 have in common.
+It needs the version of TensorRT that built the engine, and a GPU of the same model. The card records both and is
+checked before TensorRT is loaded. Only the I/O tensor API is used, which TensorRT 8.5 to 11 share.
 
     window -> pinned memory -> device -> engine -> device -> pinned memory -> logits
               '------------ one stream, captured once as one CUDA graph ------------'
 
-What a network that remembers keeps of a stream goes the same way, in beside the features and out beside the logits: a
-step copies its states both ways, some 70 KB, so that any stream can take the next one.
+The states of a streaming model are further inputs and outputs: each step copies some 70 KB both ways, so that any
+stream can take the next step.
 """
 
 import os
@@ -18,32 +18,29 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ModelCard, read_card
-from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, initial_states
+from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, check_windows, initial_states
 from runtime.engines.cuda import Cuda, open_cuda
 from runtime.engines.jetpack import load_tensorrt
 from runtime.support.errors import ShrikeError
 
-KEPT = 3  # last errors of TensorRT that go into one of ours: the first names the cause, the others repeat it
-LONGEST = 300  # characters of one of them
-BUILD_HERE = (
-    "an engine runs only where it was built: python -m export.trt MODEL.onnx on this device makes one that does"
-)
+LAST_ERRORS = 3  # of TensorRT that an error of ours repeats: the first names the cause
+LONGEST = 300  # characters of each
+BUILD_HERE = "an engine runs only where it was built: run python -m export.trt MODEL.onnx on this device"
 
 
 def error_logger(trt: Any) -> Any:
-    """A logger for TensorRT whose `errors` are the last ones: 8.x only logs what went wrong and returns None."""
+    """Create a TensorRT logger that stores the last errors: 8.x logs the reason of a failure and returns None."""
 
     class Errors(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: deque[str] = deque(maxlen=KEPT)
+            self.errors: deque[str] = deque(maxlen=LAST_ERRORS)
             self.worst = {trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR}
 
         def log(self, severity: Any, message: str) -> None:
@@ -57,15 +54,15 @@ def error_logger(trt: Any) -> Any:
 
 
 def open_runtime(trt: Any, logger: Any) -> Any:
-    """TensorRT's Runtime; without a GPU its factory returns nothing, which Python sees as a TypeError."""
+    """Create TensorRT's Runtime; without a GPU its factory returns null, which Python raises as a TypeError."""
     try:
         return trt.Runtime(logger)
     except TypeError as error:
-        raise ShrikeError(f"TensorRT {trt.__version__} found no GPU it can use ({logger.one_line()})") from error
+        raise ShrikeError(f"TensorRT {trt.__version__} found no usable GPU ({logger.one_line()})") from error
 
 
 def open_tensorrt(path: str | os.PathLike[str]) -> "TensorRTEngine":
-    """The engine at `path`: card and hash first, then version and GPU, then the engine itself."""
+    """Open the engine at `path`, after its card and sha256, TensorRT's version and the GPU were checked."""
     card = read_card(path)
     trt = load_tensorrt()
     cuda = open_cuda()
@@ -77,28 +74,27 @@ def open_tensorrt(path: str | os.PathLike[str]) -> "TensorRTEngine":
 
 @dataclass(frozen=True)
 class DeviceTimes:
-    """What a GPU's own events say about an engine, for benchmarks."""
+    """Times by the GPU's events, for benchmarks."""
 
-    milliseconds: dict[str, tuple[float, ...]]  # run by run: launch; to device, compute, to host
+    milliseconds: dict[str, tuple[float, ...]]  # of each run: launch; to device, compute, to host
     graph: bool  # whether a launch is one CUDA graph
-    waiting: str  # how the driver lets a thread wait: auto, spin, yield, block
+    waiting: str  # how a thread waits for the GPU: auto, spin, yield, block
 
 
 class TensorRTEngine:
-    """One engine, one execution context, one window or stream at a time. Not thread-safe: one thread calls it, and
-    closes it."""
+    """One execution context, which computes one window or stream at a time. One thread must call and close it."""
 
     batch = 1
 
     def __init__(self, plan: bytes, card: ModelCard, trt: Any, cuda: Cuda) -> None:
-        """`plan` is what TensorRT serialised; the CUDA context is this object's from now on, and closed with it."""
+        """`plan` is the serialised engine. This object owns `cuda` and closes it."""
         self.name, self.card, self.state = card.name, card, card.state
         self.precision: str = card.tensorrt.precision if card.tensorrt else card.precision
         self._cuda = cuda
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
-        self._logger = error_logger(trt)  # TensorRT keeps a bare pointer to it
+        self._logger = error_logger(trt)  # TensorRT stores a bare pointer to it
         try:
             cuda.enter()
             self._load(plan, trt)
@@ -113,14 +109,14 @@ class TensorRTEngine:
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise ShrikeError(
-                f"TensorRT {trt.__version__} does not take this engine ({self._logger.one_line()}); {BUILD_HERE}"
+                f"TensorRT {trt.__version__} refuses this engine ({self._logger.one_line()}); {BUILD_HERE}"
             )
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise ShrikeError(f"TensorRT has no memory to run this engine ({self._logger.one_line()})")
+            raise ShrikeError(f"no memory to run this engine ({self._logger.one_line()}); stop other programs")
 
     def _connect(self, card: ModelCard) -> None:
-        """Memory on both sides of the copies, the engine's addresses, and the graph of one run."""
+        """Allocate host and device memory, bind it to the engine, and capture one run as a CUDA graph."""
         states = card.state.tensors if card.state else ()
         inputs = {card.input.name: card.input.shape[1:], **{tensor.input: tensor.shape for tensor in states}}
         outputs = {card.output.name: card.output.shape[1:], **{tensor.output: tensor.shape for tensor in states}}
@@ -134,49 +130,45 @@ class TensorRTEngine:
         )
         for name, array in zip(inputs, self._inputs, strict=True):
             if not self._context.set_input_shape(name, array.shape):
-                raise ShrikeError(
-                    f"this engine does not take the shape {array.shape} as {name}; build it with python -m export.trt"
-                )
+                raise ShrikeError(f"the engine refuses the shape {array.shape} of {name}; {BUILD_HERE}")
         for name, pointer in zip((*inputs, *outputs), (*self._to, *self._from), strict=True):
             self._context.set_tensor_address(name, pointer)
-        self.queue()  # TensorRT allocates in its first run, which a capture may not see
+        self.queue()  # in its first run TensorRT allocates, which a capture must not contain
         self._cuda.synchronise()
-        self.graph = True  # copies and kernels in one launch
+        self.graph = True  # copies and kernels are one launch
         try:
             self._launch = self._cuda.capture(self.queue)
         except ShrikeError:
             self.graph, self._launch = False, self.queue
 
     def _check_tensors(self, card: ModelCard, trt: Any) -> None:
-        """Names, directions and types are the card's; shapes are held by set_input_shape."""
+        """Compare names, directions, types and output shapes with the card; set_input_shape checks input shapes."""
         engine, states = self._engine, card.state.tensors if card.state else ()
         if odd := [tensor.input for tensor in states if tensor.type != "float32"]:
-            raise ShrikeError(f"the state {odd[0]} is no float32, as TensorRT's are: export it with --target tensorrt")
+            raise ShrikeError(f"the state {odd[0]}: expected float32: export with --target tensorrt")
         modes = dict.fromkeys((card.input.name, *(tensor.input for tensor in states)), trt.TensorIOMode.INPUT)
         outputs = {card.output.name: card.output.shape[1:], **{tensor.output: tensor.shape for tensor in states}}
         modes |= dict.fromkeys(outputs, trt.TensorIOMode.OUTPUT)
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != modes:
-            raise ShrikeError(
-                f"the engine's tensors are {', '.join(names)}; the card says {', '.join(modes)}; {BUILD_HERE}"
-            )
+            raise ShrikeError(f"the engine's tensors: {', '.join(names)}; expected {', '.join(modes)}; {BUILD_HERE}")
         for name in names:
             if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
                 kind = engine.get_tensor_dtype(name).name
-                raise ShrikeError(f"the engine's {name} is {kind}; FLOAT was expected: build it with export.trt")
+                raise ShrikeError(f"the engine's {name} is {kind}; expected FLOAT; {BUILD_HERE}")
         for name, wanted in outputs.items():
             shape = tuple(engine.get_tensor_shape(name))
             if shape[1:] != wanted:
-                raise ShrikeError(f"the engine's {name} is {shape}; the card says {(shape[0], *wanted)}; {BUILD_HERE}")
+                raise ShrikeError(f"the engine's {name} is {shape}; expected {(shape[0], *wanted)}; {BUILD_HERE}")
 
     def queue(self) -> None:
-        """Copy in, run, copy out: onto the stream, without waiting."""
+        """Queue copy in, run and copy out on the stream."""
         for part in self._parts():
             part()
 
     def _parts(self) -> tuple[Callable[[], None], ...]:
-        """The three things that one window needs of the GPU."""
+        """Return the three GPU operations of one window."""
 
         def compute() -> None:
             if not self._context.execute_async_v3(self._cuda.stream):
@@ -193,33 +185,23 @@ class TensorRTEngine:
         return copy_in, compute, copy_out
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw log power (n, 1, bands, frames) -> logits (n, 2), window after window."""
-        if self.state is not None:
-            raise ShrikeError(
-                f"{self.name} remembers: it is given {self.state.frames} new frames a step, not windows: use step()"
-            )
+        """Compute logits (n, 2) of raw log power (n, 1, bands, frames), one window after the other."""
+        check_windows(self.card, features)
         return self._run(features, [])[0]
 
     def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
-        """New frames (n, 1, bands, frames), states (n, *shape) -> logits (n, 2) and the states after them, stream
-        after stream."""
+        """New frames (n, 1, bands, frames), states (n, *shape) -> logits (n, 2), next states; one after the other."""
         check_step(self.card, features, states)
         logits, *after = self._run(features, states)
         return logits, after
 
     def batch_buffers(self, count: int) -> BatchBuffers:
-        """One stream after the other: nothing is gained by sitting together but the Python of a call."""
+        """Allocate buffers for steps, which run one stream after the other."""
         return CopyingBuffers(self.step, self.card, count)
 
     def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
         if self._context is None:
-            raise ShrikeError(f"the engine {self.name} was closed; give an open one")
-        shape = self._inputs[0].shape[1:]
-        if features.ndim != 4 or features.shape[1:] != shape or features.dtype != np.float32:
-            raise ShrikeError(
-                f"features {features.shape} of {features.dtype} came; {('n', *shape)} of float32 was expected: "
-                "is this the card's front-end?"
-            )
+            raise ShrikeError(f"{self.name} was closed; use an open engine")
         self._cuda.enter()
         found: list[Array] = [np.empty((len(features), *array.shape[1:]), np.float32) for array in self._outputs]
         for row in range(len(features)):
@@ -227,13 +209,13 @@ class TensorRTEngine:
                 array[0] = value[row]
             self._launch()
             self._cuda.synchronise()
-            for kept, array in zip(found, self._outputs, strict=True):
-                kept[row] = array[0]
+            for values, array in zip(found, self._outputs, strict=True):
+                values[row] = array[0]
         return found
 
     def device_times(self, features: NDArray[np.float32], runs: int) -> DeviceTimes:
-        """The GPU's own clock around one window: launched as in a stream, and part by part without the graph."""
-        self._run(features[:1], initial_states(self.state, 1) if self.state else [])  # leaves it in pinned memory
+        """Time one window by the GPU's events: as launched in a stream, and each part without the graph."""
+        self._run(features[:1], initial_states(self.state, 1) if self.state else [])  # copies it to pinned memory
         events = [self._cuda.event() for _ in range(4)]
         found: dict[str, list[float]] = {"launch": [], "to device": [], "compute": [], "to host": []}
         plans = ((("launch",), (self._launch,)), (("to device", "compute", "to host"), self._parts()))
@@ -249,20 +231,18 @@ class TensorRTEngine:
         return DeviceTimes({name: tuple(values) for name, values in found.items()}, self.graph, self._cuda.waiting)
 
     def layers(self, trt: Any) -> str:
-        """What the engine inspector knows, as its JSON."""
+        """Return the engine inspector's JSON."""
         inspector = self._engine.create_engine_inspector()
-        inspector.execution_context = self._context  # or formats are "N/A due to dynamic shapes"
+        inspector.execution_context = self._context  # without it formats are "N/A due to dynamic shapes"
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
-        """Give the GPU back; in this order, because each part lives in the next. A second call does nothing."""
+        """Release the GPU, in this order: each object needs the next. A second call does nothing."""
         self._context = self._engine = self._runtime = None
         self._cuda.close()
 
     def __enter__(self) -> "TensorRTEngine":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

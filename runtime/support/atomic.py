@@ -1,13 +1,13 @@
-"""Outputs are whole or not there: written under a temporary name beside the target, then renamed.
+"""Write outputs completely or not at all: under a temporary name beside the target, which is then renamed.
 
 with atomic_file("model.pt") as temporary:
     torch.save(state, temporary)
 
-with atomic_files("deploy", ["model.onnx", "model.json"]) as folder:      # both or neither
+with atomic_files("deploy", ["model.onnx", "model.json"]) as folder:      # both or none
     (folder / "model.onnx").write_bytes(graph)
     (folder / "model.json").write_text(card)
 
-with atomic_folder("runs/reports/latency") as folder:      # all of it or nothing; what stood there before goes
+with atomic_folder("runs/reports/latency") as folder:      # all of it or nothing; replaces an existing folder
     (folder / "report.json").write_text(report)
 """
 
@@ -23,38 +23,38 @@ from runtime.support.errors import ShrikeError
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path with the same ending; renames it on success, removes it on any failure."""
+    """Yield a temporary path with the same suffix; rename it on success, remove it on any failure."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        with _explained(path):
+        with _explain_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            _settle(temporary)
+            _flush_to_disk(temporary)
             os.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):  # it may never have been made
+        with suppress(OSError):  # it may not exist
             temporary.unlink()
         raise
 
 
 @contextmanager
 def atomic_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
-    """Yields an empty folder to write `names` into; moves all of them to `folder` on success, in this order.
+    """Yield an empty folder for the files `names`; on success move all of them to `folder`, in this order.
 
-    So the file that vouches for the others stands last: a reader that meets a half-moved set finds the old one there.
+    Name the file with the checksums last: a reader that finds some files moved then still reads the old checksums.
     """
     folder = Path(folder)
     temporary = folder / f".{names[-1]}.{os.getpid()}"
     try:
-        with _explained(folder):
+        with _explain_errors(folder):
             for name in names:
                 if (folder / name).is_dir():
-                    raise ShrikeError(f"{folder / name} is a folder; a file was expected there, give another name")
+                    raise ShrikeError(f"{folder / name} is a folder; expected a file, give another name")
             temporary.mkdir(parents=True)
             yield temporary
             for name in names:
-                _settle(temporary / name)
+                _flush_to_disk(temporary / name)
             for name in names:
                 os.replace(temporary / name, folder / name)
     finally:
@@ -63,17 +63,16 @@ def atomic_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
-    """Yields an empty folder beside the target; on success it takes the target's place. Whoever calls this has asked
-    whether what stands there may go."""
+    """Yield an empty folder beside the target; on success it replaces the target, which the caller may overwrite."""
     folder = Path(os.path.abspath(folder))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     before = folder.with_name(f".{folder.name}.{os.getpid()}.before")
     try:
-        with _explained(folder):
+        with _explain_errors(folder):
             temporary.mkdir(parents=True)
             yield temporary
             for path in filter(Path.is_file, temporary.rglob("*")):
-                _settle(path)
+                _flush_to_disk(path)
             if folder.exists():
                 os.replace(folder, before)
             try:
@@ -88,20 +87,20 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
             shutil.rmtree(before, ignore_errors=True)
 
 
-def _settle(path: Path) -> None:
-    """On the disk, not only on its way there: a rename may otherwise outlive a power cut that the content does not."""
+def _flush_to_disk(path: Path) -> None:
+    """Wait until the content is on the disk: otherwise a rename may survive a power cut that the content does not."""
     with open(path, "rb+") as written:
         os.fsync(written.fileno())
 
 
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    """What a user can mend is said in a sentence that names the target; anything else stays as it is."""
+def _explain_errors(target: Path) -> Iterator[None]:
+    """Turn system errors that the user can fix into a ShrikeError that names the target."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "no space left on this disk; what stood there before is untouched"
+            reason = "no space left on this disk; the previous content is unchanged"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             reason = f"cannot be written ({error.strerror})"
         else:

@@ -1,4 +1,4 @@
-"""What the program costs, in memory that does not grow however long it runs.
+"""Measure durations and memory of a program, in constant memory.
 
 times = Percentiles()
 times.add(0.0031)
@@ -14,7 +14,7 @@ import numpy as np
 
 LEAST, MOST = 1e-6, 1e3  # s
 LONGEST_START = 300.0  # s from a process's start to its imports; a longer time is an error of a clock
-PER_DECADE = 40  # bins: an answer is right to 3 %
+PER_DECADE = 40  # bins: percentiles are accurate to 3 %
 
 
 class Percentiles:
@@ -31,7 +31,7 @@ class Percentiles:
         self.largest = max(self.largest, seconds)
 
     def at(self, *shares: float) -> tuple[float, ...]:
-        """Seconds that so large a share of the values stays below; NaN without values."""
+        """Return the quantiles in seconds; NaN without values."""
         if not self.count:
             return (math.nan,) * len(shares)
         seen = np.cumsum(self._counts)
@@ -63,7 +63,7 @@ def since_process_start() -> float:
 
 
 def resident(process: int | None = None) -> float | None:
-    """MB of memory that a process holds now, this one unless told otherwise; None where the kernel does not say."""
+    """Return the resident memory of a process in MB, by default of this one; None where the kernel does not report it."""
     try:
         return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except (OSError, ValueError, IndexError):

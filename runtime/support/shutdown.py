@@ -1,29 +1,29 @@
-"""Ctrl-C and SIGTERM as a normal end: what runs is asked to finish, flushes, sums up, and the exit code is 0.
+"""Treat Ctrl-C and SIGTERM as a normal end: the program finishes its work and exits with code 0.
 
     with Stop() as stop:
         while not stop.requested:
             ...
-            stop.wait(0.5)                     # returns at once when the signal comes
+            stop.wait(0.5)                     # returns at once on a signal
 
-A second signal is not caught any more, so that a program that hangs can still be ended.
+A second signal is not caught, so that a hanging program can still be stopped.
 """
 
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what was ignored at the start (nohup) stays ignored
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those ignored at the start (nohup) stay ignored
 
 
 class Stop:
-    """A request to end, by signal or by `request()`. Signals are only caught in the main thread."""
+    """A request to stop, by signal or by `request()`. Signals are caught in the main thread only."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._before: dict[int, Any] = {}
-        # A file descriptor that becomes readable, for those that wait on others with select.
+        # Becomes readable on a request, for callers that wait with select.
         self.descriptor, self._write = os.pipe()
 
     @property
@@ -36,7 +36,7 @@ class Stop:
             os.write(self._write, b"!")
 
     def wait(self, seconds: float) -> bool:
-        """Sleep that long, or until the request; True if it came."""
+        """Sleep that long or until a request; return whether there was one."""
         return self._event.wait(max(0.0, seconds))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -54,9 +54,7 @@ class Stop:
             self._before = {number: signal.signal(number, self._handle) for number in caught}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
         os.close(self.descriptor)
         os.close(self._write)

@@ -228,7 +228,7 @@ def test_a_graph_that_reaches_for_other_files_or_need_not_end_is_refused_before_
     (tmp_path / "deploy").mkdir()
     path = vouched(tmp_path / "deploy", HOSTILE[kind]())
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: pytest.fail("it was loaded"))
-    with pytest.raises(ShrikeError, match=r"holds (weights|an engine) in another file|a loop|is damaged"):
+    with pytest.raises(ShrikeError, match=r"another file|a loop|damaged"):
         open_engine(path)
 
 
@@ -250,7 +250,7 @@ def test_a_graph_that_gives_something_else_than_its_card_says(tmp_path: Path) ->
     path = copied(str(tmp_path), model.SerializeToString(), json.dumps(card).encode())
     card["files"] = {path.name: sha256_file(path)}
     path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(ShrikeError, match=r"does not give \(1, 2\) logits"):
+    with pytest.raises(ShrikeError, match=r"output .twice."):
         open_engine(path)(WINDOW)
 
 
@@ -273,7 +273,7 @@ def test_a_graph_that_fails_only_when_it_computes(tmp_path: Path) -> None:
     path = copied(str(tmp_path), model.SerializeToString(), json.dumps(card).encode())
     card["files"] = {path.name: sha256_file(path)}
     path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(ShrikeError, match="cannot compute it"):
+    with pytest.raises(ShrikeError, match="export it again"):
         open_engine(path)(WINDOW)
 
 
@@ -289,7 +289,7 @@ def test_files_that_were_exchanged(tmp_path: Path) -> None:
     for name in ("f0", "wide"):  # card and hash of one, graph of the other
         card = read_card(tmp_path / name / "model.onnx", verify=False)
         graph = own[wide if name == "f0" else f0]
-        with pytest.raises(ShrikeError, match="its card says"):
+        with pytest.raises(ShrikeError, match="features"):
             OnnxEngine(graph, card)
     f0.write_bytes(f0.with_suffix(".json").read_bytes())
     f0.with_suffix(".json").write_bytes(own[f0])

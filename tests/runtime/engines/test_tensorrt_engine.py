@@ -83,12 +83,12 @@ def test_views_and_slices_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("shape", [WINDOW, (1, 1, 60, 600), (1, 1, 45, 599), (1, 2, 45, 600)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with mock_engine() as engine, pytest.raises(ShrikeError, match="was expected: is this the card's front-end"):
+    with mock_engine() as engine, pytest.raises(ShrikeError, match="features"):
         engine(np.zeros(shape, np.float32))
 
 
 def test_other_types_are_refused() -> None:
-    with mock_engine() as engine, pytest.raises(ShrikeError, match="of float64 came"):
+    with mock_engine() as engine, pytest.raises(ShrikeError, match="float64"):
         engine(features(1).astype(np.float64))
 
 
@@ -114,13 +114,13 @@ def test_events_stand_around_each_part(version: str, capturable: bool) -> None:
     assert not MockDriver.current.events and not MockDriver.current.memory
 
 
-# ---- networks that remember
+# ---- streaming models
 
 
 STATES = (("ring", "ring_after", (3, 5)), ("average", "average_after", (4,)))
 
 
-def remembering(
+def streaming(
     broken: str = "", kind: Literal["float32", "uint8"] = "float32", capturable: bool = True
 ) -> TensorRTEngine:
     tensors = tuple(cards.StateTensor(*names, shape, kind, (2.0,)) for *names, shape in STATES)
@@ -132,7 +132,7 @@ def remembering(
 @pytest.mark.parametrize("capturable", [True, False])
 def test_states_go_in_and_come_out_renewed(capturable: bool) -> None:
     new = np.random.default_rng(0).normal(-8, 4, (4, 3, 1, 45, 16)).astype(np.float32)
-    with remembering(capturable=capturable) as engine:
+    with streaming(capturable=capturable) as engine:
         assert engine.state is not None
         states = initial_states(engine.state, 3)
         states[0][1] = 9.0  # of the second stream
@@ -144,9 +144,9 @@ def test_states_go_in_and_come_out_renewed(capturable: bool) -> None:
             assert (states[0][0] == 3.0 + step).all() and (states[1] == 2.0 + 2 * (step + 1)).all()
             assert (states[0][1] == 10.0 + step).all()
         assert set(engine.device_times(new[0], 3).milliseconds) == {"launch", "to device", "compute", "to host"}
-        with pytest.raises(ShrikeError, match="16 new frames a step, not windows"):
+        with pytest.raises(ShrikeError, match=r"step\(\)"):
             engine(features)
-        with pytest.raises(ShrikeError, match="1 states came; 2 were expected"):
+        with pytest.raises(ShrikeError, match="states"):
             engine.step(new[0], states[:1])
     assert not MockDriver.current.memory
 
@@ -154,7 +154,7 @@ def test_states_go_in_and_come_out_renewed(capturable: bool) -> None:
 def test_a_pool_runs_on_it() -> None:
     """Streams one after the other through one engine, each with its own states: the mock's score tells their steps."""
     sound = np.random.default_rng(1).normal(0, 0.05, 3 * RATE).astype(np.float32)
-    with remembering() as engine:
+    with streaming() as engine:
         alone = StreamScorer(engine, PRESETS["f0"]).push(sound)
         batcher = StreamBatcher(engine, PRESETS["f0"])
         one, two = batcher.create_stream(), batcher.create_stream()
@@ -167,17 +167,13 @@ def test_a_pool_runs_on_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "kind", "sentence"),
-    [
-        ("state", "float32", "the engine's average_after is (-1, 7); the card says (-1, 4)"),
-        ("names", "float32", "the engine's tensors are features, scores, ring"),
-        ("", "uint8", "the state ring is no float32"),
-    ],
+    ("broken", "kind", "named"),
+    [("state", "float32", "average_after"), ("names", "float32", "scores"), ("", "uint8", "ring")],
 )
-def test_states_that_do_not_fit(broken: str, kind: Literal["float32", "uint8"], sentence: str) -> None:
+def test_states_that_do_not_fit(broken: str, kind: Literal["float32", "uint8"], named: str) -> None:
     with pytest.raises(ShrikeError) as caught:
-        remembering(broken, kind)
-    assert sentence in str(caught.value) and "\n" not in str(caught.value) and not MockDriver.current.memory
+        streaming(broken, kind)
+    assert named in str(caught.value) and "\n" not in str(caught.value) and not MockDriver.current.memory
 
 
 # ---- everything taken is given back
@@ -192,17 +188,17 @@ def test_close_gives_everything_back_once(capturable: bool) -> None:
         engine.close()
     assert not driver.memory and driver.log[-1] == "cuDevicePrimaryCtxRelease_v2"
     assert driver.log.count("cuStreamDestroy_v2") == driver.log.count("cuDevicePrimaryCtxRelease_v2") == 1
-    with pytest.raises(ShrikeError, match="ecanet9 was closed"):
+    with pytest.raises(ShrikeError, match="closed"):
         engine(features(1))
 
 
-BROKEN = {
-    "gpu": "found no GPU it can use (MOCK CUDA initialization failure",
-    "plan": "does not take this engine (MOCK The engine plan file is not compatible",
-    "context": "has no memory to run this engine (TensorRT gave no reason)",
-    "names": "the engine's tensors are features, scores; the card says features, logits",
-    "type": "the engine's features is HALF; FLOAT was expected",
-    "run": "could not run the engine (MOCK enqueueV3 failed",
+BROKEN = {  # and what of TensorRT's own words, or of the engine, the line repeats
+    "gpu": "MOCK CUDA initialization failure",
+    "plan": "MOCK The engine plan file is not compatible",
+    "context": "memory",
+    "names": "scores",
+    "type": "HALF",
+    "run": "MOCK enqueueV3 failed",
 }
 
 
