@@ -63,7 +63,7 @@ def since_process_start() -> float:
 
 
 def resident(process: int | None = None) -> float | None:
-    """Return the resident memory of a process in MB, by default of this one; None where the kernel does not report it."""
+    """Return the resident memory of a process (default: this one) in MB; None where the kernel does not report it."""
     try:
         return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except (OSError, ValueError, IndexError):
