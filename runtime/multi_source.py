@@ -52,7 +52,7 @@ class MultiSource:
         self._failed = 0
 
     def add(self, source: Source, session: Session) -> None:
-        self._active[Listener(source, session, self._batcher.create_stream())] = None
+        self._active[Listener(source, session, self._batcher.create_stream(session.has_voice))] = None
 
     def run(self) -> int:
         """Run until all sources have ended or a stop is requested; return how many failed."""

@@ -14,13 +14,13 @@ other streams. An error of one stream is raised to the caller of that stream alo
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.features import FrontEnd, Samples
-from runtime.audio.framer import Framer, Score
+from runtime.audio.framer import Features, Framer, Score
 from runtime.card.schema import ANY_BATCH
 from runtime.engines import Engine, as_streaming, batch_limit
 from runtime.engines.state_store import StateStore
@@ -34,8 +34,9 @@ MOST_WINDOWS = 4  # the same for windowed models, which need 2 to 9 MB for each 
 class BatchedStream:
     """One stream of a batcher, by StreamBatcher.create_stream."""
 
-    def __init__(self, framer: Framer, row: int) -> None:
+    def __init__(self, framer: Framer, row: int, has_voice: Callable[[int], bool] | None) -> None:
         self.framer, self.row = framer, row  # row of the stream's state
+        self._has_voice = has_voice
         self._scores: list[Score] = []
         self._error: ShrikeError | None = None  # why no further window is computed
 
@@ -49,6 +50,14 @@ class BatchedStream:
     def ready(self) -> bool:
         """True if a window is due and the stream has not failed."""
         return self._error is None and self.framer.ready
+
+    def next(self) -> Features | None:
+        """Return the next window that is due; None if it holds no voice and the model needs not run."""
+        window = self.framer.next()
+        if self._has_voice and not self._has_voice(self.framer.end) and (score := self.framer.unscored()):
+            self.add(score)
+            return None
+        return window
 
     def receive(self, logits: NDArray[np.float32], seconds: float) -> None:
         """Take the logits (2,) of the framer's current window; a score that is not finite ends the stream."""
@@ -105,11 +114,12 @@ class StreamBatcher:
         """Bytes of one stream's state; 0 for a windowed model."""
         return self._states.bytes if self._states else 0
 
-    def create_stream(self) -> BatchedStream:
-        """Add a stream with an empty window or state."""
+    def create_stream(self, has_voice: Callable[[int], bool] | None = None) -> BatchedStream:
+        """Add a stream with an empty window or state. `has_voice`: whether the window that ends at a sample position
+        is to be scored; by default all are."""
         self._count, self._created = self._count + 1, self._created + 1
         row = self._states.add() if self._states else self._created
-        return BatchedStream(open_framer(self._engine, self.frontend, self.step), row)
+        return BatchedStream(open_framer(self._engine, self.frontend, self.step), row, has_voice)
 
     def remove(self, stream: BatchedStream) -> None:
         """Release the stream's state; a second call does nothing."""
@@ -138,7 +148,10 @@ class StreamBatcher:
             ready = [stream for stream in ready if stream.ready]
 
     def _decode(self, streams: list[BatchedStream]) -> None:
-        windows = [stream.framer.next() for stream in streams]
+        due = [(stream, window) for stream in streams if (window := stream.next()) is not None]
+        if not due:
+            return
+        streams, windows = [stream for stream, _ in due], [window for _, window in due]
         began = time.perf_counter()
         if self._states:
             rows, fresh = [stream.row for stream in streams], [stream.framer.fresh for stream in streams]

@@ -5,9 +5,10 @@
         summary = session.run(source, stop)
 
     source -> block -> framer -> engine -> score -> verdict -> sinks
-                └────> level, flags ───────────────────┘
+                └────> voice, level, flags ────────────┘
 
-Level and flags are those of the score's own last sample, so that verdicts do not depend on the size of blocks.
+Voice, level and flags are those of the score's own last sample, so that verdicts do not depend on the size of blocks. A
+windowed model does not run on a window without voice; a streaming model runs on, and its state restarts there.
 runtime.multi_source runs several sessions at once: it batches the engine's calls and reports the scores here.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from runtime.audio.framer import Framer, Score
 from runtime.audio.quality import QualityMonitor
+from runtime.audio.voice_activity import VoiceActivity
 from runtime.card.model_card import ModelCard
 from runtime.engines import Engine
 from runtime.scorer import StreamScorer, open_framer
@@ -26,7 +28,7 @@ from runtime.sinks import Sink, StreamInfo
 from runtime.sources import Block, Source, SourceInfo
 from runtime.summary import Summary, SummaryBuilder
 from runtime.support.shutdown import Stop
-from runtime.verdict import SMOOTHING, SURE, VerdictTracker
+from runtime.verdict import SMOOTHING, SURE, WINDOW_VOICE, VerdictTracker, Voice
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Session:
         """`kind`: name of the engine for people. Raises for invalid options."""
         self._engine, self._card, self._sinks, self._options, self._kind = engine, card, sinks, options, kind
         self._rate = card.frontend.rate
+        self._window = round(card.frontend.seconds * self._rate)  # samples
         self._tracker = self._new_tracker(open_framer(engine, card.frontend, options.step))
 
     def _new_tracker(self, framer: Framer) -> VerdictTracker:
@@ -72,12 +75,14 @@ class Session:
             framer = self._scorer.framer
         self._framer, self._live = framer, source.live
         self._quality, self._tracker = QualityMonitor(self._card.frontend), self._new_tracker(framer)
+        self._voice = VoiceActivity()
+        self._reset_at = framer.position  # no window reaches back beyond it
         self._block = Block(np.empty(0, np.float32), 0.0)
         self._start = self._measured = framer.position  # of the block; samples before it have been measured
         self._arrived: float | None = None  # when the block's newest sample arrived, from a live source
         self._lost, self._cost = 0, 0.0  # samples; s of measuring since the last score
         info = self._info(source)
-        self._summary = SummaryBuilder(info, self._tracker, self._options.sure)
+        self._summary = SummaryBuilder(info, self._tracker)
         for sink in self._sinks:
             sink.begin(info)
 
@@ -91,6 +96,7 @@ class Session:
             precision=self._engine.precision,
             calibrated=score_map.fitted_on is not None,
             interval=self._framer.interval,
+            window=frontend.seconds,
             prior=self._options.prior,
             band=frontend.passband,
             rate=frontend.rate,
@@ -101,8 +107,19 @@ class Session:
         """Score a block and report the verdicts that it completes."""
         self.accept(block)
         for window in self._framer.push(block.samples):
-            if score := self._scorer.score(window):
+            if score := self._unscored() or self._scorer.score(window):
                 self.report(score)
+
+    def has_voice(self, end: int) -> bool:
+        """True if the window that ends at that position holds enough voice to be scored."""
+        self._measure(end)
+        return self._voiced(end) >= WINDOW_VOICE
+
+    def _unscored(self) -> Score | None:
+        return None if self.has_voice(self._framer.end) else self._framer.unscored()
+
+    def _voiced(self, end: int) -> float:
+        return self._voice.voiced(max(self._reset_at, end - self._window), end)
 
     def accept(self, block: Block) -> None:
         """Take a block's gap, flags and note, and show it to the sinks, before it goes to the framer."""
@@ -119,10 +136,15 @@ class Session:
 
     def report(self, score: Score) -> None:
         """Turn a score into a verdict and show it to the sinks."""
-        self._measure(round(score.time * self._rate))
-        verdict = self._tracker.update(score, self._quality.report())
+        end = round(score.time * self._rate)
+        self._measure(end)
+        voice = Voice(self._voiced(end), self._voice.total)
+        if voice.window < WINDOW_VOICE:
+            self._framer.restart_state()
+        verdict = self._tracker.update(score, self._quality.report(), voice)
+        begin = max(self._reset_at, end - self._window) / self._rate
         latency = None if self._arrived is None else max(0.0, time.monotonic() - self._arrived)
-        self._summary.count(verdict, score.warming, self._cost + score.cost, latency)
+        self._summary.count(verdict, begin, score.warming, self._cost + score.cost, latency)
         self._cost = 0.0
         for sink in self._sinks:
             sink.verdict(verdict, latency)
@@ -130,8 +152,11 @@ class Session:
     def finish(self) -> Summary:
         """End a complete source: report its last scores, then its summary."""
         self.last_block_heard()
-        for score in self._scorer.finish():
-            self.report(score)
+        last = self._framer.finish()
+        windows = (self._unscored() or self._scorer.score(window) for window in self._framer.windows())
+        for score in (last, *windows):
+            if score:
+                self.report(score)
         return self.end()
 
     def last_block_heard(self) -> None:
@@ -141,16 +166,18 @@ class Session:
 
     def end(self) -> Summary:
         """Give every sink the summary of what was scored."""
-        summary = self._summary.summary((self._framer.position - self._lost) / self._rate)
+        summary = self._summary.summary((self._framer.position - self._lost) / self._rate, self._voice.total)
         for sink in self._sinks:
             sink.end(summary)
         return summary
 
     def _measure(self, until: int) -> None:
-        """Measure level and flags of the block's samples before the position `until`."""
+        """Measure voice, level and flags of the block's samples before the position `until`."""
         if until > self._measured:
             began = time.perf_counter()
-            self._quality.push(self._block.samples[self._measured - self._start : until - self._start])
+            samples = self._block.samples[self._measured - self._start : until - self._start]
+            self._quality.push(samples)
+            self._voice.push(samples)
             self._measured = until
             self._cost += time.perf_counter() - began
 
@@ -158,8 +185,10 @@ class Session:
         samples = round(lost * self._rate)
         self._lost += samples
         restarted = self._framer.skip(samples)
+        self._voice.skip(samples)
         if restarted:
-            self._tracker.reset()
+            self._reset_at = self._framer.position
+            self._tracker.reset(self._voice.total)
             self._quality.reset()
         self._summary.skip(lost)
         for sink in self._sinks:

@@ -223,7 +223,7 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
     if options.plot:
         from runtime.sinks.timeline import Timeline
 
-        sinks.append(Timeline(options.plot, frontend))
+        sinks.append(Timeline(options.plot, frontend, options.sure))
     return sinks
 
 

@@ -1,10 +1,10 @@
-"""Summary of a stream: score and verdict of the whole, shares of states, lost sound, and cost.
+"""Summary of one source: score, verdict, segments, shares of states, dropped samples, and cost.
 
     builder = SummaryBuilder(info, tracker)
-    builder.count(verdict, warming, step, latency)
-    print(builder.summary(seconds).line())
+    builder.count(verdict, begin, warming, seconds, latency)
+    print(builder.summary(seconds, voiced).line())
 
-Running sums alone, so that memory does not grow with the stream.
+Running sums only: memory does not grow with the length of a stream.
 """
 
 import math
@@ -12,53 +12,63 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from runtime.audio.quality import DISABLING
+from runtime.segments import Segment, Segments
 from runtime.sinks import StreamInfo
 from runtime.support.measure import Percentiles, resident, since_process_start
-from runtime.verdict import SURE, State, Verdict, VerdictTracker
+from runtime.verdict import CLAIM, IMPRESSION, WINDOW_VOICE, State, Verdict, VerdictTracker
+
+SHOWN = 4  # segments in the one-line summary
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Computation and delay; NaN where nothing was measured."""
+    """NaN where nothing was measured."""
 
-    step_ms: tuple[float, float, float]  # p50, p95, p99 of one score: level, features, model
+    step_ms: tuple[float, float, float]  # p50, p95, p99 of one score: level, features, network
     latency_ms: tuple[float, float, float]  # p50, p95, p99 from a sample's arrival to its verdict; live sources
-    core: float  # share of one core that the process used since it opened the source
+    core: float  # share of one core that the process took since it opened the source
     resident_mb: float | None
     first_s: float | None  # from the process's start to its first score
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Summary of one source."""
+    """One source as a whole; score, llr and p_spoof are None where nothing was judged."""
 
     source: str
-    seconds: float  # of sound, without lost sound
+    seconds: float  # of sound, without dropped samples
+    voiced: float  # s of voice
     verdicts: int
-    state: State  # of the whole: bonafide, spoof, unsure; silence or warming-up where there was nothing else
-    score: float | None  # of its first 600 frames: that of offline evaluation
+    state: State  # of the whole: no-voice, too-short, bonafide, spoof or unsure
+    score: float | None  # of the first full window that was judged: the score of offline evaluation
     threshold: float  # the card's, for that score
-    llr: float | None  # mean over all verdicts but silence and, where others exist, warming-up
+    llr: float | None  # mean over all judged windows; over those of less than a window only where there are no others
     p_spoof: float | None
-    states: dict[str, float]  # shares
+    segments: tuple[Segment, ...]  # passages judged as spoof
+    states: dict[str, float]  # shares of verdicts
     flags: dict[str, float]  # share of verdicts with each
     lost: float  # s
     gaps: int
     cost: Cost
+    channel: str | None = None  # left or right, where channels were judged one by one
 
     def line(self) -> str:
-        """Format the summary as one line."""
+        """Format for a person, in one line."""
+        name = self.source if self.channel is None else f"{self.source} ({self.channel})"
+        voiced = f"{self.voiced:.1f} of {self.seconds:.1f} s voiced"
+        lost = f", {self.lost:.1f} s lost in {plural(self.gaps, 'gap')}" if self.gaps else ""
         if self.llr is None or self.p_spoof is None:
-            return f"{self.source}: {self.state}, {self.seconds:.1f} s, nothing to judge"
-        lost = f", {self.lost:.1f} s lost in {self.gaps} gaps" if self.gaps else ""
-        offline = "" if self.score is None else f", first window {self.score:+.3f}, threshold {self.threshold:+.3f}"
-        return (
-            f"{self.source}: {self.state}, P(spoof) {self.p_spoof:.2f}, LLR {self.llr:+.2f} over "
-            f"{self.seconds:.1f} s ({self.verdicts} verdicts{offline}{lost})"
-        )
+            return f"{name}: {self.state}, {voiced}{lost}"
+        numbers = f"P(spoof) {self.p_spoof:.2f}, LLR {self.llr:+.2f}"
+        if self.state == "too-short":
+            return f"{name}: too-short, {voiced}; first impression {numbers}{lost}"
+        found = "".join(f"; {segment}" for segment in self.segments[:SHOWN])
+        more = f" and {len(self.segments) - SHOWN} more" if len(self.segments) > SHOWN else ""
+        return f"{name}: {self.state}, {numbers}, {voiced}{found}{more}{lost}"
 
     def costs(self) -> str:
-        """Format the cost as one line."""
+        """What it cost, in one line."""
         p50, p95, p99 = self.cost.step_ms
         parts = [f"per score {p50:.2f} / {p95:.2f} / {p99:.2f} ms (p50 / p95 / p99)"]
         if not math.isnan(self.cost.latency_ms[0]):
@@ -72,54 +82,63 @@ class Summary:
 
 
 class SummaryBuilder:
-    """Collects statistics while a stream runs."""
+    """Counts while a stream runs."""
 
-    def __init__(self, info: StreamInfo, tracker: VerdictTracker, sure: float = SURE) -> None:
-        self._info, self._tracker, self._sure = info, tracker, sure
+    def __init__(self, info: StreamInfo, tracker: VerdictTracker) -> None:
+        self._info, self._tracker = info, tracker
         self._states: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
-        self._sums = {"warming-up": [0.0, 0], "full": [0.0, 0]}
+        self._disabled = 0  # judged windows with a flag that disables a claim
+        self._sums = {True: [0.0, 0], False: [0.0, 0]}  # LLR and windows, by whether the window was not full
+        self._segments = Segments(info.window, tracker.sure)
         self._first_window: float | None = None
-        self._warming = True  # whether that was less than a full window
+        self._warming = True  # whether that window was not full
         self._first: float | None = None  # s from the process's start to the first score
         self._steps, self._latencies = Percentiles(), Percentiles()
         self._began, self._cpu = time.monotonic(), time.process_time()
         self.lost, self.gaps = 0.0, 0
 
-    def count(self, verdict: Verdict, warming: bool, step: float, latency: float | None) -> None:
-        """Count a verdict; `step`: s of computation; `latency`: s since its newest sample arrived."""
+    def count(self, verdict: Verdict, begin: float, warming: bool, step: float, latency: float | None) -> None:
+        """Add one verdict. `begin`: s, where its window begins; `step`: s of computing; `latency`: s."""
         if self._first is None:
             self._first = since_process_start()
         self._states[verdict.state] += 1
         self._flags.update(verdict.quality.flags)
-        if verdict.state != "silence":
-            total = self._sums["warming-up" if warming else "full"]
+        self._segments.add(verdict.time, verdict.p_spoof, begin)
+        if verdict.llr is not None:
+            total = self._sums[warming]
             total[0] += verdict.llr
             total[1] += 1
-        if self._first_window is None or self._warming:
-            self._first_window, self._warming = verdict.score, warming
+            self._disabled += bool(DISABLING & set(verdict.quality.flags))
+            if self._first_window is None or self._warming:
+                self._first_window, self._warming = verdict.score, warming
         self._steps.add(step)
         if latency is not None:
             self._latencies.add(latency)
 
     def skip(self, lost: float) -> None:
+        """Count a gap of so many seconds."""
         self.lost += lost
         self.gaps += 1
 
-    def summary(self, seconds: float) -> Summary:
+    def summary(self, seconds: float, voiced: float) -> Summary:
+        """Sum up `seconds` of sound with `voiced` seconds of voice."""
         count = sum(self._states.values())
-        total, number = self._sums["full"] if self._sums["full"][1] else self._sums["warming-up"]
-        llr = total / number if number else None
+        total, number = self._sums[False] if self._sums[False][1] else self._sums[True]
+        llr = total / number if number and voiced >= IMPRESSION else None
         p_spoof = None if llr is None else self._tracker.p_spoof(llr)
+        segments = self._segments.finish(seconds + self.lost)
         return Summary(
             source=self._info.source,
             seconds=seconds,
+            voiced=round(voiced, 3),
             verdicts=count,
-            state=self._overall(p_spoof, count),
+            state=self._overall(p_spoof, voiced, segments),
             score=self._first_window,
             threshold=self._info.threshold,
             llr=llr,
             p_spoof=p_spoof,
+            segments=segments,
             states={state: number / count for state, number in sorted(self._states.items())},
             flags={flag: number / count for flag, number in sorted(self._flags.items())},
             lost=self.lost,
@@ -127,13 +146,18 @@ class SummaryBuilder:
             cost=self._cost(),
         )
 
-    def _overall(self, p_spoof: float | None, count: int) -> State:
+    def _overall(self, p_spoof: float | None, voiced: float, segments: tuple[Segment, ...]) -> State:
+        """The state of the whole. It is spoof if the mean is, or if passages of CLAIM seconds together are."""
         if p_spoof is None:
-            return "silence" if count else "warming-up"
-        blind = self._flags["no-low-band"] + self._flags["no-high-band"]
-        if 2 * blind > count:
+            return "no-voice" if voiced < WINDOW_VOICE else "too-short"
+        if voiced < CLAIM:
+            return "too-short"
+        if 2 * self._disabled > self._sums[False][1] + self._sums[True][1]:
             return "unsure"
-        return "spoof" if p_spoof >= self._sure else "bonafide" if p_spoof <= 1 - self._sure else "unsure"
+        sure = self._tracker.sure
+        if p_spoof >= sure or sum(segment.end - segment.start for segment in segments) >= CLAIM:
+            return "spoof"
+        return "bonafide" if p_spoof <= 1 - sure and not segments else "unsure"
 
     def _cost(self) -> Cost:
         def milliseconds(times: Percentiles) -> tuple[float, float, float]:
@@ -143,3 +167,8 @@ class SummaryBuilder:
         elapsed = max(time.monotonic() - self._began, 1e-9)
         core = (time.process_time() - self._cpu) / elapsed
         return Cost(milliseconds(self._steps), milliseconds(self._latencies), core, resident(), self._first)
+
+
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: 1 gap, 2 gaps."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,16 +1,20 @@
-"""Verdicts from scores: log-likelihood ratio, probability, and a state with hysteresis.
+"""Turn scores into verdicts: log-likelihood ratio, probability, and a state with hysteresis.
 
     tracker = VerdictTracker(card.score, interval=framer.interval)
-    verdict = tracker.update(score, quality)       # verdict.state, verdict.p_spoof
+    verdict = tracker.update(score, quality, voice)       # verdict.state, verdict.p_spoof
 
-    raw score --score map--> LLR --mean over SMOOTHING--> LLR' --prior--> P(spoof) --hysteresis--> state
+    raw score --card's map--> LLR --mean over SMOOTHING--> LLR' --prior--> P(spoof) --hysteresis--> state
 
     P(spoof)   0 ......... 0.3 ............ 0.5 ............ 0.7 ......... 1
     enters     bonafide ---|                                 |--- spoof
     stays      bonafide --------------------|--------------------- spoof       between them: unsure
 
-`silence` (no loud frame for 2 s) and `warming-up` (less than a full window) take precedence. A line that removes the
-model's band makes the state `unsure`, whatever the score.
+Only voice is judged. These states come first, in this order:
+
+    no-voice     less than 0.3 s of voice in the window; the mean and the hysteresis start anew
+    too-short    less than 1 s of voice since then
+    warming-up   less than 3 s of voice since then, or less than a full window of sound: a first impression, no claim
+    unsure       an input whose flags disable a claim, whatever the score (runtime.audio.quality.DISABLING)
 """
 
 import math
@@ -18,83 +22,93 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.audio.framer import Score
-from runtime.audio.quality import BLINDING, Quality
+from runtime.audio.quality import DISABLING, Quality
 from runtime.card.model_card import ScoreMap
 from runtime.support.errors import ShrikeError
 
 SMOOTHING = 1.0  # s, time constant of the mean over log-likelihood ratios; windows overlap by 4.9 s anyway
-SURE = 0.7  # probability that a state must reach to be entered; it is left at one half
-MEMORY = 5.0  # s of silence after which the window, and so the mean, holds nothing of the last speaker
+SURE = 0.7  # probability at which a state is entered; it is left at one half
+WINDOW_VOICE = 0.3  # s of voice in a window from which on it is scored
+IMPRESSION = 1.0  # s of voice from which on a first impression is given
+CLAIM = 3.0  # s of voice that a claim needs
 
-State = Literal["warming-up", "silence", "bonafide", "spoof", "unsure"]
+State = Literal["no-voice", "too-short", "warming-up", "bonafide", "spoof", "unsure"]
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Seconds of voice behind one score."""
+
+    window: float  # in the window that was scored
+    total: float  # since the stream began
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict at `time`."""
+    """The state at `time`; score, llr, smoothed and p_spoof are None where nothing was judged."""
 
     time: float  # s since the stream began
     state: State
-    score: float  # of the model
-    llr: float  # natural logarithm of P(window | bona fide) / P(window | spoof), by the card's score map
-    smoothed: float  # its running mean
-    p_spoof: float  # from that mean and the prior
+    score: float | None  # of the model
+    llr: float | None  # natural logarithm of P(window | bona fide) / P(window | spoof), by the card's map
+    smoothed: float | None  # its running mean
+    p_spoof: float | None  # from that mean and the prior
+    voiced: float  # s of voice in the window
+    spoken: float  # s of voice since the last window without voice
     quality: Quality
 
 
 class VerdictTracker:
-    """Tracks the running mean of LLRs and the last state."""
+    """Holds the running mean, the hysteresis and the seconds of voice of one stream."""
 
     def __init__(
         self, score_map: ScoreMap, interval: float, prior: float = 0.5, smoothing: float = SMOOTHING, sure: float = SURE
     ) -> None:
-        """`prior`: share of spoofed speech at this place; `interval`: s between scores."""
+        """`prior`: share of spoofs where the device is used; `interval`: s between scores."""
         if not 0 < prior < 1:
             raise ShrikeError(f"prior {prior}: expected a probability above 0 and below 1")
         if not 0.5 < sure < 1:
             raise ShrikeError(f"sure {sure}: expected a probability above 0.5 and below 1")
         if not 0 <= smoothing <= 3600:
             raise ShrikeError(f"smoothing {smoothing}: expected 0 to 3600 seconds")
-        self._map, self._interval, self._sure = score_map, interval, sure
+        self._map, self.sure = score_map, sure
         self._prior = math.log((1 - prior) / prior)
         self._weight = 1.0 if smoothing == 0 else 1 - math.exp(-interval / smoothing)
-        self.reset()
+        self.reset(0.0)
 
-    def reset(self) -> None:
-        """Start anew, as after a long gap: another person may speak."""
+    def reset(self, total: float) -> None:
+        """Start anew, as after a gap: another person may speak. `total`: s of voice in the stream so far."""
         self._mean: float | None = None
-        self._claimed: State = "unsure"
-        self._silence = 0.0  # s
+        self._claim: State = "unsure"
+        self._before = total  # s of voice that no longer count
 
     def p_spoof(self, llr: float) -> float:
         return 1 / (1 + math.exp(min(700.0, llr + self._prior)))
 
-    def update(self, score: Score, quality: Quality) -> Verdict:
-        """Return the verdict of one more score. The mean does not change during silence."""
+    def update(self, score: Score, quality: Quality, voice: Voice) -> Verdict:
+        """Judge one more window. The score of a window without voice is ignored: it may be NaN."""
+        if voice.window < WINDOW_VOICE:
+            self.reset(voice.total)
+        spoken = voice.total - self._before
+        if spoken < IMPRESSION:
+            state: State = "no-voice" if voice.window < WINDOW_VOICE else "too-short"
+            return Verdict(score.time, state, None, None, None, None, voice.window, spoken, quality)
         llr = self._map.llr(score.value)
-        self._silence = self._silence + self._interval if quality.silent else 0.0
-        if self._silence > MEMORY:
-            self._mean, self._claimed = None, "unsure"
-        if self._mean is None:
-            mean = llr
-        else:
-            mean = self._mean if quality.silent else self._mean + self._weight * (llr - self._mean)
-        if not quality.silent:
-            self._mean = mean
-        p_spoof = self.p_spoof(mean)
-        return Verdict(score.time, self._state(score, quality, p_spoof), score.value, llr, mean, p_spoof, quality)
+        mean = llr if self._mean is None else self._mean + self._weight * (llr - self._mean)
+        self._mean, p_spoof = mean, self.p_spoof(mean)
+        state = self._state(p_spoof, quality)
+        if score.warming or spoken < CLAIM:
+            state = "warming-up"
+        return Verdict(score.time, state, score.value, llr, mean, p_spoof, voice.window, spoken, quality)
 
-    def _state(self, score: Score, quality: Quality, p_spoof: float) -> State:
-        if quality.silent:
-            return "silence"
-        if BLINDING & set(quality.flags):
-            self._claimed = "unsure"
-            return "unsure"
-        left = (self._claimed == "spoof" and p_spoof < 0.5) or (self._claimed == "bonafide" and p_spoof > 0.5)
-        if p_spoof >= self._sure:
-            self._claimed = "spoof"
-        elif p_spoof <= 1 - self._sure:
-            self._claimed = "bonafide"
+    def _state(self, p_spoof: float, quality: Quality) -> State:
+        left = (self._claim == "spoof" and p_spoof < 0.5) or (self._claim == "bonafide" and p_spoof > 0.5)
+        if DISABLING & set(quality.flags):
+            self._claim = "unsure"
+        elif p_spoof >= self.sure:
+            self._claim = "spoof"
+        elif p_spoof <= 1 - self.sure:
+            self._claim = "bonafide"
         elif left:
-            self._claimed = "unsure"
-        return "warming-up" if score.warming else self._claimed
+            self._claim = "unsure"
+        return self._claim

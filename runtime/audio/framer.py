@@ -89,6 +89,10 @@ class Framer(ABC):
         """Position of the newest sample in the current window."""
         return self._origin + (self._frames - 1) * self.frontend.hop + self.frontend.window
 
+    def restart_state(self) -> None:
+        """Let the next window be the first of a new state, as after seconds without voice; frames go on."""
+        self._served = 0
+
     @property
     def fresh(self) -> bool:
         """True if the current window is the first since the reset: a model's state starts anew."""
@@ -187,6 +191,10 @@ class Framer(ABC):
     def score(self, logits: NDArray[np.float32], seconds: float = 0.0) -> Score | None:
         """Turn the logits (2,) or (1, 2) of the current window into a score; `seconds`: what computing them took."""
 
+    def unscored(self) -> Score | None:
+        """Close the current window without running the model, if that needs no state: a score of NaN."""
+        return None
+
     @abstractmethod
     def finish(self) -> Score | None:
         """End the clip. Its offline score is returned, or its last windows are due; continue after `reset`."""
@@ -214,6 +222,10 @@ class WindowFramer(Framer):
     def score(self, logits: NDArray[np.float32], seconds: float = 0.0) -> Score:
         self._scored = self.count
         return self._score(self._result(logits, seconds), self.count)
+
+    def unscored(self) -> Score:
+        self._scored = self.count
+        return self._score(math.nan, self.count)
 
     def finish(self) -> None:
         """End the clip: one that is shorter than a window gets a last window of all its frames, repeated."""

@@ -46,7 +46,7 @@ FLAGS = {
     "invalid": "NaN or infinite samples arrived and count as silence",
     "lost": "sound was lost within the last window",
 }
-BLINDING = frozenset({"no-low-band", "no-high-band"})  # with these a score is not about the voice
+DISABLING = frozenset({"no-low-band", "no-high-band", "quiet", "clipping"})  # no claim is made with these
 
 
 @dataclass(frozen=True)

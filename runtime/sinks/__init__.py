@@ -25,6 +25,7 @@ class StreamInfo:
     precision: str
     calibrated: bool  # whether the card's score map was fitted; if not, llr is the raw score
     interval: float  # s between verdicts
+    window: float  # s of sound behind one score
     prior: float
     band: tuple[float, float]  # Hz, the model's passband
     rate: int  # Hz of the samples that `sound` gets

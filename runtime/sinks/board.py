@@ -17,12 +17,13 @@ from typing import Any
 from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
 from runtime.sinks import Sink, StreamInfo
+from runtime.sinks.lines import numbers
 from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, elapsed, pointer
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
 BAR = 16  # columns of the bar between real and fake
-ORDER = {"spoof": 0, "unsure": 1, "bonafide": 2, "warming-up": 3, "silence": 4}
+ORDER = {"spoof": 0, "unsure": 1, "bonafide": 2, "warming-up": 3, "too-short": 4, "no-voice": 5}
 
 
 class Board:
@@ -134,7 +135,7 @@ class BoardLine(Sink):
             state = newest.state
             word = state.upper() if state == "spoof" else state
             text = (
-                f"{word:<11}  {newest.p_spoof:.2f}  LLR {newest.smoothed:+6.2f}  "
+                f"{word:<11}  {numbers(newest)[len('P(spoof) ') :]}  "
                 f"{newest.quality.level:4.0f} dBFS  {pointer(newest.p_spoof, BAR)}"
             )
             flags = [flag for flag in newest.quality.flags if flag in FLAGS]

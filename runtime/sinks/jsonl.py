@@ -15,7 +15,7 @@ from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
-SCHEMA = 1  # raised when an entry changes its meaning or is removed; entries may be added at any time
+SCHEMA = 2  # raised when an entry changes its meaning or is removed; entries may be added at any time
 
 
 class JsonLines(Sink):
@@ -35,9 +35,11 @@ class JsonLines(Sink):
             "t": round(verdict.time, 4),
             "state": verdict.state,
             "score": verdict.score,
-            "llr": round(verdict.llr, 4),
-            "llr_mean": round(verdict.smoothed, 4),
-            "p_spoof": round(verdict.p_spoof, 4),
+            "llr": rounded(verdict.llr),
+            "llr_mean": rounded(verdict.smoothed),
+            "p_spoof": rounded(verdict.p_spoof),
+            "voiced": round(verdict.voiced, 3),
+            "spoken": round(verdict.spoken, 3),
             "level": round(verdict.quality.level, 1),
             "flags": list(verdict.quality.flags),
             "latency_ms": None if latency is None else round(1000 * latency, 1),
@@ -59,6 +61,11 @@ class JsonLines(Sink):
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
         self._out.write(line + "\n")
         self._out.flush()
+
+
+def rounded(value: float | None) -> float | None:
+    """Round to 4 digits; null where nothing was judged."""
+    return None if value is None else round(value, 4)
 
 
 def finite(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Plain lines for a pipe, a log or a simple terminal: every change, and otherwise one a second.
 
   4.98 s  spoof       P(spoof) 0.83  LLR  -1.60   -23 dBFS
-call.wav: spoof, P(spoof) 0.81, LLR -1.44 over 9.2 s (83 verdicts, first window -0.812, threshold +1.860)
+  9.07 s  no-voice                                -64 dBFS
+call.wav: spoof, P(spoof) 0.81, LLR -1.44, 7.9 of 9.2 s voiced; spoof 0.0-9.2 s (peak P 0.88)
 
 With several sources at once every line begins with its source, as the last one does.
 """
@@ -50,8 +51,7 @@ class Lines(Sink):
         flags = f"  [{', '.join(state[1])}]" if state[1] else ""
         self._write(
             self._out,
-            f"{verdict.time:9.2f} s  {verdict.state:<10}  P(spoof) {verdict.p_spoof:.2f}  "
-            f"LLR {verdict.smoothed:+6.2f}  {verdict.quality.level:4.0f} dBFS{flags}",
+            f"{verdict.time:9.2f} s  {verdict.state:<10}  {numbers(verdict)}  {verdict.quality.level:4.0f} dBFS{flags}",
         )
         for flag in new:
             self._write(self._err, f"{flag}: {FLAGS[flag]}")
@@ -70,3 +70,10 @@ class Lines(Sink):
     def _write(self, stream: IO[str], line: str) -> None:
         stream.write(f"{self._prefix}{line}\n")
         stream.flush()
+
+
+def numbers(verdict: Verdict) -> str:
+    """P(spoof) and LLR in columns; blanks where nothing was judged."""
+    if verdict.p_spoof is None or verdict.smoothed is None:
+        return " " * len("P(spoof) 0.00  LLR +00.00")
+    return f"P(spoof) {verdict.p_spoof:.2f}  LLR {verdict.smoothed:+6.2f}"

@@ -12,6 +12,7 @@ Redrawn REDRAWN times a second and no wider than the terminal, so that ssh carri
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
 from runtime.sinks import Sink, StreamInfo
+from runtime.sinks.lines import numbers
 from runtime.summary import Summary
 from runtime.verdict import Verdict
 
@@ -50,7 +52,7 @@ class Meter(Sink):
     def begin(self, info: StreamInfo) -> None:
         self._info = info
         self._verdict: Verdict | None = None
-        self._history: deque[float] = deque(maxlen=WIDEST)  # P(spoof), one a second
+        self._history: deque[float | None] = deque(maxlen=WIDEST)  # P(spoof), one a second
         self._latency: float | None = None
         self._lost, self._gaps = 0.0, 0
         self._began = self._last_sound = time.monotonic()
@@ -100,10 +102,10 @@ class Meter(Sink):
         clock = elapsed(time.monotonic() - self._began)
         if verdict is None:
             text.append(f"{'LISTENING':<{LABEL}}", "bold")
-            text.append("a first impression after 1 s of sound, a verdict after 5 s\n")
+            text.append("a first impression after 1 s of voice, a verdict after 5 s of sound\n")
         else:
             text.append(f"{verdict.state.upper():<{LABEL}}", STYLES.get(verdict.state, "bold"))
-            text.append(f"P(spoof) {verdict.p_spoof:.2f}  LLR {verdict.smoothed:+.2f}\n")
+            text.append(f"{numbers(verdict)}  {verdict.voiced:.1f} s of voice\n")
             text.append(f"{'real ... fake':<{LABEL}}{pointer(verdict.p_spoof, bar)}\n")
             text.append(f"{f'last {len(self._history)} s':<{LABEL}}{self._columns(list(self._history)[-bar:], 0, 1)}\n")
             level = verdict.quality.level
@@ -125,17 +127,17 @@ class Meter(Sink):
         text.append(f"{self._info.model} with {self._info.engine}, Ctrl-C ends", "dim")
         return text
 
-    def _columns(self, values: list[float], low: float, high: float) -> str:
-        """Return one bar for each value."""
+    def _columns(self, values: Sequence[float | None], low: float, high: float) -> str:
+        """Return one bar for each value, a blank for None."""
         steps = len(self._blocks) - 1
-        shares = (min(max((value - low) / (high - low), 0.0), 1.0) for value in values)
-        return "".join(self._blocks[round(share * steps)] for share in shares)
+        shares = (None if value is None else min(max((value - low) / (high - low), 0.0), 1.0) for value in values)
+        return "".join(" " if share is None else self._blocks[round(share * steps)] for share in shares)
 
     def _spectrum(self, decibels: NDArray[np.float64], width: int) -> str:
         """Return the voice's mean spectrum within the model's band as bars."""
         bins = np.arange(len(decibels)) * (self._info.rate / 2) / (len(decibels) - 1)
         heights = np.interp(np.linspace(*self._info.band, width), bins, decibels)
-        top = float(heights.max())
+        top = float(np.max(heights))
         return self._columns(heights.tolist(), top - SPECTRUM_RANGE, top)
 
 
@@ -145,11 +147,12 @@ def elapsed(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def pointer(share: float, width: int) -> str:
+def pointer(share: float | None, width: int) -> str:
     """Return a line with a probability's place between both ends, and a mark in the middle."""
     line = ["-"] * width
     line[width // 2] = "+"
-    line[min(width - 1, int(share * width))] = "O"
+    if share is not None:
+        line[min(width - 1, int(share * width))] = "O"
     return "".join(line)
 
 

@@ -1,4 +1,4 @@
-"""Plot of one file: waveform, the model's bands, and log-likelihood ratios over time.
+"""Plot of one file: waveform, front-end bands in Hz, P(spoof) over time with thresholds, states and spoof segments.
 
     python -m runtime.stream --file call.flac --plot call.png
 
@@ -21,18 +21,25 @@ from runtime.verdict import Verdict
 
 POINTS = 4000  # of the waveform: more than a plot has columns
 COLUMNS = 1000  # of the bands, about as many as a plot has
-COLOURS = {"spoof": "tab:red", "bonafide": "tab:green", "unsure": "tab:orange"}
+COLOURS = {
+    "spoof": "tab:red",
+    "bonafide": "tab:green",
+    "unsure": "tab:orange",
+    "warming-up": "tab:blue",
+    "too-short": "silver",
+    "no-voice": "gainsboro",
+}
 ENDINGS = (".png", ".pdf", ".svg")
 
 
 class Timeline(Sink):
     """Draws the plot after the file has ended."""
 
-    def __init__(self, path: Path, frontend: FrontEnd) -> None:
+    def __init__(self, path: Path, frontend: FrontEnd, sure: float) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise ShrikeError(f"--plot {path}: expected a name that ends in {', '.join(ENDINGS)}")
         require_package("matplotlib")  # before a long stream, not after it
-        self._path, self._frontend = path, frontend
+        self._path, self._frontend, self._sure = path, frontend, sure
         self._sound: list[Samples] = []
         self._verdicts: list[Verdict] = []
 
@@ -53,7 +60,7 @@ class Timeline(Sink):
         seconds = len(samples) / self._frontend.rate
         self._draw_wave(wave, samples, seconds)
         self._draw_bands(bands, samples, seconds)
-        self._draw_scores(scores)
+        self._draw_scores(scores, summary)
         figure.suptitle(summary.line(), fontsize=10, wrap=True)
         with atomic_file(self._path) as temporary:
             figure.savefig(temporary, dpi=120)
@@ -69,18 +76,26 @@ class Timeline(Sink):
         """Draw a mesh: resampling an image would take 24 MB more."""
         frames = self._frontend.frames(samples)
         frames = frames[:: -(-len(frames) // COLUMNS)]
-        times, edges = np.linspace(0, seconds, len(frames) + 1), np.arange(self._frontend.bands + 1)
+        times = np.linspace(0, seconds, len(frames) + 1)
+        low, high = self._frontend.passband
+        edges = np.linspace(low, high, self._frontend.bands + 1)  # Hz: bands are equally wide
         axes.pcolormesh(times, edges, frames.T, cmap="magma", rasterized=True)
-        axes.set(ylabel="band")
+        axes.set(ylabel="Hz")
 
-    def _draw_scores(self, axes: Any) -> None:
-        times = [verdict.time for verdict in self._verdicts]
-        axes.plot(times, [verdict.llr for verdict in self._verdicts], color="lightgray", label="window")
-        axes.plot(times, [verdict.smoothed for verdict in self._verdicts], color="black", label="mean")
+    def _draw_scores(self, axes: Any, summary: Summary) -> None:
+        times = np.array([verdict.time for verdict in self._verdicts])
+        values = np.array([np.nan if v.p_spoof is None else v.p_spoof for v in self._verdicts])
+        axes.plot(times, values, color="black", linewidth=1)
+        for level, style in ((self._sure, "--"), (0.5, ":"), (1 - self._sure, "--")):
+            axes.axhline(level, color="gray", linewidth=0.7, linestyle=style)
+        states = [verdict.state for verdict in self._verdicts]
         for state, colour in COLOURS.items():
-            chosen = [verdict for verdict in self._verdicts if verdict.state == state]
-            if chosen:
-                axes.plot([v.time for v in chosen], [v.smoothed for v in chosen], ".", color=colour, label=state)
-        axes.axhline(0, color="gray", linewidth=0.5)
-        axes.set(xlabel="s", ylabel="LLR: fake < 0 < real")
-        axes.legend(loc="best", fontsize=8)
+            where = np.array([one == state for one in states])
+            if where.any():
+                axes.fill_between(times, -0.06, -0.01, where=where, color=colour, linewidth=0, label=state, step="pre")
+        for number, segment in enumerate(summary.segments):
+            label = "segment" if number == 0 else None
+            axes.axvspan(segment.start, segment.end, color="tab:red", alpha=0.15, linewidth=0, label=label)
+        axes.set(xlabel="s", ylabel="P(spoof)", ylim=(-0.08, 1.02))
+        if self._verdicts:
+            axes.legend(loc="center right", fontsize=8)

@@ -37,10 +37,12 @@ def test_an_array_gets_what_the_command_gives_its_file(tmp_path: Path, voice: np
         ]
         assert stream.finish() == stream.finish()
     assert (lines[-1]["score"], lines[-1]["llr"]) == pytest.approx((summary.score, summary.llr), abs=1e-6)
-    found = [line for line in lines if line["type"] == "verdict"]
-    assert [line["state"] for line in found] == [verdict.state for verdict in verdicts]
-    assert [line["score"] for line in found] == pytest.approx([verdict.score for verdict in verdicts], abs=1e-6)
-    assert [line["flags"] for line in found] == [list(verdict.quality.flags) for verdict in verdicts]
+    said = [line for line in lines if line["type"] == "verdict"]
+    assert [line["state"] for line in said] == [verdict.state for verdict in verdicts]
+    assert [line["score"] is None for line in said] == [verdict.score is None for verdict in verdicts]
+    judged = [(line["score"], verdict.score) for line, verdict in zip(said, verdicts, strict=True) if verdict.score]
+    assert len(judged) > 40 and np.allclose(*zip(*judged, strict=True), atol=1e-6)
+    assert [line["flags"] for line in said] == [list(verdict.quality.flags) for verdict in verdicts]
 
 
 def test_the_form_of_the_sound_does_not_matter(tmp_path: Path, voice: np.ndarray) -> None:
@@ -63,7 +65,7 @@ def test_a_hole_and_numbers_that_are_none(tmp_path: Path, voice: np.ndarray) -> 
         stream = detector.stream(smoothing=0)
         first: list[Verdict] = stream.push(voice)
         after = stream.lost(3.0) + stream.push(voice)
-        assert after[0].state == "warming-up" and after[0].time > first[-1].time + 3.0
+        assert after[0].state in ("no-voice", "too-short") and after[0].time > first[-1].time + 3.0
         assert stream.finish().lost == pytest.approx(3.0, abs=1e-3)
         broken = detector.stream().push(np.where(np.arange(len(voice)) == 50_000, np.nan, voice))
         assert any("invalid" in verdict.quality.flags for verdict in broken)

@@ -28,12 +28,9 @@ from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 from tests.runtime.made_model import made_model
 from tests.runtime.made_steps import made_steps
+from tests.runtime.speech import speech as voice
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def voice(seconds: float, seed: int) -> Samples:
-    return (np.random.default_rng(seed).standard_normal(int(seconds * RATE)) * 0.05).astype(np.float32)
 
 
 class Pieces:

@@ -29,12 +29,9 @@ from runtime.support.errors import ShrikeError
 from runtime.support.measure import Percentiles, resident
 from runtime.support.shutdown import Stop
 from tests.runtime.made_model import made_model
+from tests.runtime.speech import speech as voice
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def voice(seconds: float, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).standard_normal(int(seconds * RATE)) * 0.05).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +107,7 @@ def test_a_gap_is_marked_and_the_window_begins_again(model: Path) -> None:
     gap = lines("\n".join(map(json.dumps, found)), "gap")[0]
     assert (gap["t"], gap["lost"], gap["restarted"]) == (7.5, 1.5, True)
     after = [line for line in found[kinds.index("gap") :] if line["type"] == "verdict"]
-    assert after[0]["t"] >= 8.5 and {line["state"] for line in after} == {"warming-up"}
+    assert after[0]["t"] >= 8.5 and {line["state"] for line in after} <= {"no-voice", "too-short", "warming-up"}
     assert all("lost" in line["flags"] for line in after)
     assert summary.seconds == 8.0
 
@@ -123,7 +120,7 @@ def test_signs_of_life_and_numbers_that_are_none(model: Path) -> None:
 def test_nothing_at_all_is_a_summary_without_a_score(model: Path) -> None:
     found, summary = run(model)
     assert [line["type"] for line in found] == ["start", "summary"]
-    assert summary.score is None and "nothing to judge" in summary.line()
+    assert summary.score is None and summary.p_spoof is None and summary.state == "no-voice"
 
 
 # ---- the command
@@ -134,15 +131,16 @@ def test_json_has_its_schema_and_the_offline_score(model: Path, clip: Path) -> N
     assert done.returncode == 0, done.stderr
     start, *_, summary = map(json.loads, done.stdout.splitlines())
     verdicts = lines(done.stdout)
-    assert start["v"] == 1 and start["type"] == "start" and summary["type"] == "summary"
+    assert start["v"] == 2 and start["type"] == "start" and summary["type"] == "summary"
     assert set(verdicts[0]) == {
-        *("v", "type", "at", "t", "state", "score", "llr", "llr_mean", "p_spoof", "level", "flags", "latency_ms")
+        *("v", "type", "at", "t", "state", "score", "llr", "llr_mean", "p_spoof", "level", "flags", "latency_ms"),
+        *("voiced", "spoken"),
     }
     frontend = read_card(model).frontend
     window = np.ascontiguousarray(fill(frontend.frames(load(clip).samples), frontend.width).T)[None, None]
     with open_engine(model) as engine:  # type: ignore[attr-defined]
         spoof, bonafide = engine(window)[0]
-    full = [line for line in verdicts if line["state"] != "warming-up"]
+    full = [line for line in verdicts if line["state"] not in ("no-voice", "too-short", "warming-up")]
     assert start["threshold"] == summary["threshold"] == read_card(model).score.threshold
     assert full[0]["score"] == summary["score"] == float(bonafide) - float(spoof)
     assert full[0]["llr"] == pytest.approx(2 * full[0]["score"] + 0.5, abs=1e-4)
@@ -172,8 +170,8 @@ def test_recording_gives_the_same_scores_again(model: Path, clip: Path, tmp_path
     recorded = tmp_path / "recorded.flac"
     first = stream("--file", clip, "--model", model, "--json", "--record", recorded)
     again = stream("--file", recorded, "--model", model, "--json")
-    scores = [[line["score"] for line in lines(done.stdout)] for done in (first, again)]
-    assert len(scores[0]) > 50 and np.allclose(*scores, atol=1e-3)
+    scores = [[x["score"] for x in lines(done.stdout) if x["score"] is not None] for done in (first, again)]
+    assert len(scores[0]) > 40 and np.allclose(*scores, atol=1e-3)
     assert [path.name for path in tmp_path.iterdir()] == ["recorded.flac"]
 
 

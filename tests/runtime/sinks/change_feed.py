@@ -15,11 +15,11 @@ QUALITY = Quality(-20.0, False, (), np.zeros(257))
 
 
 def info(source: str = "USB microphone") -> StreamInfo:
-    return StreamInfo(source, True, "wide", "ONNX Runtime", "int8", True, STEP, 0.5, (0.0, 407.4), RATE, 0.1)
+    return StreamInfo(source, True, "wide", "ONNX Runtime", "int8", True, STEP, 4.98, 0.5, (0.0, 407.4), RATE, 0.1)
 
 
 def verdict(time: float, state: Any, quality: Quality = QUALITY) -> Verdict:
-    return Verdict(time, state, 1.0, 2.0, 1.5, 0.18, quality)
+    return Verdict(time, state, 1.0, 2.0, 1.5, 0.18, 4.0, 60.0, quality)
 
 
 def feed(sink: Sink, *states: tuple[str, float], start: float = 0.0) -> float:

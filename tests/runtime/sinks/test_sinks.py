@@ -11,6 +11,7 @@ from rich.console import Console
 
 from runtime.audio.features import PRESETS, RATE
 from runtime.audio.quality import FLAGS, Quality
+from runtime.segments import Segment
 from runtime.sinks import StreamInfo
 from runtime.sinks.lines import Lines
 from runtime.sinks.meter import Meter
@@ -21,17 +22,18 @@ from runtime.support.errors import ShrikeError
 from runtime.verdict import State, Verdict
 
 OPENING = StreamInfo(
-    "USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 0.5, (0.0, 407.4), RATE, 0.1
+    "USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 4.98, 0.5, (0.0, 407.4), RATE, 0.1
 )
 NAN = (float("nan"),) * 3
 SUMMARY = Summary(
-    "clip.wav", 9.2, 83, "spoof", -0.8, 0.1, -1.4, 0.81, {"spoof": 1.0}, {}, 0.5, 1, Cost(NAN, NAN, 0.1, 90, 1)
+    *("clip.wav", 9.2, 8.1, 83, "spoof", -0.8, 0.1, -1.4, 0.81, (Segment(1.0, 5.0, 0.9),), {"spoof": 1.0}, {}, 0.5, 1),
+    Cost(NAN, NAN, 0.1, 90, 1),
 )
 
 
 def verdict(time: float, state: State = "bonafide", flags: tuple[str, ...] = (), level: float = -20.0) -> Verdict:
     spectrum = np.linspace(-30, -90, 257)
-    return Verdict(time, state, 1.0, 2.0, 1.5, 0.18, Quality(level, False, flags, spectrum))
+    return Verdict(time, state, 1.0, 2.0, 1.5, 0.18, 4.0, 60.0, Quality(level, False, flags, spectrum))
 
 
 @pytest.mark.parametrize("width", [80, 60, 100])
@@ -53,7 +55,10 @@ def test_the_live_view_fits_the_terminal(width: int, level: float) -> None:
     assert all(len(line) <= width for line in drawn[:5])
     for wanted in ("SPOOF", "P(spoof) 0.18", "dBFS", "0-407 Hz", "18 ms late", "1.5 s lost in 1 gaps", *FLAGS):
         assert wanted in shown
-    assert "clip.wav: spoof" in screen.getvalue() and "first window -0.800, threshold +0.100" in SUMMARY.line()
+    assert (
+        "clip.wav: spoof" in screen.getvalue()
+        and "8.1 of 9.2 s voiced; spoof 1.0-5.0 s (peak P 0.90)" in SUMMARY.line()
+    )
 
 
 def test_the_view_says_that_it_listens_before_there_is_a_verdict() -> None:
@@ -102,23 +107,23 @@ def test_missing_sound_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_picture_of_a_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    timeline = Timeline(tmp_path / "clip.png", PRESETS["f0"])
+    timeline = Timeline(tmp_path / "clip.png", PRESETS["f0"], 0.7)
     timeline.begin(OPENING)
     timeline.sound((np.random.default_rng(0).standard_normal(2 * RATE) * 0.1).astype(np.float32))
-    states: Any = ("warming-up", "bonafide", "spoof", "unsure", "silence")
+    states: Any = ("warming-up", "bonafide", "spoof", "unsure", "no-voice", "too-short")
     for second, state in enumerate(states):
         timeline.verdict(verdict(second, state), None)
     timeline.end(SUMMARY)
     assert (tmp_path / "clip.png").read_bytes()[:4] == b"\x89PNG"
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(ShrikeError):
-        Timeline(tmp_path / "clip.exe", PRESETS["f0"])
+        Timeline(tmp_path / "clip.exe", PRESETS["f0"], 0.7)
 
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ShrikeError, match=r"\[plot\]") as caught:
-        Timeline(tmp_path / "clip.png", PRESETS["f0"])
+        Timeline(tmp_path / "clip.png", PRESETS["f0"], 0.7)
     assert "\n" not in str(caught.value)
 
 
