@@ -13,6 +13,7 @@ import soundfile
 
 from runtime import load
 from tests.conftest import voice
+from tests.runtime.sources.test_microphone import SINK, Daemon, missing
 from tests.test_house import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -67,6 +68,23 @@ def test_many_streams_give_what_one_gives(calls: list[Path]) -> None:
     together, alone = example("many_streams.py", *calls).splitlines(), example("many_streams.py", calls[1]).splitlines()
     assert {line.split()[0] for line in together} == set(map(str, calls))
     assert alone and [line for line in together if line.startswith(str(calls[1]))] == alone
+
+
+@pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
+def test_mic_hears_what_a_null_sink_plays(calls: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    daemon = Daemon(tmp_path / "home")
+    try:
+        player = daemon.player(calls[0], SINK)
+        line = [sys.executable, str(ROOT / "examples" / "mic.py"), "--seconds", "8"]
+        environment = ENVIRONMENT | daemon.environment | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment)
+        player.wait()
+    finally:
+        daemon.stop()
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    states = [state.split()[2] for state in done.stdout.splitlines()[:-1] if " s  " in state]
+    assert "warming-up" in states, done.stdout
 
 
 def test_train_own_folder(tmp_path: Path) -> None:
