@@ -146,11 +146,11 @@ class Comparison:
         return None if self.eer_before is None or self.eer_after is None else self.eer_after - self.eer_before
 
     def is_lost(self, eer_rise: float) -> bool:
-        """Whether the whole interval lies above the allowed rise."""
+        """True if the whole interval lies above the allowed rise."""
         return self.interval is not None and self.interval[0] > eer_rise
 
     def is_unproven(self, eer_rise: float) -> bool:
-        """Whether the estimate lies above the allowed rise, but the interval contains it."""
+        """True if the estimate lies above the allowed rise, but the interval contains it."""
         return self.rise is not None and self.rise > eer_rise and not self.is_lost(eer_rise)
 
     def faults(self, eer_rise: float, accept_unproven: bool = False) -> list[str]:

@@ -68,7 +68,7 @@ class Summary:
         return f"{name}: {self.state}, {numbers}, {voiced}{found}{more}{lost}"
 
     def costs(self) -> str:
-        """What it cost, in one line."""
+        """Time and memory, in one line."""
         p50, p95, p99 = self.cost.step_ms
         parts = [f"per score {p50:.2f} / {p95:.2f} / {p99:.2f} ms (p50 / p95 / p99)"]
         if not math.isnan(self.cost.latency_ms[0]):

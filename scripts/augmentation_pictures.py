@@ -1,4 +1,4 @@
-"""What training can do to its windows: a picture of each transform, and what each costs here.
+"""Draw each transform of training windows, and measure its cost.
 
 python -m scripts.augmentation_pictures
 python -m scripts.augmentation_pictures --out docs/augmentation

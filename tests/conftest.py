@@ -62,7 +62,7 @@ def corpus_root() -> Path:
     return root
 
 
-# A small corpus that code makes, in the plain form: the loop is tested on machines without any corpus.
+# A small synthetic corpus in the plain form: training is tested on machines without any corpus.
 TRIALS = {"train": 24, "dev": 12, "eval": 12}
 
 

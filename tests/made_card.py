@@ -1,4 +1,4 @@
-"""The card of a model that code makes: it claims nothing, and a test changes what it is about."""
+"""A card for synthetic models; tests replace single entries."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def plain_card(frontend: FrontEnd, **entries: Any) -> ModelCard:
         "precision": "fp32",
         "target": "any",
         "score": cards.ScoreMap(1.0, 0.0, 0.0, None),
-        "accuracy": cards.Accuracy(False, "weights by chance", None, 0, *[None] * 7),
+        "accuracy": cards.Accuracy(False, "random weights", None, 0, *[None] * 7),
         "calibration": None,
         "quantisation": None,
         "training": None,

@@ -48,7 +48,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         target, _, anchor = link.partition("#")
         found = (page.parent / target).resolve() if target else page
         assert found.exists(), f"{page.name}: {link}"
-        assert found.is_relative_to(ROOT), f"{page.name}: {link} leads out of the house"
+        assert found.is_relative_to(ROOT), f"{page.name}: {link} leads out of the repository"
         assert not anchor or anchor in anchors(found), f"{page.name}: {link}; there are {sorted(anchors(found))}"
 
 

@@ -58,7 +58,7 @@ def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
 
 def never_negative(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
-    """Whether a tensor has no negative values, so that U8's zero point may be 0."""
+    """True if a tensor has no negative values, so that U8's zero point may be 0."""
     node = made_by.get(name)
     if node is not None and node.op_type in ("Concat", "AveragePool", "Add"):
         # A state has the sign of the frames that it is joined to.
@@ -68,7 +68,7 @@ def never_negative(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
 
 
 def _of_a_state(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
-    """Whether a tensor is a state: an input of the graph, transposed or not, other than the features."""
+    """True if a tensor is a state: an input of the graph, transposed or not, other than the features."""
     node = made_by.get(name)
     return name != INPUT if node is None else node.op_type in MOVES and _of_a_state(made_by, node.input[0])
 
@@ -124,7 +124,7 @@ def without_ties(
             if output := rounded.get(layer.name):
                 scale = _dividing(found[output] / found[source], scale)
             found[layer.weight] = scale
-    return {name: np.float32(scale) for name, scale in found.items()}
+    return {name: np.asarray(scale, np.float32) for name, scale in found.items()}
 
 
 class _Shared:

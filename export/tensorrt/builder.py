@@ -44,7 +44,7 @@ class BuildOptions:
 
 
 def is_strongly_typed(trt: Any) -> bool:
-    """Whether types come from the graph only: TensorRT 11 and TensorRT-RTX."""
+    """True if types come from the graph only: TensorRT 11 and TensorRT-RTX."""
     return not hasattr(trt.BuilderFlag, "INT8")
 
 

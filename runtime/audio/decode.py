@@ -104,7 +104,7 @@ def _check_file(path: str | os.PathLike[str]) -> None:
 
 
 def _check_header(sound: "soundfile.SoundFile") -> None:
-    """Check what the header claims, before anything is decoded."""
+    """Check the header's values before decoding."""
     if sound.frames <= 0:
         raise AudioError("holds no samples")
     if sound.samplerate < MIN_RATE:

@@ -19,7 +19,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from itertools import accumulate
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -91,7 +90,7 @@ class FrontEnd:
 
     @property
     def seconds(self) -> float:
-        """How much sound one window of frames covers."""
+        """Seconds of sound that one window of frames covers."""
         return ((self.width - 1) * self.hop + self.window) / self.rate
 
     @property
@@ -101,7 +100,7 @@ class FrontEnd:
         return float(seen[0]), float(seen[-1])
 
     def count(self, samples: int) -> int:
-        """How many frames that many samples give."""
+        """Number of frames in that many samples."""
         return max(0, (samples - self.window) // self.hop + 1)
 
     @cached_property
@@ -126,7 +125,7 @@ class FrontEnd:
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
-        """The bands as one matrix, (bands, bins): for torch, and for looking at."""
+        """The bands as one matrix, (bands, bins): for torch and for plots."""
         if self.shape == "bins":
             return np.eye(self.bands, self.bins)
         starts, rise, fall = self.slopes
@@ -174,7 +173,7 @@ def fill(frames: Frames, width: int) -> Frames:
 
 
 def level(window: Frames, kind: Level) -> Frames:
-    """What is done about gain, on frames (n, bands): a factor on the samples is a constant in log power.
+    """Normalise the gain of frames (n, bands): a factor on the samples is a constant in log power.
 
     The running mean begins with the first of them: weights exp(-age / 300), which its sum of weights divides out.
     """
@@ -184,11 +183,12 @@ def level(window: Frames, kind: Level) -> Frames:
         return window - window.mean(dtype=np.float64).astype(np.float32)
     keep = math.exp(-1 / LEVEL_FRAMES)
     means = window.mean(axis=1, dtype=np.float64)
-    sums = np.fromiter(
-        accumulate(means.tolist(), lambda total, mean: keep * total + (1 - keep) * mean, initial=0.0), float
-    )
+    average, sums = 0.0, list[float]()
+    for mean in means.tolist():
+        average = keep * average + (1 - keep) * mean
+        sums.append(average)
     weights = 1 - keep ** np.arange(1, len(means) + 1)
-    return window - (sums[1:] / weights).astype(np.float32)[:, None]
+    return window - (np.asarray(sums) / weights).astype(np.float32)[:, None]
 
 
 class FeatureStream:

@@ -102,7 +102,7 @@ def load_model() -> Any:
 
 
 def decisions(samples: Samples) -> NDArray[np.bool_]:
-    """Whether each whole chunk of a clip is voice, (chunks,)."""
+    """Decide for each whole chunk of a clip if it is voice, (chunks,)."""
     detector = VoiceActivity()
     detector._chunks = deque()  # without the limit
     detector.push(samples)

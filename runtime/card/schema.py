@@ -174,7 +174,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How the INT8 network was made."""
+    """Settings and results of the quantisation."""
 
     method: Literal["ptq", "qat"]  # post-training, or fine-tuned with fake quantisation
     activations: Literal["int8", "uint8"]  # int8: symmetric, for TensorRT; uint8: for CPUs

@@ -123,7 +123,7 @@ class Cuda:
 
     @property
     def waiting(self) -> str:
-        """How the driver lets a thread wait for the GPU."""
+        """Mode in which a thread waits for the GPU."""
         flags = ctypes.c_uint()
         self._call("cuCtxGetFlags", ctypes.byref(flags))
         return WAITING.get(flags.value & WAITING_MASK, "unknown")
@@ -158,7 +158,7 @@ class Cuda:
         self._call("cuStreamSynchronize", self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What `work` queues, as one graph that a single call launches; CudaError where it cannot be captured."""
+        """Capture the work that `work` queues as one graph; CudaError where that is impossible."""
         graph, executable, failure = Handle(), Handle(), None
         self._call("cuStreamBeginCapture_v2", self._stream, CAPTURE_THREAD_LOCAL)
         try:

@@ -58,7 +58,7 @@ class Alerts:
 
     @property
     def failed(self) -> bool:
-        """Whether evidence was lost; complete after `close`."""
+        """True if evidence was lost; complete after `close`."""
         return self._store is not None and self._store.failed
 
     def sinks(self) -> list[Sink]:

@@ -36,7 +36,7 @@ class BackgroundQueue(Generic[Item]):
 
     @property
     def closing(self) -> bool:
-        """Whether `close` was called: `work` had better not begin anything long."""
+        """True once `close` was called: `work` should start nothing long."""
         return self._closing
 
     def put(self, item: Item) -> None:

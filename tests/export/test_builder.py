@@ -325,7 +325,7 @@ def test_an_inspector_that_says_little(text: str) -> None:
         read_layers(text)
 
 
-# ---- networks that remember
+# ---- streaming networks
 
 
 @lru_cache

@@ -75,7 +75,7 @@ def test_the_gate_must_not_see_what_calibrated() -> None:
         check_disjoint(trials[:5], trials[4:])
 
 
-def test_real_crops_and_what_the_card_says_of_them(corpus_root: Path, tmp_path: Path) -> None:
+def test_real_crops_and_the_cards_entry(corpus_root: Path, tmp_path: Path) -> None:
     train = select(open_corpus(corpus_root, "train"), "open=1")
     chosen = choose(train, 12)
     crops = CalibrationWindows(build_cache(PRESETS["f0"], chosen, tmp_path, processes=1))

@@ -151,7 +151,7 @@ def test_int8_end_to_end(
     }
 
 
-def test_without_labels_agreement_alone_is_measured_and_the_card_says_so(
+def test_without_labels_agreement_alone_is_measured_as_the_card_states(
     model_pt: Path, corpus_root: Path, tmp_path: Path, cache: Path
 ) -> None:
     names = [line.split()[1] for line in (corpus_root / "protocols" / "dev.txt").read_text().splitlines()[:24]]

@@ -56,7 +56,7 @@ ADDITIONS = {"ecanet9": 4, "senet9": 4, "res2net50": 16 + 2 * 13, "mpif50": 16 +
 
 
 def reads_means(case: Case, name: str) -> bool:
-    """Whether a convolution's input is as small as a mean makes it."""
+    """True if a convolution's input is as small as a mean makes it."""
     made_by = {output: node for node in case.model.graph.node for output in node.output}
     node = next(node for node in case.model.graph.node if node.name == name)
     while node.op_type in ("Conv", "Relu", "Transpose") and node.input[0] in made_by:

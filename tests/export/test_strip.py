@@ -44,9 +44,7 @@ def test_every_loss_ships_the_logits_that_it_trained(exit: int, loss: str, speec
 
 
 @pytest.mark.parametrize("exit", [1, 2, 3])
-def test_a_shallow_exit_scores_as_it_did_in_the_classroom(
-    exit: int, checkpoint: Checkpoint, speech: list[Window]
-) -> None:
+def test_a_shallow_exit_scores_as_it_did_in_training(exit: int, checkpoint: Checkpoint, speech: list[Window]) -> None:
     raw = torch.from_numpy(np.concatenate(speech[:4]))
     with torch.no_grad():
         logits = strip(checkpoint, exit)(raw)

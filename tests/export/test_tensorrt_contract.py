@@ -124,7 +124,7 @@ def hasattr_checks(tree: ast.AST) -> Iterator[str]:
 
 
 def faults(source: str, table: dict[str, dict[str, bool]]) -> list[str]:
-    """What in this source would fail with one of the versions, as sentences."""
+    """List the names in this source that one of the versions lacks."""
     found = []
     for name, guarded in uses(source, set(table)):
         if name not in table:

@@ -56,7 +56,7 @@ def test_flipped_scores_never_pass() -> None:
     assert compare(scores, -scores, None).faults(EER_RISE)
 
 
-def test_without_labels_only_agreement_counts_and_the_card_says_so() -> None:
+def test_without_labels_only_agreement_counts_as_the_card_states() -> None:
     scores, _ = scored()
     agreeing = compare(scores, scores + 0.01, None)
     assert not agreeing.faults(EER_RISE) and agreeing.eer_after is None

@@ -1,4 +1,4 @@
-"""A model that code makes, with its card: no torch, no training, but its score depends on every value of the window."""
+"""A synthetic model with its card: no torch, no training, but its score depends on every value of the window."""
 
 from pathlib import Path
 

@@ -120,7 +120,7 @@ def test_what_is_no_row_of_floats_is_refused(samples: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 5_000, -1])
-def test_what_is_no_number_is_refused_before_it_spoils_a_window(at: int) -> None:
+def test_non_finite_samples_are_refused_before_it_spoils_a_window(at: int) -> None:
     scorer, samples = StreamScorer(Mean(), PRESETS["f0"]), np.zeros(RATE, np.float32)
     samples[at] = np.nan
     with pytest.raises(ShrikeError):

@@ -1,4 +1,4 @@
-"""What people import: it says what the command says, whatever the sound's form, and its pages' examples run."""
+"""The Python API agrees with the command, for every form of sound, and the examples of its page run."""
 
 import json
 import re

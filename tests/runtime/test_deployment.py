@@ -1,4 +1,4 @@
-"""What docs/deploy.md has people deploy: a unit that systemd takes, an image whose file adds up, options that exist.
+"""The files in docs/deploy.md: a unit that systemd takes, an image whose file adds up, options that exist.
 
 No Jetson and no Docker daemon are needed, and so the image itself is not built here.
 """

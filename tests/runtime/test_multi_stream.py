@@ -192,7 +192,7 @@ class Poisoned:
         return buffers
 
 
-def test_a_score_that_is_no_number_is_one_streams_fault_and_no_others(tmp_path: Path) -> None:
+def test_a_score_that_is_not_finite_ends_one_stream_and_no_other(tmp_path: Path) -> None:
     path = made_steps(tmp_path)
     with open_engine(path) as engine:  # type: ignore[attr-defined]
         model = (Poisoned(engine), read_card(path).frontend)

@@ -180,7 +180,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize("channels", [1, 2])
-    def test_samples_that_are_no_numbers(self, tmp_path: Path, value: float, channels: int) -> None:
+    def test_non_finite_samples(self, tmp_path: Path, value: float, channels: int) -> None:
         samples = np.stack([tone()] * channels, axis=1)
         samples[SECOND // 2, 0] = value
         assert "NaN or infinite" in refused(write(tmp_path / "x.wav", samples, subtype="FLOAT"))

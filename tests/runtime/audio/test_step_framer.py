@@ -179,7 +179,7 @@ def test_a_batch_is_what_single_streams_are(engine: OnnxEngine) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_seats_give_what_steps_give(engine: OnnxEngine, tmp_path: Path, count: int) -> None:
+def test_batch_buffers_give_what_steps_give(engine: OnnxEngine, tmp_path: Path, count: int) -> None:
     """Bound once for any batch; and of a graph that takes one stream at a time, one by one."""
     features = np.random.default_rng(2).normal(-8, 4, (4, count, 1, 45, FRAMES)).astype(np.float32)
     with open_onnx(made_steps(tmp_path, batch=1)) as single:

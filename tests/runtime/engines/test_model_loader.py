@@ -31,7 +31,7 @@ RECORD = cards.TensorRT("10.3.0.9", GPU, ".".join(map(str, CAPABILITY)), None, "
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """model.onnx with model.engine beside it, and one card that speaks for both."""
+    """model.onnx with model.engine beside it, and one card that lists both."""
     path = made_model(tmp_path)
     plan = path.with_suffix(".engine")
     plan.write_bytes(b"MOCK plan")

@@ -1,4 +1,4 @@
-"""What people see: a view that fits 80 columns, lines that say what changed, a picture, a recording."""
+"""Output for people: a view that fits 80 columns, lines that say what changed, a picture, a recording."""
 
 import io
 import sys

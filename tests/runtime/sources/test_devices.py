@@ -1,4 +1,4 @@
-"""What a microphone can do to us, played by a device of ours: overflows, NaN, a suspended machine, unplugging."""
+"""Faults of a microphone, played by a simulated device: overflows, NaN, a suspended machine, unplugging."""
 
 import threading
 import time

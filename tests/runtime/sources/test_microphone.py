@@ -34,7 +34,7 @@ SINK, OTHER = "shrike", "heron"  # as PulseAudio calls them, and ALSA their moni
 
 
 def missing() -> str:
-    """What keeps these tests from running, in words."""
+    """Name the programs that are missing for these tests."""
     absent = [name for name in ("pulseaudio", "pactl", "paplay") if not shutil.which(name)]
     if not ctypes.util.find_library("portaudio"):
         absent.append("libportaudio2")
