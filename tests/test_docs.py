@@ -90,3 +90,9 @@ def test_the_page_about_the_card_has_every_entry_in_its_order() -> None:
     first = re.findall(r"(?m)^\| (`.*?) \|", (ROOT / "docs" / "card.md").read_text("utf-8"))
     named = [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
     assert named == [field.name for field in fields(ModelCard)]
+
+
+def test_the_files_that_contributors_are_sent_to_exist() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:runtime|train|export|benchmarks|tests|examples|scripts|docs)/[\w/.-]*)`", page))
+    assert len(named) > 20 and [path for path in named if not (ROOT / path).exists()] == []
