@@ -18,6 +18,7 @@ from runtime.support.suggestions import nearest
 # Modules are named, not imported: `runtime` depends on none of them, and help stays fast.
 COMMANDS = {
     "stream": ("runtime.stream", "verdicts for a microphone, files, a pipe or a demo"),
+    "service": ("runtime.service.__main__", "install, show or remove the systemd unit of a stream"),
     "train": ("train.__main__", "train a network on a corpus"),
     "score": ("train.score", "score a corpus with a checkpoint"),
     "export-onnx": ("export.onnx", "write model.onnx and model.json: calibrated, quantised, verified"),

@@ -7,20 +7,26 @@
     python -m runtime.stream --mic --device "USB 1" "USB 2"
     python -m runtime.stream --mic --json > verdicts.jsonl
     python -m runtime.stream --stdin --rate 48000 < sound.raw
+    python -m runtime.stream --mic --webhook https://example.org/alerts --keep-evidence evidence
+    python -m runtime.stream --config door.toml
     python -m runtime.stream --list-devices
 
 A verdict needs 5 s of voice; from 1 s on the state is warming-up. Ctrl-C ends with a summary.
 Exit codes: 0 the sound has ended or was stopped, 2 an error that you can fix (one line names it), 1 a bug.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
+import tyro
+
 from runtime.engines.model_loader import DEFAULT, Kind
+from runtime.sinks.alerts import AlertOptions
 from runtime.sources.pcm import Coding
 from runtime.support.command import PATHS, WORDS, parse, run
 from runtime.support.errors import ShrikeError
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from runtime.engines.model_loader import LoadedModel
     from runtime.session import VerdictOptions
     from runtime.sinks import Sink
+    from runtime.sinks.alerts import Alerts
     from runtime.sources import Source
     from runtime.support.shutdown import Stop
 
@@ -82,8 +89,15 @@ class Options:
     """Write plain lines instead of the live view, on a terminal too."""
     record: Optional[Path] = None  # noqa: UP045
     """Record the sound that is scored to this FLAC file."""
+    overwrite: bool = False
+    """Replace the file of --record if it exists."""
     plot: Optional[Path] = None  # noqa: UP045
     """Plot waveform, bands and scores of one file or the demo to this PNG or PDF; needs matplotlib."""
+    alerts: tyro.conf.OmitArgPrefixes[AlertOptions] = field(default_factory=AlertOptions)
+    config: Optional[Path] = None  # noqa: UP045
+    """TOML file of these options; the command line overrides it."""
+    check: bool = False
+    """Check options and model, and exit."""
 
 
 def check(options: Options) -> None:
@@ -98,6 +112,13 @@ def check(options: Options) -> None:
         raise ShrikeError("--record: expected one --file, --mic, --stdin or --demo")
     if options.record and options.record.suffix.lower() != ".flac":
         raise ShrikeError(f"--record {options.record}: expected a name that ends in .flac")
+    if options.record and (source := _overwritten_source(options)):
+        raise ShrikeError(f"--record {options.record}: expected another file than the source {source}")
+    if options.record and os.path.lexists(options.record) and not options.overwrite:
+        raise ShrikeError(f"--record {options.record}: the file exists; give another name, or --overwrite")
+    if options.alerts.changes and not options.json:
+        raise ShrikeError("--changes: expected --json with it")
+    options.alerts.check()
     if options.device and not options.mic:
         raise ShrikeError("--device: expected --mic with it")
     if options.together and not options.file:
@@ -106,6 +127,24 @@ def check(options: Options) -> None:
         raise ShrikeError("--record: expected one --device")
     if options.realtime and not (options.file or options.demo):
         raise ShrikeError("--realtime: expected --file or --demo with it; --mic and --stdin have their own pace")
+
+
+def _overwritten_source(options: Options) -> str | None:
+    """Name the source that --record would replace."""
+    assert options.record is not None
+    try:
+        target = options.record.stat()
+    except OSError:
+        return None
+    for path in options.file:
+        with suppress(OSError):
+            if os.path.samestat(path.stat(), target):
+                return str(path)
+    if options.stdin:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(0), target):
+                return "stdin"
+    return None
 
 
 def _sources(options: Options) -> dict[str, bool]:
@@ -122,19 +161,26 @@ def main() -> int:
     check(options)
     from runtime.engines.model_loader import find_model, load_model
     from runtime.session import Session, VerdictOptions
+    from runtime.sinks.alerts import open_alerts
     from runtime.support.shutdown import Stop
 
     verdicts = VerdictOptions(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
+        if options.check:
+            options = replace(options, alerts=AlertOptions())
+        alerts = stack.enter_context(closing(open_alerts(options.alerts, say)))
         model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(model.engine.close)
         say(f"{model.card.name} ({model.card.precision}) with {model.backend}: {model.reason}")
         if model.card.score.fitted_on is None:
             say("this model's scores are not fitted to probabilities: read P(spoof) as a rank, not as a probability")
+        if options.check:
+            return 0
         if options.together or len(options.device) > 1:
-            return run_together(options, model, verdicts, stack, stop)
+            return run_together(options, model, verdicts, alerts, stack, stop)
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks(options, model.card.frontend)]
+        sinks += alerts.sinks()
         session = Session(model.engine, model.card, sinks, verdicts, model.backend)
         failed = 0
         for open_source in openers(options, model.card.frontend.rate, stop):
@@ -150,11 +196,18 @@ def main() -> int:
                 session.run(source, stop)
             if stop.requested:
                 break
+        alerts.close()
+        failed += alerts.failed + sum(sink.failed for sink in sinks)
     return 2 if failed else 0
 
 
 def run_together(
-    options: Options, model: "LoadedModel", verdicts: "VerdictOptions", stack: ExitStack, stop: "Stop"
+    options: Options,
+    model: "LoadedModel",
+    verdicts: "VerdictOptions",
+    alerts: "Alerts",
+    stack: ExitStack,
+    stop: "Stop",
 ) -> int:
     """Score all sources at once; one that cannot be opened, or fails, does not stop the others."""
     from runtime.multi_source import MultiSource, number_duplicates
@@ -173,9 +226,11 @@ def run_together(
     number_duplicates(sources)
     together = MultiSource(batcher, stop, say)
     for source in sources:
-        sinks = [stack.enter_context(closing(sink)) for sink in make_sinks()]
+        sinks = [*(stack.enter_context(closing(sink)) for sink in make_sinks()), *alerts.sinks()]
         together.add(source, Session(model.engine, model.card, sinks, verdicts, model.backend))
-    return 2 if failed + together.run() else 0
+    failed += together.run()
+    alerts.close()
+    return 2 if failed or alerts.failed else 0
 
 
 def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], "Source"]]:
@@ -207,9 +262,7 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
     live = options.mic or options.stdin or options.realtime
     sinks: list[Sink] = []
     if options.json:
-        from runtime.sinks.jsonl import JsonLines
-
-        sinks += [JsonLines(sys.stdout), Lines(sys.stderr, sys.stderr, verdicts=False)]
+        sinks += [json_sink(options), Lines(sys.stderr, sys.stderr, verdicts=False)]
     elif live and not options.plain and sys.stdout.isatty():
         from runtime.sinks.meter import Meter
 
@@ -232,9 +285,7 @@ def together_sinks(options: Options) -> Callable[[], list["Sink"]]:
     from runtime.sinks.lines import Lines
 
     if options.json:
-        from runtime.sinks.jsonl import JsonLines
-
-        return lambda: [JsonLines(sys.stdout, named=True), Lines(sys.stderr, sys.stderr, verdicts=False, named=True)]
+        return lambda: [json_sink(options, named=True), Lines(sys.stderr, sys.stderr, verdicts=False, named=True)]
     live = options.mic or options.realtime
     if live and not options.plain and sys.stdout.isatty():
         from runtime.sinks.board import Board
@@ -242,6 +293,17 @@ def together_sinks(options: Options) -> Callable[[], list["Sink"]]:
         board = Board()
         return lambda: [board.line()]
     return lambda: [Lines(sys.stdout, sys.stderr, verdicts=live, named=True)]
+
+
+def json_sink(options: Options, named: bool = False) -> "Sink":
+    """Open the sink of --json: every verdict, or changes and heartbeats."""
+    if options.alerts.changes:
+        from runtime.sinks.heartbeat import JsonChanges
+
+        return JsonChanges(sys.stdout, named, options.alerts.debounce, options.alerts.heartbeat)
+    from runtime.sinks.jsonl import JsonLines
+
+    return JsonLines(sys.stdout, named)
 
 
 def say(sentence: str) -> None:

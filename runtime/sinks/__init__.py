@@ -35,6 +35,8 @@ class StreamInfo:
 class Sink:
     """Ignores every event."""
 
+    failed = False  # whether output that the user asked for is lost; the exit code is then 2
+
     def begin(self, info: StreamInfo) -> None:
         """Start of a source."""
 

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Optional
 
 from runtime.sinks import Sink
 from runtime.sinks.changes import DEBOUNCE, ChangeDetector, ChangeSink, StateChange
+from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from runtime.sinks.evidence import EvidenceStore
     from runtime.sinks.on_change import OnChange
     from runtime.sinks.webhook import Webhook
 
+HEARTBEATS = (1.0, 86_400.0)  # s, the shortest and the longest
+
 
 @dataclass(frozen=True)
 class AlertOptions:
-    """Reports of changes of the state."""
+    """Reports of changes of the state; docs/alerts.md describes them."""
 
     on_change: str = ""
-    """Run this command at every change of the state, without a shell; docs/alerts.md lists its variables."""
+    """Run this command at every change of the state, without a shell; the change is JSON on its stdin."""
     webhook: str = ""
     """Post every change of the state as JSON to this http or https URL."""
     keep_evidence: Optional[Path] = None  # noqa: UP045 - runtime.support.command gives the reason
@@ -33,9 +36,16 @@ class AlertOptions:
     debounce: float = DEBOUNCE
     """Seconds of sound that a state must last before it is reported as a change."""
 
+    changes: bool = False
+    """With --json, write changes of the state and heartbeats instead of every verdict."""
+    heartbeat: float = 60.0
+    """Seconds between the heartbeats of --changes."""
+
     def check(self) -> None:
         """Validate without opening anything."""
         ChangeDetector(self.debounce)
+        if not HEARTBEATS[0] <= self.heartbeat <= HEARTBEATS[1]:
+            raise ShrikeError(f"--heartbeat {self.heartbeat:g}: expected {HEARTBEATS[0]:g} to {HEARTBEATS[1]:,g} s")
         if self.on_change:
             from runtime.sinks.on_change import split
 

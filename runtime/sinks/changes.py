@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.sinks import Sink, StreamInfo
+from runtime.sinks.jsonl import SCHEMA
 from runtime.support.errors import ShrikeError
 from runtime.support.wall_clock import utc
 from runtime.verdict import Verdict
 
-SCHEMA = 1  # of the JSON lines; docs/stream.md
 DEBOUNCE = 1.0  # s; the state's own hysteresis and smoothing come before it
 LONGEST = 3600.0  # s
 UNDECIDED = {"warming-up", "too-short"}

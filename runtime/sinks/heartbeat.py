@@ -13,11 +13,9 @@ from runtime.audio.features import Samples
 from runtime.sinks import StreamInfo
 from runtime.sinks.changes import DEBOUNCE, ChangeDetector, verdict_entries
 from runtime.sinks.jsonl import JsonLines
-from runtime.support.errors import ShrikeError
 from runtime.verdict import Verdict
 
 HEARTBEAT = 60.0  # s
-SHORTEST, LONGEST = 1.0, 86_400.0  # s
 
 
 class JsonChanges(JsonLines):
@@ -28,8 +26,6 @@ class JsonChanges(JsonLines):
     ) -> None:
         """`named` is that of JsonLines."""
         super().__init__(out, named)
-        if not SHORTEST <= heartbeat <= LONGEST:
-            raise ShrikeError(f"--heartbeat {heartbeat}: expected {SHORTEST:.0f} to {LONGEST:,.0f} s")
         self._detector, self._heartbeat = ChangeDetector(debounce), heartbeat
 
     def begin(self, info: StreamInfo) -> None:

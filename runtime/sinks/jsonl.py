@@ -7,12 +7,12 @@ Each line is written and flushed at once, so that a reader never sees a part of 
 
 import json
 import math
-import time
 from dataclasses import asdict
 from typing import IO, Any
 
 from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
+from runtime.support.wall_clock import utc
 from runtime.verdict import Verdict
 
 SCHEMA = 2  # raised when an entry changes its meaning or is removed; entries may be added at any time
@@ -56,8 +56,7 @@ class JsonLines(Sink):
         self._write("summary", asdict(summary))
 
     def _write(self, kind: str, entries: dict[str, Any]) -> None:
-        at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}Z"
-        entry = finite({"v": SCHEMA, "type": kind, "at": at, **self._source, **entries})
+        entry = finite({"v": SCHEMA, "type": kind, "at": utc(), **self._source, **entries})
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
         self._out.write(line + "\n")
         self._out.flush()

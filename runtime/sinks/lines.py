@@ -1,7 +1,8 @@
-"""Plain lines for a pipe, a log or a simple terminal: every change, and otherwise one a second.
+"""Plain lines for a pipe, a log or a simple terminal: every change, otherwise one a second, or one
+an hour while there is no voice.
 
-  4.98 s  spoof       P(spoof) 0.83  LLR  -1.60   -23 dBFS
-  9.07 s  no-voice                                -64 dBFS
+  2026-11-26T07:44:49Z       4.98 s  spoof       P(spoof) 0.83  LLR  -1.60   -23 dBFS
+  2026-11-26T07:44:53Z       9.07 s  no-voice                                -64 dBFS
 call.wav: spoof, P(spoof) 0.81, LLR -1.44, 7.9 of 9.2 s voiced; spoof 0.0-9.2 s (peak P 0.88)
 
 With several sources at once every line begins with its source, as the last one does.
@@ -14,9 +15,11 @@ from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
 from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
+from runtime.support.wall_clock import utc_seconds
 from runtime.verdict import Verdict
 
 EVERY = 1.0  # s between lines while nothing changes
+EVERY_QUIET = 3600.0  # s, the same without voice
 STILL = 5.0  # s without sound after which a line reports that, once
 
 
@@ -27,11 +30,11 @@ class Lines(Sink):
         """`verdicts` false: summaries alone, for files at full speed. `named`: every line begins with its source."""
         self._out, self._err, self._verdicts, self._named = out, err, verdicts, named
         self._prefix = ""
-        self._shown: tuple[str, tuple[str, ...]] | None = None
-        self._written = 0.0
+        self._state, self._flags = "", frozenset[str]()  # of the last line
+        self._written, self._live = 0.0, False
 
     def begin(self, info: StreamInfo) -> None:
-        self._shown, self._written = None, 0.0
+        self._state, self._flags, self._written, self._live = "", frozenset(), 0.0, info.live
         self._prefix = f"{info.source}: " if self._named else ""
         self._last_sound, self._reported = time.monotonic(), False
 
@@ -43,15 +46,21 @@ class Lines(Sink):
             self._write(self._err, f"no sound has arrived for {STILL:.0f} s; waiting")
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
-        state = (verdict.state, verdict.quality.flags)
-        if not self._verdicts or (state == self._shown and verdict.time - self._written < EVERY):
+        flags = frozenset(verdict.quality.flags)
+        quiet = verdict.state == "no-voice"
+        changed = verdict.state != self._state or (not flags <= self._flags if quiet else flags != self._flags)
+        due = verdict.time - self._written >= (EVERY_QUIET if quiet else EVERY)
+        if not self._verdicts or not (changed or due):
             return
-        new = [flag for flag in state[1] if self._shown is None or flag not in self._shown[1]]
-        self._shown, self._written = state, verdict.time
-        flags = f"  [{', '.join(state[1])}]" if state[1] else ""
+        new = [flag for flag in verdict.quality.flags if flag not in self._flags]
+        seen = self._flags if quiet and verdict.state == self._state else frozenset[str]()  # they come and go in noise
+        self._state, self._flags, self._written = verdict.state, flags | seen, verdict.time
+        names = f"  [{', '.join(verdict.quality.flags)}]" if flags else ""
+        clock = f"{utc_seconds()}  " if self._live else ""
         self._write(
             self._out,
-            f"{verdict.time:9.2f} s  {verdict.state:<10}  {numbers(verdict)}  {verdict.quality.level:4.0f} dBFS{flags}",
+            f"{clock}{verdict.time:9.2f} s  {verdict.state:<10}  {numbers(verdict)}  "
+            f"{verdict.quality.level:4.0f} dBFS{names}",
         )
         for flag in new:
             self._write(self._err, f"{flag}: {FLAGS[flag]}")

@@ -15,7 +15,7 @@ import numpy as np
 from runtime.audio.features import Samples
 from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
-from runtime.support.atomic import atomic_file
+from runtime.support.atomic import atomic_file, write_problem
 from runtime.support.errors import ShrikeError
 
 SUBTYPE = "PCM_24"  # 144 dB: the quietest frames stay above the front-end's floor
@@ -47,21 +47,23 @@ class Recorder(Sink):
         try:
             self._sound.write(np.clip(samples, -1.0, 1.0))
         except (OSError, RuntimeError, AssertionError) as error:  # AssertionError: fewer samples written than asked
-            reason = " ".join(str(error).split()) or "no space left?"
-            self._stop(f"the recording has ended, scoring goes on ({reason})")
+            self._fail(f"the recording has ended, scoring goes on ({write_problem(error, self._path.parent)})")
 
     def end(self, summary: Summary) -> None:
-        self._stop("")
+        self._stop()
 
     def close(self) -> None:
-        self._stop("")
+        self._stop()
 
-    def _stop(self, why: str) -> None:
+    def _fail(self, message: str) -> None:
+        self.failed = True
+        self._say(f"--record {self._path}: {message}")
+        self._stop()
+
+    def _stop(self) -> None:
         self._recording = False
-        if why:
-            self._say(why)
         stack, self._stack = self._stack.pop_all(), ExitStack()
         try:
             stack.close()
         except (OSError, RuntimeError, ShrikeError) as error:
-            self._say(f"the recording {self._path} may be incomplete ({' '.join(str(error).split())})")
+            self._fail(f"the recording may be incomplete ({write_problem(error, self._path.parent)})")

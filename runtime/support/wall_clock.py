@@ -12,6 +12,11 @@ def utc(seconds: float | None = None) -> str:
     return _moment(seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def utc_seconds() -> str:
+    """Return the present time to the second."""
+    return _moment(None).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def utc_compact(seconds: float | None = None) -> str:
     """Return a time without separators, to the second."""
     return _moment(seconds).strftime("%Y%m%dT%H%M%SZ")

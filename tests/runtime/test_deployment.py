@@ -6,12 +6,9 @@ No Jetson and no Docker daemon are needed, and so the image itself is not built 
 import json
 import re
 import shlex
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import tyro
 
 from runtime.stream import Options, check
@@ -33,44 +30,10 @@ def options_of(words: list[str]) -> Options:
     return options
 
 
-def unit() -> dict[str, list[str]]:
-    entries: dict[str, list[str]] = {}
-    for line in fenced("ini").splitlines():
-        if "=" in line:
-            key, _, value = line.partition("=")
-            entries.setdefault(key, []).append(value)
-    return entries
-
-
 def dockerfile() -> list[tuple[str, str]]:
     """Instruction and what stands after it; a backslash goes on in the next line."""
     text = re.sub(r"\\\n\s*", "", fenced("dockerfile"))
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in text.splitlines() if line and line[0] != "#"]
-
-
-# ---- systemd
-
-
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """With this machine's Python in place of the one in /opt, which must be there to be verified."""
-    text = fenced("ini").replace("/opt/shrike/.venv/bin/python", sys.executable)
-    path = tmp_path / "shrike.service"
-    path.write_text(text)
-    done = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "shrike.service" not in done.stderr, done.stderr
-    path.write_text(text.replace("Restart=on-failure", "Restart=sometimes"))
-    wrong = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60)
-    assert "sometimes" in wrong.stderr  # it does look
-
-
-def test_the_unit_starts_what_there_is() -> None:
-    (command,), (folder,) = unit()["ExecStart"], unit()["WorkingDirectory"]
-    interpreter, dash, module, *words = shlex.split(command)
-    assert interpreter == f"{folder}/.venv/bin/python" and (dash, module) == ("-m", "runtime.stream")
-    assert options_of(words).mic
-    assert unit()["Restart"] == ["on-failure"]  # code 2, a missing microphone, is a failure; Ctrl-C's 0 is none
-    assert int(unit()["MemoryMax"][0].removesuffix("M")) > 2 * 120  # MB, what the stream is built to stay below
 
 
 # ---- the image

@@ -1,0 +1,1 @@
+"""A stream as a systemd service: `python -m runtime.service`."""
