@@ -220,6 +220,7 @@ PATHS = [
     ("train.score model.pt --corpus corpus --asv !avs.txt", "asv.txt"),
     ("train.score !score.txt", "scores.txt"),
     ("train.score scores.txt --asv !avs.txt", "asv.txt"),
+    ("runtime.service install --config !smal.json", "small.json"),
     ("export.onnx !modle.pt --precision fp32", "model.pt"),
     ("export.onnx model.pt --calibration !corpsu", "corpus"),
     ("export.onnx model.pt --precision fp32 --asv !avs.txt", "asv.txt"),

@@ -21,7 +21,7 @@ from typing import Literal, Optional
 
 import tyro
 
-from runtime.service.unit import CONFIG_ERROR, MARK, ROOT, Plan, render, unreadable, verify
+from runtime.service.unit import MARK, ROOT, Plan, render, unreadable, verify
 from runtime.support.atomic import atomic_file
 from runtime.support.command import parse, run
 from runtime.support.config_file import ConfigError, read_toml
@@ -36,7 +36,7 @@ ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 class Options:
     """Write, show or remove the systemd unit of a stream."""
 
-    action: tyro.conf.Positional[Literal["install", "show", "remove"]]
+    action: tyro.conf.Positional[Literal["install", "show", "remove"]] = "show"
     """install writes the unit, show prints it, remove stops the service and deletes it."""
     config: Optional[Path] = None  # noqa: UP045 - runtime.support.command gives the reason
     """TOML file of the stream's options; install needs it."""
@@ -92,7 +92,10 @@ def install(options: Options, path: Path) -> int:
     """Check configuration and unit, then write it."""
     assert options.config is not None
     plan = Plan(options.name, Path(os.path.abspath(options.config)), options.user, options.run_as)
-    values = read_toml(plan.config)
+    try:
+        values = read_toml(plan.config)
+    except ConfigError as error:
+        raise ShrikeError(str(error)) from error  # with the exit code of every other command
     check_stream(plan.config, values)
     if not plan.user and not plan.run_as and (closed := unreadable(plan)):
         raise ShrikeError(
@@ -125,15 +128,14 @@ def install(options: Options, path: Path) -> int:
 def check_stream(config: Path, values: dict[str, object]) -> None:
     """Let the stream check its configuration, in a folder where relative paths of a model do not exist."""
     if values.get("mic") is not True:
-        raise ConfigError(f"{config}: expected mic = true; a service scores a microphone")
+        raise ShrikeError(f"{config}: expected mic = true; a service scores a microphone")
     words = [sys.executable, "-m", "runtime.stream", "--config", str(config), "--check"]
     search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(words, cwd="/", env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True)
     if done.returncode == 0:
         return
     reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("error: ")
-    kind = ConfigError if done.returncode == CONFIG_ERROR else ShrikeError
-    raise kind(reason)
+    raise ShrikeError(reason)
 
 
 def remove(options: Options, path: Path, text: str) -> int:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.support.config_file import ConfigError
 from runtime.support.errors import ShrikeError
 
 MARK = "# Written by python -m runtime.service; changes are lost when it is installed again."
-CONFIG_ERROR = 78  # the exit code of runtime.support.config_file.ConfigError: starting again cannot help
+CONFIG_ERROR = ConfigError.code  # of the stream: starting again cannot help
 RESTART = 10  # s between an end and the next start
 STOP = 30  # s for the last alerts, evidence and summary
 MEMORY = 512  # MB; the stream is built to stay below 120 on a CPU

@@ -93,7 +93,7 @@ class Alerts:
 
 def open_alerts(options: AlertOptions, say: Callable[[str], None]) -> Alerts:
     """Open what the options name; `say` gets one line about each failure."""
-    receivers: list[OnChange | Webhook] = []
+    receivers = list["OnChange | Webhook"]()
     if options.on_change:
         from runtime.sinks.on_change import OnChange
 

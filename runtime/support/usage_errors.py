@@ -32,7 +32,8 @@ def explain(options: Any, words: Sequence[str], box: str) -> str:
         return f"{match[1]}: expected options only" + f"; did you mean --file {match[1]}?" * ("file" in known)
     if match := re.match(r"invalid choice '(.*?)' for argument '(.*?)'.*?\((.*)\)", text):
         choices = re.findall(r"'(.*?)'", match[3])
-        return f"{match[2]} {match[1]}: expected {', '.join(choices)}{nearest(match[1], choices)}"
+        name = match[2].upper() if match[2] in positional else match[2]
+        return f"{name} {match[1]}: expected {', '.join(choices)}{nearest(match[1], choices)}"
     if match := re.match(r"Missing value for argument '(?:\w+\.)?(.*?)'", text):
         return f"{match[1].upper() if match[1] in positional else match[1]}: expected a value"
     if match := re.match(r"Error parsing (\S+): .* from \[(.*?)\].* argument count (\d+)", text):

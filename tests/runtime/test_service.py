@@ -111,14 +111,13 @@ def test_units_of_others_stay(tmp_path: Path, config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code"),
-    [("mick = true", 78), ("mic = true\nthreads = 'x'", 78), ("demo = true", 78), ("mic = true\nmodel = 'absent'", 2)],
+    "text", ["mick = true", "mic = true\nthreads = 'x'", "demo = true", "mic = true\nmodel = 'absent'", "mic = "]
 )
-def test_a_wrong_configuration_is_not_installed(tmp_path: Path, text: str, code: int) -> None:
+def test_a_wrong_configuration_is_not_installed(tmp_path: Path, text: str) -> None:
     path = tmp_path / "shrike.toml"
     path.write_text(text)
     done = service("install", "--config", path, "--user", "--folder", tmp_path / "units")
-    assert done.returncode == code and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "units").exists()
 
 
@@ -129,7 +128,7 @@ def test_a_wrong_configuration_is_not_installed(tmp_path: Path, text: str, code:
 )
 def test_wrong_words_are_one_line(words: tuple[str, ...]) -> None:
     done = service(*words)
-    assert done.returncode in (2, 78) and "Traceback" not in done.stderr and done.stdout == ""
+    assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
 
 
 def test_a_system_service_needs_files_that_all_may_read(tmp_path: Path) -> None:
