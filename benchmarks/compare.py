@@ -1,17 +1,15 @@
-"""What became worse between two reports of one kind, and whether that is more than their noise.
+"""Compare two reports of one kind: what became worse, and whether that is more than noise.
 
     python -m benchmarks.compare docs/reports/latency runs/reports/latency
     python -m benchmarks.compare runs/reports/before runs/reports/after --tolerance 5 --all
 
-Every value whose column says which way is better is compared, row by row. Times are judged by their rounds, as ratios;
-rates by their intervals, as differences, or on the same trials where both folders hold the scores. A change counts when
-chance would show one like it in fewer than 5 % of such comparisons, all values taken together, and when a ratio changes
-by more than --tolerance besides: two runs of the same thing differ by some percent for reasons that no round shows.
+Every value whose column has a direction is compared, row by row: times as ratios with a bootstrap interval over the
+rounds, rates as differences of their intervals, or by a paired bootstrap where both folders hold the scores. A change
+counts where its interval, at 95 % for all values together, excludes none, and where a ratio exceeds --tolerance.
 
 Exit codes: 0 nothing became worse, 3 something did, 2 the reports cannot be compared.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,23 +17,19 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import tyro
 
-from benchmarks.markdown import flat, table_text
-from benchmarks.noise import CONFIDENCE, Interval, difference_of, ratio_of, stretched
-from benchmarks.schema import Cell, Column, Measured, Report, Table, read_report
+from benchmarks.host import identity
+from benchmarks.report import Cell, Column, Measured, Report, Table, read_report
+from benchmarks.report.markdown import flat, table_text
+from benchmarks.stats import CONFIDENCE, Interval, difference, ratio, stretched
 from runtime.support.command import FAILED, parse, run
 from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from train.evaluate.scorefile import ScoreTable
 
-RATES = ("%",)  # units in which differences are told, not ratios
-SCORES = ".scores.txt"  # what follows a system's name in a folder with its scores
-SYSTEM, EER = "system", "EER"  # columns of accuracy reports
-RESAMPLES = 1000  # of trials that both folders hold scores of
-MOST_DIFFERENCES = 12  # of machine and conditions that are told one by one
-# What a machine is at a moment; another value does not make it another machine, and the run's notes speak of it.
-PASSING = re.compile(r"^run, |load|temperature|throttling|available|current|stated|rails_watts|sm_clock$|memory_clock")
-
+RATE = "%"  # unit of which differences are shown, not ratios
+TIMED = ("latency", "stream", "streams")  # kinds whose values depend on the machine
+MOST_DIFFERENCES = 12  # that are listed
 
 Verdict = Literal["worse", "better", "same", "noise unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -43,20 +37,22 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @dataclass(frozen=True)
 class Options:
-    """Hold one report against another."""
+    """Compare a report with an earlier one."""
 
     before: tyro.conf.Positional[Path]
-    """The report that was there before."""
+    """The earlier report."""
     after: tyro.conf.Positional[Path]
-    """The new one."""
+    """The later report."""
     tolerance: float = 3.0
-    """Percent by which a time or another ratio may change without counting."""
+    """Percent by which a ratio may change without counting."""
     all: bool = False
-    """Show what stayed the same as well."""
+    """Show unchanged values as well."""
+    any_machine: bool = False
+    """Compare times of different machines, power modes or clock settings; without it they are refused."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance < 1000:
-            raise ShrikeError(f"--tolerance {self.tolerance}: percent, 0 or more, were expected")
+            raise ShrikeError(f"--tolerance {self.tolerance}: expected percent, 0 or more")
 
 
 def main() -> int:
@@ -64,11 +60,10 @@ def main() -> int:
     from train.progress import say
 
     a, b = read_report(options.before), read_report(options.after)
-    changes = compare(a, b, options.tolerance, options.before, options.after)
-    for sentence in (*differences_in_front(a, b), *only_on_one_side(a, b)):
-        say(sentence)
-    shown = [change for change in changes if options.all or change.verdict != "same"]
-    if shown:
+    changes = compare(a, b, options)
+    for line in (*circumstances(a, b), *only_on_one_side(a, b)):
+        say(line)
+    if shown := [change for change in changes if options.all or change.verdict != "same"]:
         print(table_text(as_table(shown)))
     counts = {verdict: sum(change.verdict == verdict for change in changes) for verdict in VERDICTS}
     say(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "nothing to compare")
@@ -80,51 +75,49 @@ class Change:
     """One value on both sides."""
 
     table: str
-    row: str
+    key: tuple[Cell, ...]
     column: Column
-    a: float
-    b: float
-    interval: Interval | None  # of b / a, or of b - a for rates; None: of noise nothing is known
-    verdict: Verdict
+    a: Measured
+    b: Measured
+    interval: Interval | None = None  # of b / a, or of b - a for rates; None: the noise is unknown
+    verdict: Verdict = "noise unknown"
 
     @property
-    def told(self) -> str:
-        """In percent of A, for rates as a difference, and between what ends it lies for all that noise allows."""
-        rate, unit = _is_rate(self.column), self.column.unit or "%"
+    def is_rate(self) -> bool:
+        return self.column.unit == RATE
+
+    @property
+    def has_noise(self) -> bool:
+        return all(side.low is not None or len(side.rounds) > 1 for side in (self.a, self.b))
+
+    @property
+    def text(self) -> str:
+        """The change with its interval: percent of A, or a difference."""
         if self.interval is not None:
-            low, middle, high = self.interval if rate else (100 * (end - 1) for end in self.interval)
-            return f"{middle:+.1f} {unit if rate else '%'} ({low:+.1f} to {high:+.1f})"
-        if rate:
-            return f"{self.b - self.a:+.1f} {unit}"
-        return f"{100 * (self.b / self.a - 1):+.1f} %" if self.a else "from 0"
+            low, middle, high = self.interval if self.is_rate else (100 * (end - 1) for end in self.interval)
+            return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
+        if self.is_rate:
+            return f"{self.b.value - self.a.value:+.1f} %"
+        return f"{100 * (self.b.value / self.a.value - 1):+.1f} %" if self.a.value else "from 0"
 
 
-def compare(a: Report, b: Report, tolerance: float, folder_a: Path, folder_b: Path) -> list[Change]:
+def compare(a: Report, b: Report, options: Options) -> list[Change]:
     """Every value with a direction that both reports have."""
     if a.kind != b.kind:
-        raise ShrikeError(f"{folder_a} is a report on {a.kind}, {folder_b} one on {b.kind}: only like can be compared")
+        raise ShrikeError(f"{options.after}: kind {b.kind}; expected {a.kind}, the kind of {options.before}")
+    first, second = identity(a.machine), identity(b.machine)
+    odd = [f"{name}: {first[name]} and {second[name]}" for name in first if first[name] != second[name]]
+    if odd and a.kind in TIMED and not options.any_machine:
+        raise ShrikeError(f"the machines differ ({'; '.join(odd)}); compare runs of one, or add --any-machine")
     pairs = [pair for table in a.tables for pair in _pairs(table, b)]
-    judged = sum(_has_noise(pair.before) and _has_noise(pair.after) for pair in pairs)
-    confidence = 1 - (1 - CONFIDENCE) / max(1, judged)  # all together are wrong by chance in 5 % (Bonferroni)
-    return [_judge(pair, confidence, tolerance, folder_a, folder_b) for pair in pairs]
+    judged = sum(pair.has_noise for pair in pairs)
+    confidence = 1 - (1 - CONFIDENCE) / max(1, judged)  # Bonferroni: all together are wrong in 5 %
+    return [_judge(pair, confidence, options) for pair in pairs]
 
 
-@dataclass(frozen=True)
-class _Pair:
-    table: str
-    key: tuple[Cell, ...]
-    names: tuple[str, ...]  # of the key's columns
-    column: Column
-    before: float | Measured
-    after: float | Measured
-
-
-def _pairs(table: Table, b: Report) -> Iterator[_Pair]:
+def _pairs(table: Table, b: Report) -> Iterator[Change]:
     other = next((found for found in b.tables if found.name == table.name), None)
-    if other is None:
-        return
-    names = _keys(table)
-    if not names or names != _keys(other):
+    if other is None or not _keys(table) or _keys(table) != _keys(other):
         return
     places = {column.name: place for place, column in enumerate(other.columns)}
     others = {other.key(row): row for row in other.rows}
@@ -135,154 +128,98 @@ def _pairs(table: Table, b: Report) -> Iterator[_Pair]:
                 continue
             after = match[places[column.name]]
             if other.columns[places[column.name]].unit != column.unit:
-                raise ShrikeError(
-                    f"table {table.name}: {column.name} has another unit on each side: measure both with one Shrike"
-                )
+                raise ShrikeError(f"table {table.name}: {column.name} has different units; measure both again")
             if before is not None and after is not None:
-                yield _Pair(table.name, table.key(row), names, column, before, after)
+                first, second = (
+                    side if isinstance(side, Measured) else Measured(float(side)) for side in (before, after)
+                )
+                yield Change(table.name, table.key(row), column, first, second)
 
 
-def _judge(pair: _Pair, confidence: float, tolerance: float, folder_a: Path, folder_b: Path) -> Change:
-    a, b = _measured(pair.before), _measured(pair.after)
-    interval = _by_scores(pair, confidence, folder_a, folder_b) or _interval(pair.column, a, b, confidence)
-    verdict: Verdict = "noise unknown"
-    if interval is not None:
-        low, middle, high = interval
-        neutral = 0.0 if _is_rate(pair.column) else 1.0
-        counts = _is_rate(pair.column) or abs(middle - 1) > tolerance / 100
-        rose, fell = low > neutral and counts, high < neutral and counts
-        lower_is_better = pair.column.better == "lower"
-        verdict = "worse" if (rose if lower_is_better else fell) else "better" if rose or fell else "same"
-    elif a.value == b.value or (not _is_rate(pair.column) and abs(b.value - a.value) <= abs(a.value) * tolerance / 100):
-        verdict = "same"
-    row = ", ".join(map(str, pair.key))
-    return Change(pair.table, row, pair.column, a.value, b.value, interval, verdict)
+def _judge(change: Change, confidence: float, options: Options) -> Change:
+    a, b, tolerance = change.a, change.b, options.tolerance / 100
+    interval = _by_scores(change, confidence, options) or _interval(change, confidence)
+    if interval is None:
+        near = a.value == b.value or (not change.is_rate and abs(b.value - a.value) <= abs(a.value) * tolerance)
+        return replace(change, verdict="same" if near else "noise unknown")
+    low, middle, high = interval
+    neutral = 0.0 if change.is_rate else 1.0
+    counts = change.is_rate or abs(middle - 1) > tolerance
+    rose, fell = low > neutral and counts, high < neutral and counts
+    worse = rose if change.column.better == "lower" else fell
+    return replace(change, interval=interval, verdict="worse" if worse else "better" if rose or fell else "same")
 
 
-def _interval(column: Column, a: Measured, b: Measured, confidence: float) -> Interval | None:
-    """By rounds where both have them, else by intervals; None where one side's noise is not known."""
-    if len(a.rounds) > 1 and len(b.rounds) > 1 and min(*a.rounds, *b.rounds) > 0 and not _is_rate(column):
-        return ratio_of(a.rounds, b.rounds, confidence)
-    if a.low is None or a.high is None or b.low is None or b.high is None:
+def _interval(change: Change, confidence: float) -> Interval | None:
+    """By rounds where both have them, else by intervals; None where the noise of one side is unknown."""
+    a, b = change.a, change.b
+    if len(a.rounds) > 1 and len(b.rounds) > 1 and min(*a.rounds, *b.rounds) > 0 and not change.is_rate:
+        return ratio(a.rounds, b.rounds, confidence=confidence)
+    if a.low is None or a.high is None or b.low is None or b.high is None or (a.value <= 0 and not change.is_rate):
         return None
-    difference = difference_of((a.low, a.value, a.high), (b.low, b.value, b.high), confidence)
-    if _is_rate(column):
-        return difference
-    return None if a.value <= 0 else tuple(1 + end / a.value for end in difference)  # type: ignore[return-value]
+    low, middle, high = difference((a.low, a.value, a.high), (b.low, b.value, b.high), confidence)
+    return (low, middle, high) if change.is_rate else (1 + low / a.value, 1 + middle / a.value, 1 + high / a.value)
 
 
-def _by_scores(pair: _Pair, confidence: float, folder_a: Path, folder_b: Path) -> Interval | None:
-    """An EER whose scores stand in both folders, on the same trials: what makes a trial hard for both cancels."""
-    if pair.names != (SYSTEM,) or pair.column.name != EER:
+def _by_scores(change: Change, confidence: float, options: Options) -> Interval | None:
+    """An EER whose scores lie in both folders, of the same trials: a paired bootstrap."""
+    if change.column.name != "EER" or change.table != "systems":
         return None
-    name = str(pair.key[0])
-    for letter in "/\\:":
-        name = name.replace(letter, "-")
-    paths = [folder / f"{name}{SCORES}" for folder in (folder_a, folder_b)]
-    if not all(path.is_file() for path in paths):
-        return None
+    from benchmarks.accuracy.tables import file_name
     from train.evaluate.bootstrap import paired_bootstrap_eer_difference
     from train.evaluate.scorefile import read_scores
 
-    first, second = _by_name(read_scores(paths[0])), _by_name(read_scores(paths[1]))
+    paths = [folder / f"{file_name(str(change.key[0]))}.scores.txt" for folder in (options.before, options.after)]
+    if not all(path.is_file() for path in paths):
+        return None
+    first, second = (_by_name(read_scores(path)) for path in paths)
     if first.utterance.tolist() != second.utterance.tolist() or (first.is_bonafide != second.is_bonafide).any():
         return None
-    found = paired_bootstrap_eer_difference(second.score, first.score, first.is_bonafide, RESAMPLES)
-    difference, low, high = (100 * end for end in found)
-    return stretched((low, difference, high), confidence)
+    found = paired_bootstrap_eer_difference(second.score, first.score, first.is_bonafide)
+    middle, low, high = (100 * end for end in found)
+    return stretched((low, middle, high), confidence)
 
 
 def _by_name(table: "ScoreTable") -> "ScoreTable":
     order = table.utterance.argsort()
-    parts = {field.name: getattr(table, field.name)[order] for field in fields(table)}
-    return replace(table, **parts)
+    return replace(table, **{field.name: getattr(table, field.name)[order] for field in fields(table)})
 
 
 def _keys(table: Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns if column.key)
 
 
-def _is_rate(column: Column) -> bool:
-    return column.unit in RATES
-
-
-def _measured(value: float | Measured) -> Measured:
-    return value if isinstance(value, Measured) else Measured(float(value))
-
-
-def _has_noise(value: float | Measured) -> bool:
-    return isinstance(value, Measured) and (value.low is not None or len(value.rounds) > 1)
-
-
-# ---- what is said around it ------------------------------------------------------------------------------------------
-
-
-def differences_in_front(a: Report, b: Report) -> list[str]:
-    """Why the two may differ for other reasons than the models: machine, conditions, version."""
-    found = []
-    for what, before, after in (("machine", a.machine, b.machine), ("conditions", a.conditions, b.conditions)):
-        first, second = dict(flat(before)), dict(flat(after))
-        names = [name for name in {**first, **second} if what == "conditions" or not PASSING.search(name)]
-        for name in names:
-            if first.get(name) != second.get(name):
-                found.append(f"{what}, {name}: {first.get(name, 'nothing')} in A, {second.get(name, 'nothing')} in B")
-    if a.shrike != b.shrike:
-        found.append(f"Shrike {a.shrike} in A, {b.shrike} in B")
+def circumstances(a: Report, b: Report) -> list[str]:
+    """Differences of machine, conditions and versions, as warnings."""
+    first, second = (
+        dict(flat({"Shrike": r.shrike, "machine": identity(r.machine), "packages": r.machine.get("packages") or {},
+                   "conditions": r.conditions}))
+        for r in (a, b)
+    )  # fmt: skip
+    found = [f"warning: {name}: {first.get(name, '-')} in A, {second.get(name, '-')} in B"
+             for name in {**first, **second} if first.get(name) != second.get(name)]  # fmt: skip
     more = len(found) - MOST_DIFFERENCES
-    found = [f"warning: {sentence}" for sentence in found[:MOST_DIFFERENCES]]
-    return [*found, f"warning: and {more} more such differences"] if more > 0 else found
+    return [*found[:MOST_DIFFERENCES], f"warning: and {more} more"] if more > 0 else found
 
 
 def only_on_one_side(a: Report, b: Report) -> list[str]:
-    """Rows, tables and values that one report has and the other has not."""
-    found = []
-    for one, other, side in ((a, b, "A"), (b, a, "B")):
-        others = {table.name: table for table in other.tables}
-        for table in one.tables:
-            judged = [column.name for column in table.columns if column.better != "none"]
-            if not judged or not _keys(table):
-                continue
-            there = others.get(table.name)
-            if there is None:
-                found.append(f"only in {side}: table {table.name}")
-            elif _keys(there) != _keys(table):
-                said = f"table {table.name} is not compared: its rows are told apart by other columns in A than in B"
-                found += [said] if side == "A" else []
-            else:
-                keys = {there.key(row) for row in there.rows}
-                missing = [table.key(row) for row in table.rows if table.key(row) not in keys]
-                rows = "; ".join(", ".join(map(str, key)) for key in missing)
-                found += [f"only in {side}: rows of {table.name}: {rows}"] if missing else []
-                names = {column.name for column in there.columns}
-                found += [f"only in {side}: {table.name}, column {name}" for name in judged if name not in names]
-    return found
+    """Tables and rows that only one report has."""
+
+    def rows(report: Report) -> set[str]:
+        keyed = [(table, _keys(table)) for table in report.tables if _keys(table)]
+        return {f"{t.name}, {dict(zip(keys, t.key(row), strict=True))}" for t, keys in keyed for row in t.rows}
+
+    sides = (("A", rows(a) - rows(b)), ("B", rows(b) - rows(a)))
+    return [f"only in {side}: {row}" for side, odd in sides for row in sorted(odd)]
 
 
 def as_table(changes: Sequence[Change]) -> Table:
-    columns = (
-        Column("table", key=True),
-        Column("row", key=True),
-        Column("value", key=True),
-        Column("A"),
-        Column("B"),
-        Column("unit"),
-        Column("change"),
-        Column("verdict"),
-    )
     rows: list[dict[str, Cell]] = [
-        {
-            "table": change.table,
-            "row": change.row,
-            "value": change.column.name,
-            "A": change.a,
-            "B": change.b,
-            "unit": change.column.unit,
-            "change": change.told,
-            "verdict": change.verdict,
-        }
-        for change in sorted(changes, key=lambda change: VERDICTS.index(change.verdict))
-    ]
-    return Table.of("changes", "Changes", "", columns, rows)
+        {"table": c.table, "row": ", ".join(map(str, c.key)), "value": c.column.name, "A": c.a.value, "B": c.b.value,
+         "unit": c.column.unit, "change": c.text, "verdict": c.verdict}
+        for c in sorted(changes, key=lambda change: VERDICTS.index(change.verdict))
+    ]  # fmt: skip
+    return Table.of("changes", "Changes", "", "table*; row*; value*; A; B; unit; change; verdict", rows)
 
 
 if __name__ == "__main__":

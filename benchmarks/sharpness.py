@@ -1,30 +1,38 @@
-"""How sharp a checkpoint's loss is on any trial list, source by source, and whether sharp sources are the hard ones.
+"""Sharpness of a checkpoint's loss, source by source, and its rank correlation with the EER.
 
     python -m benchmarks.sharpness train/models/f0.pt --corpus ../shared/corpus
     python -m benchmarks.sharpness runs/sam/model.pt --corpus /data/ASVspoof2019/LA --partition eval --by attack
 
-A source is a family of systems (metadata.csv) or an attack (protocol); the bona fide trials are shared by all of them.
-Sharpness is what benchmarks/landscape.py says; a source's EER is that of its spoofs against all bona fide.
+A source is a family of systems (metadata.csv) or an attack (protocol); all share the bona fide trials. Sharpness is
+m-sharpness (Foret et al., ICLR 2021) as the code of Huang et al. (Interspeech 2025) computes it: in eval mode, for a
+batch of m trials with the gradient g of its own loss, loss(w + rho g / |g|) - loss(w), where the loss is
+cross-entropy of the logits whatever the network was trained with.
 """
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 
+from benchmarks.report import Measured, Plot, Table
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
-    from benchmarks.landscape import Rise
+    from torch import Tensor, nn
+
     from train.checkpoint import Checkpoint
     from train.data.corpus import Partition, Trial
     from train.evaluate.scorefile import ScoreTable
 
-OUT = "runs/reports/sharpness-%Y%m%d-%H%M%S"
+FEWEST_SOURCES = 4  # for a rank correlation
+
+Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,86 +40,93 @@ class Options:
     """Measure the sharpness of a checkpoint, and its correlation with the EER over sources."""
 
     model: tyro.conf.Positional[Path]
-    """A model.pt of python -m train."""
+    """model.pt of python -m train."""
     corpus: Path
     """Folder of the corpus, as for python -m train."""
     partition: Literal["train", "dev", "eval"] = "dev"
-    """Which of its protocols."""
+    """Protocol of the corpus."""
     protocol: Path | None = None
-    """A protocol file instead of the corpus's own."""
+    """Protocol file to use instead of the corpus's own."""
     only: str = ""
-    """Only trials whose row in the corpus's metadata.csv says so, as in mp3=0."""
+    """Select trials by columns of the corpus's metadata.csv, as mp3=0."""
     by: str = "family"
-    """Column of the corpus's metadata.csv, or attack: what makes a source."""
+    """Column of the corpus's metadata.csv that names a source, or attack."""
     rho: float = 0.05
     """Radius of the ball around the weights, as in training."""
     adaptive: bool = False
-    """Measure the ball in each weight's size, as ASAM does (its paper takes --rho 0.5)."""
+    """Scale the ball by each weight's size, as ASAM (its paper uses --rho 0.5)."""
     batch: int = 8
-    """Trials at once, half of them bona fide; a source needs half as many spoofs."""
-    directions: int = 4
-    """Random directions beside the steepest one."""
+    """Trials of a batch, half of them bona fide; a source needs half as many spoofs."""
     bootstrap: int = 1000
-    """Resamples behind every 95 % interval."""
+    """Resamples of every 95 % interval."""
     seed: int = 0
-    """Everything random follows from it: batches, directions, resamples."""
+    """Seed of batches and resamples."""
     out: Path | None = None
-    """Folder of the report; by default a new one under runs/reports."""
+    """Folder of the report; default: a new one under runs/reports."""
     overwrite: bool = False
-    """Replace the report that stands there."""
+    """Replace an existing report."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept between runs; safe to delete."""
+    """Folder of cached features; safe to delete."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     threads: int = 0
-    """CPU threads of the network; 0 leaves PyTorch's choice."""
+    """CPU threads of the network; 0: PyTorch's choice."""
 
     def __post_init__(self) -> None:
-        for holds, sentence in [
-            (self.rho > 0, f"--rho {self.rho}: a radius above 0 was expected"),
-            (self.batch >= 2 and self.batch % 2 == 0, f"--batch {self.batch}: an even number was expected"),
-            (self.directions > 0, f"--directions {self.directions}: at least 1"),
-            (self.bootstrap > 0, f"--bootstrap {self.bootstrap}: at least 1"),
+        for holds, message in [
+            (self.rho > 0, f"--rho {self.rho}: expected a radius above 0"),
+            (self.batch >= 2 and self.batch % 2 == 0, f"--batch {self.batch}: expected an even number, 2 or more"),
+            (self.bootstrap > 0, f"--bootstrap {self.bootstrap}: expected 1 or more"),
         ]:
             if not holds:
-                raise ShrikeError(sentence)
+                raise ShrikeError(message)
+
+
+@dataclass(frozen=True)
+class Rise:
+    """Rise of the loss on one batch."""
+
+    loss: float  # at the weights
+    ascent: float  # at rho up the gradient: the sharpness
 
 
 def main() -> None:
     options = parse(Options, "benchmarks.sharpness", __doc__)
     from benchmarks import host
-    from benchmarks.markdown import table_text
-    from benchmarks.report import check_place, report_folder, write_report
-    from benchmarks.sharpness_report import compose
+    from benchmarks.report import finish, new_report, place, report_folder, write_report
+    from benchmarks.report.plots import draw_scatter
     from train.checkpoint import read_checkpoint
     from train.data.corpus import open_corpus, select
     from train.progress import say
 
-    out = options.out or Path(time.strftime(OUT))
-    check_place(out, options.overwrite)
+    out = place(options.out, "sharpness", options.overwrite)
     checkpoint = read_checkpoint(options.model)
     partition = select(open_corpus(options.corpus, options.partition, options.protocol), options.only)
     if partition.unlabelled:
-        raise ShrikeError(f"{partition.protocol} has no labels; sharpness and EER need them")
+        raise ShrikeError(f"{partition.protocol}: {partition.unlabelled} trials have no label; expected labels")
     say(partition.describe())
     sources = name_sources(partition, options.by)
     table, rises = measure(options, checkpoint, partition.trials, sources)
+    whole, parts = tables(options, table, sources, rises)
     conditions = {
         "model": options.model.name, "trained with": checkpoint.settings.recipe(), "partition": partition.describe(),
         "trials": partition.identity(), "source": options.by, "rho": options.rho, "adaptive": options.adaptive,
-        "batch": options.batch, "random directions": options.directions, "resamples": options.bootstrap,
+        "batch": options.batch, "resamples": options.bootstrap,
         "seed": options.seed, "loss": "cross-entropy of the logits", "batch norm": "statistics of training",
     }  # fmt: skip
-    with report_folder(out, options.overwrite) as temporary:
-        report = compose(options, table, sources, rises, host.describe(), conditions, temporary)
-        write_report(temporary, report)
-    print("\n\n".join(table_text(each) for each in report.tables))
-    say(f"report: {out}/report.md")
+    with report_folder(out, options.overwrite) as folder:
+        title = f"Sharpness of {options.model.name}"
+        draw_scatter(parts.records(), "sharpness", "EER", "source", title, folder / "sharpness.png")
+        plot = Plot("sharpness.png", "Sharpness and EER of every source, with 95 % intervals.")
+        found = notes(options, sources, rises)
+        report = new_report("sharpness", title, host.describe(), conditions, [whole, parts], found, [plot])
+        write_report(folder, report)
+    finish(report, out)
 
 
 def name_sources(partition: "Partition", by: str) -> dict[str, str]:
     """Utterance -> source, of the spoofs."""
-    from benchmarks.groups import column_of
+    from benchmarks.accuracy.tables import column_of
 
     spoofs = [trial for trial in partition.trials if trial.bonafide is False]
     names = [trial.utterance for trial in spoofs]
@@ -119,15 +134,13 @@ def name_sources(partition: "Partition", by: str) -> dict[str, str]:
     return dict(zip(names, values, strict=True))
 
 
+# ---- measuring
+
+
 def measure(
     options: Options, checkpoint: "Checkpoint", trials: Sequence["Trial"], sources: dict[str, str]
-) -> tuple["ScoreTable", dict[str, list["Rise"]]]:
+) -> tuple["ScoreTable", dict[str, list[Rise]]]:
     """Scores of all trials, and the rises of every source's batches."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from benchmarks.landscape import Landscape, draw_batches
     from train.augment.features import Augment
     from train.data.cache import build_cache
     from train.data.dataset import Windows
@@ -141,28 +154,163 @@ def measure(
     settings = replace(settings, run=here)
     compute = select_device(settings)
     cache = build_cache(settings.frontend, trials, options.cache)
-    classroom = checkpoint.distillation_model().to(compute.device)
+    model = checkpoint.distillation_model().to(compute.device)
     augment = Augment(settings.augmentation, settings.frontend).to(compute.device).eval()
-    table = ScoreTable.of(cache.trials, score_cache(classroom, augment, cache, settings, compute)[:, -1])
+    table = ScoreTable.of(cache.trials, score_cache(model, augment, cache, settings, compute)[:, -1])
 
     named = np.array([sources.get(name, "") for name in table.utterance])
     spoof = {name: np.flatnonzero(named == name) for name in sorted(set(named[~table.is_bonafide].tolist()))}
     batches = draw_batches(np.flatnonzero(table.is_bonafide), spoof, options.batch, options.seed)
     if not any(batches.values()):
-        raise ShrikeError(f"no source has {options.batch // 2} spoofs; choose a smaller --batch, or another --by")
-    landscape = Landscape(classroom.deployed()[0], options.rho, options.adaptive, options.directions, options.seed)
-    windows = Windows(cache)
+        raise ShrikeError(
+            f"--batch {options.batch}: no source has {options.batch // 2} spoofs; lower it or change --by"
+        )
+    network, windows = model.deployed()[0], Windows(cache)
     rises: dict[str, list[Rise]] = {}
     with Progress("sharpness", sum(map(len, batches.values())), "batches") as bar:
         for source, drawn in batches.items():
-            rises[source] = []
             for clips in drawn:
                 batch = windows[np.stack([clips, np.zeros_like(clips)], axis=1)]
-                rises[source].append(
-                    landscape.rise(augment(batch.features.to(compute.device)), batch.target.to(compute.device))
-                )
+                features, target = augment(batch.features.to(compute.device)), batch.target.to(compute.device)
+                rises.setdefault(source, []).append(rise(network, features, target, options))
                 bar.advance()
-    return table, {source: found for source, found in rises.items() if found}
+    return table, rises
+
+
+def rise(network: "nn.Module", features: "Tensor", target: "Tensor", options: Options) -> Rise:
+    """Rise of the loss on a batch (batch, 1, bands, frames), (batch,) of 0 and 1; the weights are restored."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from train.losses.sam import ascent, moved
+
+    weights = [weight.requires_grad_() for weight in network.eval().parameters()]
+    loss = cross_entropy(network(features), target)
+    steps = ascent(weights, torch.autograd.grad(loss, weights), options.rho, options.adaptive)
+    with torch.no_grad(), moved(weights, steps):
+        return Rise(float(loss), float(cross_entropy(network(features), target) - loss))
+
+
+def draw_batches(bonafide: Indices, spoof: Mapping[str, Indices], size: int, seed: int) -> dict[str, list[Indices]]:
+    """Batches of every source, (size,) each: half of it spoof without repetition, half of the bona fide in turn.
+
+    All batches are equally large because sharpness grows as they shrink: sources of many and of few clips could not be
+    compared otherwise. A remainder below a batch is not used.
+    """
+    rng, half = np.random.default_rng(seed), size // 2
+    wanted = half * sum(len(clips) // half for clips in spoof.values())
+    rounds = max(1, -(-wanted // len(bonafide)))
+    real = iter(np.concatenate([rng.permutation(bonafide) for _ in range(rounds)]).tolist())
+    drawn = {}
+    for source, clips in spoof.items():
+        fake = rng.permutation(clips)[: len(clips) // half * half].reshape(-1, half)
+        drawn[source] = [np.concatenate([row, [next(real) for _ in range(half)]]) for row in fake]
+    return drawn
+
+
+# ---- tables
+
+
+def tables(
+    options: Options, table: "ScoreTable", sources: dict[str, str], rises: dict[str, list[Rise]]
+) -> tuple[Table, Table]:
+    """All sources together, and source by source."""
+    named = np.array([sources.get(name, "") for name in table.utterance])
+    rows, resampled = [], []
+    for source, found in rises.items():
+        cells, eers = row_of(table, named == source, found, options)
+        rows.append({"source": source, **cells})
+        resampled.append(eers)
+    overall = row_of(table, ~table.is_bonafide, [rise for found in rises.values() for rise in found], options)[0]
+    overall["rank correlation"] = correlation(rows, list(rises.values()), resampled, options)
+    columns = "spoofs; batches; sharpness < .4; loss < .3; EER, % < .1"
+    whole = Table.of(
+        "overall", "All sources together",
+        "Rank correlation (Spearman) of the sources' sharpness with their EER; its interval resamples sources, batches "
+        "and trials.",
+        f"model*; {columns}; rank correlation .2", [{"model": options.model.name, **overall}],
+    )  # fmt: skip
+    about = (
+        f"sharpness: rise of the loss at rho = {options.rho:g} up the gradient of each batch of {options.batch} "
+        "trials, mean over batches."
+    )
+    return whole, Table.of("sources", "Source by source", about, f"source*; {columns}", rows)
+
+
+def row_of(
+    table: "ScoreTable", chosen: NDArray[np.bool_], rises: list[Rise], options: Options
+) -> tuple[dict[str, Any], Floats]:
+    """One row of a table, and the resampled EERs of its interval."""
+    from train.evaluate.bootstrap import interval_of, resampled_eers
+    from train.evaluate.metrics import eer, ranked
+
+    bonafide, spoof = table.score[table.is_bonafide], table.score[chosen]
+    resampled = 100 * resampled_eers(ranked(bonafide, spoof)[1], options.bootstrap, options.seed)
+    cells = {
+        "spoofs": len(spoof), "batches": len(rises), "sharpness": mean_of([r.ascent for r in rises], options),
+        "loss": mean_of([r.loss for r in rises], options),
+        "EER": Measured(100 * eer(bonafide, spoof), *interval_of(resampled)),
+    }  # fmt: skip
+    return cells, resampled
+
+
+def mean_of(values: list[float], options: Options) -> Measured:
+    """Mean over batches with its bootstrap interval; one batch has none."""
+    from train.evaluate.bootstrap import interval_of
+
+    if len(values) == 1:
+        return Measured(values[0], rounds=tuple(values))
+    means = np.random.default_rng(options.seed).choice(values, (options.bootstrap, len(values))).mean(axis=1)
+    return Measured(float(np.mean(values)), *interval_of(means), rounds=tuple(values))
+
+
+def correlation(
+    rows: list[dict[str, Any]], rises: list[list[Rise]], eers: list[Floats], options: Options
+) -> Measured | None:
+    """Rank correlation of sharpness and EER over sources; None of too few sources or constant values.
+
+    For its interval, each source's sharpness is the mean of its resampled batches, its EER one of the resampled ones,
+    and sources are drawn with replacement.
+    """
+    from train.evaluate.bootstrap import interval_of
+
+    value = spearman(*(np.array([row[name].value for row in rows]) for name in ("sharpness", "EER")))
+    if len(rows) < FEWEST_SOURCES or not np.isfinite(value):
+        return None
+    rng, found = np.random.default_rng(options.seed), []
+    ascents = [np.array([rise.ascent for rise in batches]) for batches in rises]
+    for _ in range(options.bootstrap):
+        ours = np.array([rng.choice(part, len(part)).mean() for part in ascents])
+        theirs = np.array([rng.choice(part) for part in eers])
+        drawn = rng.integers(len(ours), size=len(ours))
+        found.append(spearman(ours[drawn], theirs[drawn]))
+    values = np.array(found)
+    return Measured(value, *interval_of(values[np.isfinite(values)]))
+
+
+def spearman(a: Floats, b: Floats) -> float:
+    """Rank correlation, equal values sharing their mean rank; NaN where all values of one are equal."""
+
+    def ranks(values: Floats) -> Floats:
+        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+        mean_ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
+        return mean_ranks
+
+    one, other = ranks(a), ranks(b)
+    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else float("nan")
+
+
+def notes(options: Options, sources: dict[str, str], rises: dict[str, list[Rise]]) -> list[str]:
+    found = []
+    if left := sorted(set(sources.values()) - set(rises)):
+        found.append(f"left out, with fewer than {options.batch // 2} spoofs: {', '.join(left)}")
+    if beyond := [source for source, batches in rises.items() if any(rise.ascent < 0 for rise in batches)]:
+        found.append(
+            f"the loss at rho = {options.rho:g} up the gradient is lower than at the weights in batches of "
+            f"{', '.join(beyond)}: the ball is too wide, use a smaller --rho"
+        )
+    found.append("All sources share the bona fide trials: their EERs are not independent of each other.")
+    return [*found, "Figures of one corpus do not transfer to another."]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How fast features are computed and networks trained here, and how much of it the loop wastes.
+"""Throughput of the feature cache and of training, and the overhead of the training loop.
 
     python -m benchmarks.training --corpus ../shared/corpus
     python -m benchmarks.training --corpus /data/LA --network ecanet18 --batch 64 --precision bf16
 
-Steps of the loop (read, augment, forward, backward, clip, Adam) and bare forward + backward passes of the same network
-on one batch in memory take turns, so that a noisy machine disturbs both alike.
+Steps of the loop (read, augment, forward, backward, clip, Adam) take turns with bare forward and backward passes of the
+same network on one batch in memory, so that a noisy machine disturbs both alike.
 """
 
 import tempfile
@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+from benchmarks.stats import ratio
 from runtime.support.command import parse, run
 
 
@@ -24,25 +25,25 @@ class Options:
     corpus: Path
     """Folder of the corpus, as for python -m train."""
     network: str = "ecanet9"
-    """Name of the network; `python -m train --list-networks` prints all with their cost."""
+    """Network by name; python -m train --list-networks prints all."""
     width: float = 1.0
     """Factor on every channel count."""
     frontend: Literal["f0", "wide"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
     distill: Literal["on", "off"] = "off"
-    """off trains the same network plainly. on: the bare pass has no helpers, their cost counts as the loop's."""
+    """off: plain training. on: self-distillation, whose shallow classifiers count as the loop's overhead."""
     batch: int = 32
-    """Trials at once, in one step."""
+    """Trials of a batch."""
     rounds: int = 12
-    """How often: loop steps and bare passes each, after two of each to warm up."""
+    """Loop steps and bare passes that are counted, after two of each to warm up."""
     clips: int = 1024
-    """Clips whose features are computed for the cache's figure."""
+    """Clips of the feature cache's measurement."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the network computes in; auto: bf16 on a GPU that has it, else fp32."""
+    """Precision of the network; auto: bf16 on a GPU that has it, else fp32."""
     threads: int = 0
-    """CPU threads of the network; 0 leaves PyTorch's choice."""
+    """CPU threads of the network; 0: PyTorch's choice."""
 
 
 def main() -> None:
@@ -102,13 +103,13 @@ def main() -> None:
                     times[name].append(time.perf_counter() - began)
         trainer.history.close()
     loop, floor = median(times["loop"]), median(times["bare"])
-    ratio = median(one / other for one, other in zip(times["loop"], times["bare"], strict=True))
+    _, ratio_of_times, _ = ratio(times["bare"], times["loop"], paired=True)
     precision = "bf16" if compute.bf16 else "fp32"
     say(f"{options.network} on {options.frontend}, {compute.device}, {precision}, batch {options.batch}")
     print(f"feature cache        {cached:8.1f} clips/s")
     print(f"training loop        {options.batch / loop:8.1f} clips/s")
     print(f"forward + backward   {options.batch / floor:8.1f} clips/s")
-    print(f"loop / bare time     {ratio:8.3f} (median of {options.rounds} neighbouring pairs)")
+    print(f"loop / bare time     {ratio_of_times:8.3f} (median of {options.rounds} neighbouring pairs)")
 
 
 if __name__ == "__main__":

@@ -241,8 +241,7 @@ PATHS = [
     ("benchmarks.sharpness model.pt --corpus !corpsu", "corpus"),
     ("benchmarks.stream !smal.onnx", "small.onnx"),
     ("benchmarks.stream --corpus !corpsu --seconds 2", "corpus"),
-    ("benchmarks.streams !smal.onnx", "small.onnx"),
-    ("benchmarks.streams --corpus !corpsu", "corpus"),
+    ("benchmarks.stream --streams 2 --corpus !corpsu", "corpus"),
     ("benchmarks.training --corpus !corpsu", "corpus"),
 ]
 READ_NOTHING = {"benchmarks.host"}
@@ -298,7 +297,7 @@ WRONG = [
     ("benchmarks.sharpness model.pt --corpus corpus --batch 3", ["--batch 3"]),
     ("benchmarks.sharpness model.pt --corpus corpus --partition eval --protocol bare.txt", []),
     ("benchmarks.stream --seconds 1", ["--seconds 1"]),
-    ("benchmarks.streams --streams 0", ["--streams"]),
+    ("benchmarks.stream --streams 0", ["--streams"]),
 ]
 
 

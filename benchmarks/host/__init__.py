@@ -1,62 +1,46 @@
-"""The machine in every benchmark report: what it is, how it is set up, and what a run did to it.
+"""The machine of a benchmark: what it is, how it is set up, and what a run did to it.
 
     from benchmarks import host
 
-    facts = host.describe()                    # JSON can hold it; a missing value says why it is missing
-    with host.Watch(idle_s=5) as watch:
+    facts = host.describe()                      # JSON; what cannot be read is None
+    with host.Watch(idle_s=3.0) as watch:
         work()
-    rows = host.rows(facts) + watch.rows()     # a Markdown table's rows; host.table(rows) adds the head
-    joules = watch.energy_per(1000)            # or "not measured, because ..."
+    facts["run"] = watch.report()                # load, temperatures, throttling and energy
 
-Everything is read from files and programs below one root (benchmarks.host.machine), so recorded trees can be
-described too. No host name, no user name, no path of a user. docs/machine.md says where each value comes from.
+psutil, nvidia-ml-py and jetson-stats supply the facts where they are installed, /proc and /sys the rest. No host name,
+user name, serial number or path is read. docs/machine.md lists every fact with its source.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.host import cpu, gpu, jetson, system, thermal
-from benchmarks.host.machine import Machine, NotMeasured, known
-from benchmarks.host.power import find_power
-from benchmarks.host.report import markdown, rows, table, watch_rows
+from benchmarks.host import accelerator, processor, system
 from benchmarks.host.watch import Watch
 
-__all__ = ["Machine", "Watch", "describe", "known", "markdown", "rows", "table", "watch_rows"]
+__all__ = ["Watch", "describe", "identity"]
 
-VERSION = 1  # of the description's form
+VERSION = 2  # of the description: version 1 had sentences in the place of missing values
 
 
 def describe(root: Path = Path("/")) -> dict[str, Any]:
-    """The same keys on every machine; where a value is not known stands "not measured, because ..."."""
-    machine = Machine(root)
+    """The same keys on every machine. `root`: a tree of /proc and /sys files, for tests."""
     return {
         "version": VERSION,
-        "cpu": cpu.describe(machine),
-        "memory": system.memory(machine),
-        "jetson": jetson.describe(machine),
-        "gpu": gpu.describe(machine),
-        "system": system.describe(machine),
-        "packages": system.packages(machine),
-        "temperatures_c": thermal.temperatures(machine),
-        "throttling": thermal.throttling(machine),
-        "power": _power(machine),
+        "cpu": processor.describe(root),
+        "memory": system.memory(root),
+        "jetson": accelerator.jetson(root),
+        "gpu": accelerator.nvidia(root),
+        "system": system.describe(root),
+        "packages": system.packages(),
+        **system.state(root),
     }
 
 
-def _power(machine: Machine) -> dict[str, Any]:
-    """Where watts would come from, and what flows at this moment."""
-    try:
-        source = find_power(machine)
-        try:
-            time.sleep(0.1)  # s: an energy counter needs a while to count
-            watts = source.read().watts
-        finally:
-            source.end()
-    except NotMeasured as reason:
-        return dict.fromkeys(("source", "scope", "rails_watts"), str(reason))
-    return {
-        "source": source.name,
-        "scope": source.scope,
-        "rails_watts": {name: round(value, 3) for name, value in watts.items()},
-    }
+def identity(machine: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal before two times are comparable; both versions of the description."""
+    names = [("system", "board"), ("cpu", "model"), ("cpu", "allowed_cores"), ("cpu", "quota_cores"),
+             ("cpu", "governor"), ("gpu", "name"), ("gpu", "power_limit"), ("jetson", "power_mode"),
+             ("jetson", "clocks_pinned")]  # fmt: skip
+    found = {f"{section}, {name}": (machine.get(section) or {}).get(name) for section, name in names}
+    absent = ("not measured", "no limit")  # version 1
+    return {name: None if isinstance(v, str) and v.startswith(absent) else v for name, v in found.items()}

@@ -1,10 +1,9 @@
-"""What this machine is and how it is set up, for a bug report or beside a number.
+"""Show the machine and its setup, for a bug report or beside a figure.
 
-    python -m benchmarks.host              # Markdown
-    python -m benchmarks.host --short      # only the rows that reports carry
+    python -m benchmarks.host              # a Markdown table
     python -m benchmarks.host --json
 
-It names neither the machine nor its user. A value that is missing says why.
+The output contains no host name, user name or serial number.
 """
 
 import json
@@ -18,20 +17,18 @@ class Options:
     """Describe this machine."""
 
     json: bool = False
-    """Results as JSON on stdout, instead of Markdown."""
+    """Print JSON instead of a Markdown table."""
     short: bool = False
-    """Only what a benchmark's report says about the machine."""
+    """Omit facts that are unknown."""
 
 
 def main() -> None:
     options = parse(Options, "benchmarks.host", __doc__)
     from benchmarks import host
+    from benchmarks.report.markdown import facts, machine_table
 
-    facts = host.describe()
-    if options.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
-    else:
-        print(host.table(host.rows(facts)) if options.short else host.markdown(facts))
+    found, table = host.describe(), machine_table if options.short else facts
+    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
 
 
 if __name__ == "__main__":

@@ -1,215 +1,117 @@
-"""What a run did to the machine: heat, throttling, load, and the energy it took beyond an idle machine's.
+"""Changes of the machine during a run: load, temperatures, throttling, and the energy beyond that of the idle machine.
 
-    with Watch(idle_s=5) as watch:
+    with Watch(idle_s=3.0) as watch:
         for window in windows:
             engine(window)
-    watch.energy_per(len(windows))     # J, or "not measured, because ..."
-    watch.report()                     # everything, for a report's JSON
-    print("\\n".join(watch.rows()))     # the same in a few Markdown rows
+    watch.energy()          # J beyond idle, or None
+    watch.report()          # everything, as JSON
 
-Where power can be read, entering the block takes `idle_s` first. What is sampled there, sampling included, is what
-an idle machine takes; it is subtracted from the run. The difference holds what a battery would notice.
-
-    entering                           | the block                  | leaving
-    idle_s, sampled; heat, load, ...   | sampled every interval_s   | the last reading; heat, load, ...
+Power comes from a Jetson's INA3221 monitors or a PC's RAPL counters (often readable by root only). It is sampled for
+`idle_s` before the block and during it, with the same sampling, and the idle power is subtracted.
 """
 
-import math
-import statistics
 import threading
 import time
-from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.host import system, thermal
-from benchmarks.host.machine import UNKNOWN, Machine, NotMeasured, fact
-from benchmarks.host.power import PowerSource, Reading, Watts, find_power
+from benchmarks.host import system
+from benchmarks.host.processor import number, read
 
-IDLE = 5.0  # s; shorter ones catch a governor that has not calmed down yet
-INTERVAL = 0.1  # s: an INA3221 averages over about as long, and reading it costs a few ms of one core
-FEWEST = 3  # readings of a phase below which its mean says nothing
-
-
-@dataclass
-class Phase:
-    """Idle or run: what has flowed, and how the total moved."""
-
-    seconds: float = 0.0
-    joules: Watts = field(default_factory=dict)  # of every rail
-    total: float = 0.0  # J
-    readings: list[float] = field(default_factory=list)  # W, the total's
-
-    def add(self, reading: Reading, total: float) -> None:
-        self.seconds += reading.seconds
-        self.total += total * reading.seconds
-        self.readings.append(total)
-        for name, value in reading.watts.items():
-            self.joules[name] = self.joules.get(name, 0.0) + value * reading.seconds
-
-    @property
-    def deviation(self) -> float:
-        """W, of single readings."""
-        return statistics.stdev(self.readings) if len(self.readings) > 1 else 0.0
-
-    @property
-    def variance_of_mean(self) -> float:
-        return self.deviation**2 / len(self.readings)
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "seconds": round(self.seconds, 3),
-            "readings": len(self.readings),
-            "watts": round(self.total / self.seconds, 4),
-            "watts_deviation": round(self.deviation, 4),
-            "joules": round(self.total, 4),
-            "rails_watts": {name: round(value / self.seconds, 4) for name, value in self.joules.items()},
-        }
+INTERVAL = 0.1  # s: an INA3221 averages over about as long, and a reading costs a few ms of a core
+FEWEST = 3  # readings of a mean
+INPUTS = ("VIN", "VDD_IN", "POM_5V_IN")  # rails that feed all others; VIN is Thor's, carrier board included
+WITHIN = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}  # AGX Orin: the first rail is fed by the second (NVIDIA's power page)
 
 
-class Sampler:
-    """A thread that asks a source again and again, and splits what flowed into phases."""
+class PowerMeter:
+    """Watts of a Jetson's rails, or of a processor's packages and memory; `name` is None where nothing is readable."""
 
-    def __init__(self, source: PowerSource, interval: float) -> None:
-        self._source, self._interval = source, interval
-        self._lock, self._stop = threading.Lock(), threading.Event()
-        self._phase, self.failure = Phase(), ""
-        self._thread = threading.Thread(target=self._work, name="power", daemon=True)
+    def __init__(self, root: Path = Path("/")) -> None:
+        rails: dict[str, tuple[Path, Path]] = {}  # in1_label "VDD_IN", in1_input in mV, curr1_input in mA
+        for current in sorted(root.glob("sys/class/hwmon/hwmon*/curr[1-3]_input")):
+            volts = current.with_name(current.name.replace("curr", "in"))
+            label = read(volts.with_name(volts.name.replace("_input", "_label")))
+            if read(current.parent / "name") == "ina3221" and label not in ("", "NC"):  # NC: not connected
+                rails[label] = volts, current
+        whole = [name for name in INPUTS if name in rails][:1]
+        counted = whole or [name for name in rails if WITHIN.get(name) not in rails]
+        self.rails = [rails[name] for name in counted]
+        zones = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
+        self.zones = [zone for zone in zones if read(zone / "name").startswith(("package", "dram"))]
+        self._last: list[int | None] = []
+        name = f"INA3221: {' + '.join(counted)}" if rails else "RAPL counters of the processor"
+        self.name = None if self.joules(0.0) is None else name
 
-    def begin(self) -> None:
-        self._source.read()  # what flowed before is nobody's
-        self._thread.start()
-
-    def next_phase(self) -> Phase:
-        """Closes the phase that runs with a reading of its own."""
-        with self._lock:
-            self._take()
-            done, self._phase = self._phase, Phase()
-        return done
-
-    def end(self) -> None:
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._source.end()
-
-    def _work(self) -> None:
-        while not self._stop.wait(self._interval):
-            with self._lock:
-                self._take()
-
-    def _take(self) -> None:
-        if self.failure:
-            return
-        try:
-            reading = self._source.read()
-        except NotMeasured as reason:  # a sensor that goes to sleep, a program that ends
-            self.failure = str(reason)
-            return
-        self._phase.add(reading, self._source.total(reading.watts))
+    def joules(self, seconds: float) -> float | None:
+        """Energy since the last call, `seconds` ago; None where it cannot be read."""
+        if self.rails:
+            pairs = [(number(volts), number(current)) for volts, current in self.rails]
+            powers = [None if v is None or i is None else v * i * 1e-6 for v, i in pairs]
+            return None if None in powers else seconds * sum(power or 0.0 for power in powers)
+        now, before = [number(zone / "energy_uj") for zone in self.zones], self._last
+        self._last = now
+        if not now or None in now:
+            return None
+        spans = [(number(zone / "max_energy_range_uj") or 0) + 1 for zone in self.zones]  # a counter wraps above it
+        return sum(1e-6 * (((a or 0) - (b or 0)) % span) for a, b, span in zip(now, before, spans, strict=False))
 
 
 class Watch:
-    """A context manager around what is measured; use it once."""
+    """A context manager around a measurement; use it once."""
 
-    def __init__(self, idle_s: float = IDLE, interval_s: float = INTERVAL, machine: Machine | None = None) -> None:
-        self._machine = machine or Machine()
-        self._idle_s, self._interval = idle_s, interval_s
-        self._idle, self._run = Phase(), Phase()
-        self._no_power = f"{UNKNOWN}the run has not ended"
-        self.seconds = 0.0
+    def __init__(self, idle_s: float = 5.0, interval_s: float = INTERVAL, root: Path = Path("/")) -> None:
+        self._root, self._idle_s, self._interval, self._meter = root, idle_s, interval_s, PowerMeter(root)
+        self._readings: dict[str, list[tuple[float, float | None]]] = {"idle": [], "run": []}  # s, J
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, args=("run", float("inf")), daemon=True)
 
     def __enter__(self) -> "Watch":
-        self._sampler: Sampler | None = None
-        try:
-            self._source = find_power(self._machine)
-            self._sampler = Sampler(self._source, self._interval)
-        except NotMeasured as reason:
-            self._no_power = str(reason)
-        try:
-            if self._sampler:
-                self._sampler.begin()
-                time.sleep(self._idle_s)
-                self._idle = self._sampler.next_phase()
-            self._before = self._state()
-            if self._sampler:
-                self._sampler.next_phase()  # reading the state belongs to nobody
-        except BaseException:  # Ctrl-C while idling: __exit__ will not be called
-            if self._sampler:
-                self._sampler.end()
-            raise
-        self._began = time.monotonic()
+        if self._meter.name:
+            self._sample("idle", time.monotonic() + self._idle_s)
+        self._before, self._began = system.state(self._root), time.monotonic()
+        if self._meter.name:
+            self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
         self.seconds = time.monotonic() - self._began
-        if self._sampler:
-            self._run = self._sampler.next_phase()
-            self._sampler.end()
-            self._no_power = self._sampler.failure
-            for phase, remedy in ((self._idle, "a longer idle_s"), (self._run, "a longer run")):
-                if not self._no_power and len(phase.readings) < FEWEST:
-                    few = f"of too few readings of power ({len(phase.readings)})"
-                    self._no_power = f"{UNKNOWN}{few}: {remedy} is needed"
-        self._after = self._state()
+        self._stop.set()
+        if self._thread.ident:
+            self._thread.join()
+        self._after = system.state(self._root)
 
-    def energy(self) -> float | str:
-        """J that the block took beyond an idle machine's."""
-        if self._no_power:
-            return self._no_power
-        idle = self._idle.total / self._idle.seconds * self._run.seconds
-        if self._run.total <= idle:
-            return f"{UNKNOWN}the run took no more power than the idle machine before it: was that idle?"
-        return self._run.total - idle
+    def _sample(self, phase: str, until: float) -> None:
+        last, done = time.monotonic(), False
+        self._meter.joules(0.0)
+        while not done:
+            done = self._stop.wait(self._interval) or time.monotonic() >= until
+            now = time.monotonic()
+            self._readings[phase].append((now - last, self._meter.joules(now - last)))
+            last = now
 
-    def energy_per(self, count: int) -> float | str:
-        """J of each of `count` things that the block did."""
-        spent = self.energy()
-        if isinstance(spent, str):
-            return spent
-        return spent / count if count > 0 else f"{UNKNOWN}nothing was done"
+    def _watts(self, phase: str) -> float | None:
+        readings = self._readings[phase]
+        joules = [energy for _, energy in readings if energy is not None]
+        whole = len(joules) == len(readings) >= FEWEST
+        return sum(joules) / sum(seconds for seconds, _ in readings) if whole else None
+
+    def energy(self) -> float | None:
+        """J that the block took beyond the idle machine; None: not measurable, or not more than idle."""
+        idle, run = self._watts("idle"), self._watts("run")
+        return (run - idle) * self.seconds if idle is not None and run is not None and run > idle else None
 
     def report(self) -> dict[str, Any]:
-        """Keys that are always there; JSON can hold it."""
-        spent = self.energy()
-        power: dict[str, Any] = {"source": self._no_power, "scope": self._no_power}
-        power |= dict.fromkeys(("idle", "run", "joules_standard_error"), self._no_power)
-        if not self._no_power:
-            power = {"source": self._source.name, "scope": self._source.scope}
-            power |= {"idle": self._idle.summary(), "run": self._run.summary()}
-            power["joules_standard_error"] = round(self._standard_error(), 4)
-        power["joules_beyond_idle"] = spent if isinstance(spent, str) else round(spent, 4)
+        """Before and after, throttling events in between, and power."""
+        before, after = (state["throttling"]["events"] for state in (self._before, self._after))
         return {
             "seconds": round(self.seconds, 3),
             "before": self._before,
             "after": self._after,
-            "throttling_events": self._events(),
-            "power": power,
+            "throttling_events": {name: count - before.get(name, 0) for name, count in after.items()},
+            "power_source": self._meter.name,
+            "idle_watts": self._watts("idle"),
+            "run_watts": self._watts("run"),
+            "joules_beyond_idle": self.energy(),
         }
-
-    def rows(self) -> list[str]:
-        """Markdown rows of two columns, after those of `benchmarks.host.rows`."""
-        from benchmarks.host.report import watch_rows
-
-        return watch_rows(self.report())
-
-    def _standard_error(self) -> float:
-        """J, if the readings were independent; they follow each other, so the truth is larger."""
-        return math.sqrt(self._idle.variance_of_mean + self._run.variance_of_mean) * self._run.seconds
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "temperatures_c": thermal.temperatures(self._machine),
-            "throttling": thermal.throttling(self._machine),
-            "load_average": fact(system.load, self._machine),
-            "memory_available_mib": fact(system.available, self._machine),
-        }
-
-    def _events(self) -> dict[str, int] | str:
-        """How often the machine throttled during the block."""
-        before, after = (state["throttling"]["events"] for state in (self._before, self._after))
-        if isinstance(before, str) or isinstance(after, str):
-            return str(before if isinstance(before, str) else after)
-        return {name: after[name] - before[name] for name in before if name in after}

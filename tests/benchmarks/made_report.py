@@ -1,17 +1,11 @@
-"""Reports that code makes: numbers by chance, to test what is done with them."""
+"""Reports with made numbers."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from benchmarks.report import Cell, Column, Measured, Plot, Report, Table, new_report
+from benchmarks.report import Cell, Measured, Plot, Report, Table, new_report
 
-COLUMNS = (
-    Column("model", key=True),
-    Column("form", key=True),
-    Column("median", "ms", "lower", digits=2),
-    Column("EER", "%", "lower", digits=1),
-    Column("speed", "1/s", "higher"),
-    Column("size", "MB"),
-)
+COLUMNS = "model*; form*; median, ms < .2; EER, % < .1; speed, 1/s >; size, MB"
 ROWS: tuple[Mapping[str, Cell], ...] = (
     {"model": "f0", "form": "u8", "median": Measured(9.8123, rounds=(9.7, 9.8, 9.9)), "speed": 101.91, "size": 1.27},
     {"model": "f0", "form": "float", "median": Measured(21.6, rounds=(21.5, 21.7)), "EER": Measured(29.4, 25.0, 33.9)},
@@ -20,12 +14,11 @@ ROWS: tuple[Mapping[str, Cell], ...] = (
 
 def made_report(
     rows: Sequence[Mapping[str, Cell]] = ROWS,
-    machine: dict[str, object] | None = None,
-    conditions: dict[str, object] | None = None,
+    machine: dict[str, Any] | None = None,
     kind: str = "latency",
     plots: Sequence[Plot] = (),
 ) -> Report:
     table = Table.of("steps", "Steps", "One step after the other.", COLUMNS, rows)
     machine = {"cpu": {"model": "made", "cores": 2}} if machine is None else machine
-    conditions = {"seconds": 3.0, "threads": [1, 2]} if conditions is None else conditions
-    return new_report(kind, "A made report", machine, conditions, [table], ["load average was 3.1"], plots)
+    conditions = {"seconds": 3.0, "threads": [1, 2]}
+    return new_report(kind, "A made report", machine, conditions, [table], ["load average 3.1"], plots)

@@ -1,231 +1,240 @@
-"""The description is true here, has the same keys everywhere, says why a value is missing, and tells on nobody."""
+"""Facts of machines: trees of files as kernels write them, recorded outputs, and this machine against psutil."""
 
-import getpass
 import json
 import os
-import platform
 import re
-import shutil
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import host
-from benchmarks.host.machine import Machine, NotMeasured, fact
-from tests.benchmarks.recordings import chip, orin_nano, program, recorded, tree
+from benchmarks.host import __main__ as command
+from benchmarks.host import accelerator, processor
+from benchmarks.host.watch import PowerMeter
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def keys(facts: Any, name: str = "") -> Iterator[str]:
-    """Names of what every machine must have; which zones, rails and counters there are is its own affair."""
-    yield name
-    free = re.search(r"/(temperatures_c|events|rails_watts|\w+_mhz)$", name)
-    if isinstance(facts, dict) and not free:
-        for key, value in facts.items():
-            yield from keys(value, f"{name}/{key}")
-
-
-def test_the_keys_are_the_same_on_every_machine_and_json_holds_them(tmp_path: Path) -> None:
-    (tmp_path / "jetson").mkdir()
-    (tmp_path / "nothing").mkdir()
-    orin_nano(tmp_path / "jetson")
-    here, jetson, nothing = host.describe(), host.describe(tmp_path / "jetson"), host.describe(tmp_path / "nothing")
-    assert list(keys(here)) == list(keys(jetson)) == list(keys(nothing))
-    for facts in (here, jetson, nothing):
-        assert json.loads(json.dumps(facts)) == facts
-        assert "None" not in json.dumps(facts) and "null" not in json.dumps(facts)
-        assert host.table(host.rows(facts)).startswith("| the machine | |\n| --- | --- |\n| machine | ")
-        assert all(re.fullmatch(r"\|[^|\n]+\|[^|\n]+\|", row) for row in host.rows(facts))
-
-
-def test_a_machine_without_anything_says_why_for_everything(tmp_path: Path) -> None:
-    facts = host.describe(tmp_path)
-    assert facts["cpu"]["model"] == "not measured, because /proc/cpuinfo is not there"
-    assert facts["jetson"]["power_mode"] == "not measured, because this is not a Jetson"
-    assert facts["gpu"]["name"] == "not measured, because nvidia-smi is not there"
-    assert facts["power"]["source"].startswith("not measured, because the board shows no power monitor")
-    of_this_python = {"architecture", "python", "version", "numpy", "onnxruntime", "torch", "tensorrt", "runs_in"}
-    for section in facts.values():
-        for key, value in section.items() if isinstance(section, dict) else ():
-            assert key in of_this_python or not host.known(value), (key, value)
-
-
-def test_nothing_tells_who_or_where_one_is(tmp_path: Path) -> None:
-    orin_nano(tmp_path)
-    tree(tmp_path, {"proc/sys/kernel/hostname": "the-secret-host", "proc/version": "Linux (the-secret-user@host)"})
-    for facts, root in ((host.describe(), ROOT), (host.describe(tmp_path), tmp_path)):
-        text = json.dumps(facts) + host.markdown(facts) + host.table(host.rows(facts))
-        assert "secret" not in text and str(root) not in text and str(Path.home()) + "/" not in text
-        for name in (socket.gethostname(), getpass.getuser()):
-            # A name as short as "vm" or "root" is also a word ("read by root only"): then as a word alone.
-            assert len(name) < 5 or not re.search(rf"\b{re.escape(name)}\b", text), name
-
-
-def test_the_numbers_are_those_of_lscpu_free_and_uname() -> None:
-    if not all(map(shutil.which, ("lscpu", "free", "uname"))):
-        pytest.skip("needs lscpu, free and uname to compare with")
-
-    def output(*command: str) -> str:
-        env = os.environ | {"LC_ALL": "C"}
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
-
-    cpu, memory, system = (host.describe()[section] for section in ("cpu", "memory", "system"))
-    lines = [line for line in output("lscpu", "-p=CPU,CORE,SOCKET").splitlines() if not line.startswith("#")]
-    assert cpu["logical_cores"] == len(lines)
-    assert cpu["physical_cores"] == len({line.partition(",")[2] for line in lines})
-    assert cpu["allowed_cores"] == len(os.sched_getaffinity(0))
-    lscpu = dict(re.findall(r"^([^:\n]+):\s*(.*)$", output("lscpu"), re.MULTILINE))
-    assert cpu["architecture"] == lscpu["Architecture"] == platform.machine()
-    if cpu["architecture"] == "x86_64":
-        assert cpu["model"] == " ".join(lscpu["Model name"].split())
-        assert set(cpu["instruction_sets"]) <= set(lscpu["Flags"].split())
-        assert ("avx2" in cpu["instruction_sets"]) == ("avx2" in lscpu["Flags"].split())
-    total, *_, available = output("free", "-m").splitlines()[1].split()[1:]
-    assert memory["total_mib"] == int(total)
-    assert abs(memory["available_mib"] - int(available)) < 0.2 * int(total)  # others take and give meanwhile
-    assert system["kernel"] == output("uname", "-r").strip()
-    assert system["python"].endswith(platform.python_version())
-
-
-def test_versions_come_without_importing_what_they_are_of() -> None:
-    program_text = (
-        "import json, sys\nfrom benchmarks import host\nfacts = host.describe()\n"
-        "heavy = {'torch', 'numpy', 'onnxruntime', 'tensorrt'} & set(sys.modules)\n"
-        "print(json.dumps([facts['packages'], sorted(heavy)]))"
-    )
-    done = subprocess.run([sys.executable, "-c", program_text], capture_output=True, text=True, cwd=ROOT, check=True)
-    packages, imported = json.loads(done.stdout)
-    assert imported == []
-    import numpy
-
-    assert packages["numpy"] == numpy.__version__
-
-
-def test_arm_cores_get_their_names_and_only_what_all_of_them_can(tmp_path: Path) -> None:
-    boards = recorded("cpuinfo.txt")
-    tree(tmp_path, {"proc/cpuinfo": boards["Raspberry Pi 5, without its serial number"]})
-    cpu = host.describe(tmp_path)["cpu"]
-    assert (cpu["model"], cpu["instruction_sets"]) == ("4 x Cortex-A76", ["asimd", "asimdhp", "asimddp"])
-    tree(tmp_path, {"proc/cpuinfo": boards["Jetson TX2, the first four of six cores"]})
-    cpu = host.describe(tmp_path)["cpu"]
-    assert (cpu["model"], cpu["instruction_sets"]) == ("2 x Cortex-A57 + 2 x NVIDIA Denver 2", ["asimd"])
-
-
-def test_hyper_threads_are_one_core_and_cores_that_are_off_do_not_count(tmp_path: Path) -> None:
-    cpus = "sys/devices/system/cpu"
-    pairs = {f"{cpus}/cpu{cpu}/topology/thread_siblings_list": f"{cpu % 2},{cpu % 2 + 2}" for cpu in range(4)}
-    tree(tmp_path, {f"{cpus}/online": "0-3", "proc/self/status": "Cpus_allowed_list:\t1,3,5-7", **pairs})
-    cpu = host.describe(tmp_path)["cpu"]
-    assert (cpu["logical_cores"], cpu["physical_cores"], cpu["allowed_cores"]) == (4, 2, 2)
-
-
-@pytest.mark.parametrize(
-    ("files", "cores", "mib"),
-    [
-        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5, "no limit"),
-        (
-            {
-                "proc/self/cgroup": "0::/a/b",
-                "sys/fs/cgroup/a/cpu.max": "200000 100000",  # the outer limit is the tighter one
-                "sys/fs/cgroup/a/b/cpu.max": "400000 100000",
-                "sys/fs/cgroup/a/b/memory.max": 2 << 30,
-                "sys/fs/cgroup/a/memory.max": "max",
-            },
-            2.0,
-            2048,
-        ),
-        (
-            {
-                "proc/self/cgroup": "3:cpu,cpuacct:/docker/abc\n2:memory:/docker/abc",  # not there inside the container
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": 50000,
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100000,
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": 512 << 20,
-            },
-            0.5,
-            512,
-        ),
-        (
-            {
-                "proc/self/cgroup": "1:cpu:/\n4:memory:/",
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": -1,
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100000,
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
-            },
-            "no limit",
-            "no limit",
-        ),
-    ],
+RECORDED = Path(__file__).with_name("recorded")
+GPU = "sys/class/devfreq/17000000.gpu"
+POLICY = "sys/devices/system/cpu/cpufreq/policy0"
+L4T = (
+    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025"
 )
-def test_a_container_s_limits_are_found_in_both_versions_of_cgroups(
-    tmp_path: Path, files: dict[str, str | int], cores: float | str, mib: int | str
-) -> None:
-    tree(tmp_path, files)
-    facts = host.describe(tmp_path)
-    assert (facts["cpu"]["quota_cores"], facts["memory"]["limit_mib"]) == (cores, mib)
 
 
-def test_an_nvidia_gpu_of_a_pc(tmp_path: Path) -> None:
-    program(tmp_path, "nvidia-smi", recorded("nvidia-smi.txt")["GeForce RTX 5060 Laptop, driver 595.84"])
-    facts = host.describe(tmp_path)
-    gpu = facts["gpu"]
-    assert (gpu["count"], gpu["compute_capability"], gpu["memory"]) == (1, "12.0", "8151 MiB")
-    assert gpu["power_limit"] == "not measured, because nvidia-smi does not tell"
-    assert "NVIDIA GeForce RTX 5060 Laptop GPU, compute capability 12.0" in host.table(
-        host.rows(host.describe(tmp_path))
+def recorded(name: str) -> dict[str, str]:
+    """The outputs in a file by their titles: "=== title", a line with its origin, the output."""
+    blocks = (RECORDED / name).read_text("utf-8").split("\n=== ")[1:]
+    return {block.split("\n", 2)[0]: block.split("\n", 2)[2].rstrip("\n") for block in blocks}
+
+
+def tree(root: Path, files: Mapping[str, str | int]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}").write_text(f"{content}\n", "utf-8")
+        path.with_name(f".{path.name}").replace(path)  # a thread may be reading
+    return root
+
+
+def rail(root: Path, channel: int, label: str, millivolts: int, milliamperes: int) -> Path:
+    """In the layout of the kernel's Documentation/hwmon/ina3221.rst."""
+    chip = "sys/class/hwmon/hwmon1"
+    return tree(root, {
+        f"{chip}/name": "ina3221", f"{chip}/in{channel}_label": label, f"{chip}/in{channel}_input": millivolts,
+        f"{chip}/curr{channel}_input": milliamperes,
+    })  # fmt: skip
+
+
+def orin_nano(root: Path) -> Path:
+    """An Orin Nano with JetPack 6.2, sysfs as its kernel lays it out."""
+    thermal = {"0/type": "cpu-thermal", "0/temp": 45531, "1/type": "gpu-thermal", "2/type": "cv0-thermal",
+               "2/temp": -256000, "10/type": "PMIC-Die", "10/temp": 100000}  # fmt: skip
+    rail(root, 1, "VDD_IN", 5016, 660)
+    rail(root, 2, "VDD_CPU_GPU_CV", 5016, 104)
+    return tree(root, {
+        "etc/nv_tegra_release": L4T, "etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.5 LTS"',
+        "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
+        "proc/meminfo": "MemTotal:        7802000 kB\nMemAvailable:    5800000 kB",
+        "proc/cpuinfo": recorded("cpuinfo.txt")[next(iter(recorded("cpuinfo.txt")))],
+        f"{POLICY}/scaling_governor": "schedutil", f"{POLICY}/scaling_cur_freq": 1190400,
+        f"{POLICY}/scaling_min_freq": 729600, f"{POLICY}/scaling_max_freq": 1344000,
+        f"{GPU}/cur_freq": 306000000, f"{GPU}/min_freq": 306000000, f"{GPU}/max_freq": 918000000,
+        f"{GPU}/governor": "nvhost_podgov", "sys/class/devfreq/15340000.vic/cur_freq": 729600000,
+        **{f"sys/class/thermal/thermal_zone{name}": value for name, value in thermal.items()},
+        "sys/class/thermal/cooling_device1/type": "cpu-throttle-alert",
+        "sys/class/thermal/cooling_device1/cur_state": 0,
+        "sys/class/thermal/cooling_device2/type": "gpu-throttle-alert",
+        "sys/class/thermal/cooling_device2/cur_state": 1,
+        "sys/class/hwmon/hwmon3/oc2_event_cnt": 15,
+    })  # fmt: skip
+
+
+def keys(value: object) -> object:
+    return {name: keys(entry) for name, entry in value.items()} if isinstance(value, dict) else None
+
+
+def test_a_jetson_by_sysfs(tmp_path: Path) -> None:
+    facts = host.describe(orin_nano(tmp_path))
+    json.dumps(facts, allow_nan=False)
+    assert facts["jetson"] == {
+        "l4t": "36.4.3", "jetpack": "6.1 to 6.2.2", "power_mode": None, "power_mode_id": None,
+        "gpu_mhz": {"current": 306, "min": 306, "max": 918}, "gpu_governor": "nvhost_podgov", "emc_mhz": None,
+        "clocks_pinned": False,
+    }  # fmt: skip
+    assert facts["cpu"]["governor"] == "schedutil" and facts["cpu"]["max_mhz"] == [1344]
+    assert facts["temperatures_c"] == {
+        "cpu-thermal": 45.5
+    }  # a sleeping, a switched-off and an absent sensor are left out
+    assert facts["throttling"] == {"events": {"oc2": 15}, "active": ["gpu-throttle-alert"]}
+    assert facts["memory"]["total_mib"] == 7619 and facts["system"]["os"] == "Ubuntu 22.04.5 LTS"
+    assert not str(facts["system"]["board"]).endswith("\0")
+
+
+def test_fixed_clocks_are_recognised(tmp_path: Path) -> None:
+    fixed = {f"{GPU}/{name}_freq": 918000000 for name in ("cur", "min", "max")}
+    tree(orin_nano(tmp_path), fixed | {f"{POLICY}/scaling_min_freq": 1344000})
+    assert host.describe(tmp_path)["jetson"]["clocks_pinned"] is True
+
+
+def test_jtop_supplies_mode_and_clocks() -> None:
+    class Mode:
+        id = 2
+
+        def __str__(self) -> str:
+            return "MAXN_SUPER"
+
+    gpu = {"gpu": {"freq": {"cur": 306000, "min": 306000, "max": 1020000, "governor": "nvhost_podgov"}}}
+    emc = {"EMC": {"cur": 2133000, "min": 204000, "max": 3199000}}
+    found = accelerator.from_jtop(SimpleNamespace(nvpmodel=Mode(), jetson_clocks=True, gpu=gpu, memory=emc))
+    assert found["power_mode"] == "MAXN_SUPER" and found["power_mode_id"] == 2 and found["clocks_pinned"] is True
+    assert found["gpu_mhz"]["max"] == 1020 and found["emc_mhz"]["current"] == 2133
+    assert accelerator.from_jtop(SimpleNamespace(nvpmodel=None, jetson_clocks=None, gpu={}, memory={})) == {}
+
+
+def test_nvpmodel_of_every_generation() -> None:
+    for title, output in recorded("nvpmodel.txt").items():
+        found = accelerator.parse_nvpmodel(output)
+        assert found["power_mode"] in ("MAXN", "15W", "25W", "120W"), title
+        assert (found["power_mode_id"] is None) == ("without the number" in title)
+    assert accelerator.parse_nvpmodel("") == {}
+
+
+def test_an_nvidia_gpu_by_nvml() -> None:
+    class Refused(Exception):  # noqa: N818
+        pass
+
+    def refuse(*_: object) -> None:
+        raise Refused
+
+    class Nvml(SimpleNamespace):
+        NVMLError, NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = Refused, 1, 2, 0
+
+        def __getattr__(self, name: str) -> object:  # everything that this GPU does not report
+            return refuse
+
+    nvml = Nvml(
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetName=lambda handle: "NVIDIA H100",
+        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=80 << 30),
+        nvmlDeviceGetEnforcedPowerLimit=lambda handle: 700_000,
     )
+    found = accelerator.from_nvml(nvml)
+    assert tuple(found) == accelerator.GPU_KEYS
+    assert (found["count"], found["name"], found["memory_mib"]) == (2, "NVIDIA H100", 81920)
+    assert found["power_limit"] == "700 W" and found["sm_mhz"] is None
 
 
-def test_a_pc_processor_s_sensors_and_counters(tmp_path: Path) -> None:
-    chip(tmp_path, 4, "coretemp", {"temp1_label": "Package id 0", "temp1_input": 52000, "temp2_input": 50000})
-    chip(tmp_path, 5, "nvme", {"temp1_input": 71000})  # a disk's heat is no processor's
-    throttle = "sys/devices/system/cpu/cpu{}/thermal_throttle/{}_throttle_count"
-    counts = {throttle.format(cpu, kind): 3 for cpu in range(2) for kind in ("core", "package")}
-    tree(tmp_path, counts)
+def test_the_keys_are_the_same_on_every_machine(tmp_path: Path) -> None:
+    here, empty, jetson = (keys(host.describe(root)) for root in (Path("/"), tmp_path / "0", orin_nano(tmp_path / "1")))
+    assert isinstance(here, dict) and isinstance(empty, dict) and isinstance(jetson, dict)
+    assert list(here) == list(empty) == list(jetson)
+    assert all(here[name] == empty[name] for name in ("cpu", "jetson", "gpu", "system", "memory"))
+
+
+def test_nothing_names_the_machine_or_its_user() -> None:
+    text = json.dumps(host.describe())
+    names = {socket.gethostname(), os.environ.get("USER", ""), os.environ.get("HOME", "")} - {"", "root", "localhost"}
+    assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
+
+
+def test_this_machine_agrees_with_psutil() -> None:
+    psutil = pytest.importorskip("psutil")
+    facts = host.describe()
+    assert facts["memory"]["total_mib"] == psutil.virtual_memory().total >> 20
+    assert facts["cpu"]["logical_cores"] == psutil.cpu_count()
+    assert facts["cpu"]["allowed_cores"] == len(psutil.Process().cpu_affinity())
+    assert facts["packages"]["psutil"] == psutil.__version__
+
+
+def test_arm_cores_have_names_and_only_common_instruction_sets(tmp_path: Path) -> None:
+    core = "processor : {0}\nFeatures : fp asimd asimddp {1}\nCPU implementer : 0x41\nCPU part : {2}\n"
+    cpuinfo = core.format(0, "i8mm", "0xd42") + core.format(1, "", "0xd42") + core.format(2, "", "0xfff")
+    assert processor.model(cpuinfo) == "2 x Cortex-A78AE + 1 x ARM core 0xfff of maker 0x41"
+    assert processor.instruction_sets(cpuinfo) == ["asimd", "asimddp"]
+    for title, output in recorded("cpuinfo.txt").items():
+        assert processor.model(output), title
+
+
+def test_a_containers_quota_is_the_smallest_of_its_groups(tmp_path: Path) -> None:
+    tree(tmp_path, {"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/cpu.max": "150000 100000",
+                    "sys/fs/cgroup/a/b/cpu.max": "max 100000", "sys/fs/cgroup/a/memory.max": 512 << 20})  # fmt: skip
     facts = host.describe(tmp_path)
-    assert facts["temperatures_c"] == {"coretemp Package id 0": 52.0, "coretemp": 50.0}
-    assert facts["throttling"]["events"] == {"core thermal": 6, "package thermal": 3}
+    assert facts["cpu"]["quota_cores"] == 1.5 and facts["memory"]["limit_mib"] == 512
 
 
-def test_a_raspberry_pi_tells_what_holds_it_back(tmp_path: Path) -> None:
-    program(tmp_path, "vcgencmd", "throttled=0x50005")
-    now, since = ["under-voltage", "throttled"], ["under-voltage since the start", "throttled since the start"]
-    assert host.describe(tmp_path)["throttling"]["active"] == now + since
+# ---- power
 
 
-def test_a_program_that_hangs_fails_or_is_missing_costs_a_sentence(tmp_path: Path) -> None:
-    program(tmp_path, "slow", "begun", then=f"echo $$ > '{tmp_path}/pid'; sleep 60")
-    program(tmp_path, "broken", "/home/somebody/.config: no such file", then="exit 3")
-    machine = Machine(tmp_path)
-    assert fact(machine.run, "slow", timeout=1.0) == "not measured, because slow did not answer within 1 s"
-    assert fact(machine.run, "broken") == "not measured, because broken failed with exit code 3"
-    assert fact(machine.run, "missing") == "not measured, because missing is not there"
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+def test_rails_are_volts_times_amperes_and_the_input_counts_alone(tmp_path: Path) -> None:
+    meter = PowerMeter(orin_nano(tmp_path))
+    assert meter.joules(2.0) == pytest.approx(2 * 5.016 * 0.66)
+    rails = rail(rail(tmp_path / "agx", 1, "VDD_GPU_SOC", 1000, 1000), 2, "VIN_SYS_5V0", 5000, 1000)
+    assert PowerMeter(rail(rails, 3, "VDDQ_VDD2_1V8AO", 1800, 1000)).joules(1.0) == pytest.approx(
+        6.0
+    )  # fed by VIN_SYS_5V0
+    assert PowerMeter(tmp_path / "nothing").name is None
 
 
-def test_files_that_cannot_be_read_or_hold_nonsense(tmp_path: Path) -> None:
-    tree(tmp_path, {"sys/a": "12 uV", "sys/b/c": 1})
-    machine = Machine(tmp_path)
-    assert fact(machine.number, "sys/a") == "not measured, because /sys/a holds no number"
-    assert fact(machine.text, "sys/b").startswith("not measured, because /sys/b cannot be read (")
-    with pytest.raises(NotMeasured, match=r"/sys/d is not there$"):
-        machine.text("sys/d")
-    if os.geteuid():
-        (tmp_path / "sys/a").chmod(0)
-        assert fact(machine.text, "sys/a") == "not measured, because /sys/a can be read by root only"
+def test_counters_are_joules_even_where_they_wrap(tmp_path: Path) -> None:
+    zone = "sys/class/powercap/intel-rapl:0"
+    tree(
+        tmp_path,
+        {f"{zone}/name": "package-0", f"{zone}/energy_uj": 9_000_000, f"{zone}/max_energy_range_uj": 9_999_999},
+    )
+    meter = PowerMeter(tmp_path)
+    for counter, joules in ((9_500_000, 0.5), (500_000, 1.0), (500_000, 0.0)):
+        tree(tmp_path, {f"{zone}/energy_uj": counter})
+        assert meter.joules(1.0) == pytest.approx(joules)
 
 
-def test_the_command_prints_markdown_for_people_and_json_for_programs() -> None:
-    def output(*options: str) -> str:
-        command = [sys.executable, "-m", "benchmarks.host", *options]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+def test_a_watch_subtracts_the_idle_machine(tmp_path: Path) -> None:
+    orin_nano(tmp_path)
+    with host.Watch(0.2, 0.02, tmp_path) as watch:
+        rail(tmp_path, 1, "VDD_IN", 5016, 1660)
+        tree(tmp_path, {"sys/class/hwmon/hwmon3/oc2_event_cnt": 17})
+        time.sleep(0.3)
+    joules, report = watch.energy(), watch.report()
+    assert joules is not None and 0 < joules <= 5.1 * report["seconds"]
+    assert report["throttling_events"] == {"oc2": 2} and report["run_watts"] > report["idle_watts"]
+    with host.Watch(0.1, 0.02, tmp_path) as watch:
+        time.sleep(0.1)
+    assert watch.energy() is None  # no more than idle
+    with host.Watch(0.1, 0.02, tmp_path / "nothing") as watch:
+        pass
+    assert watch.energy() is None and watch.report()["power_source"] is None
 
-    assert output().startswith("# The machine\n") and "## packages" in output()
-    assert list(keys(json.loads(output("--json")))) == list(keys(host.describe()))
-    assert output("--short").startswith("| the machine | |\n| --- | --- |\n")
+
+def test_the_command_prints_json_and_markdown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["host", "--json"])
+    command.main()
+    assert json.loads(capsys.readouterr().out)["version"] == host.VERSION
+    monkeypatch.setattr(sys, "argv", ["host", "--short"])
+    command.main()
+    assert capsys.readouterr().out.startswith("| fact")

@@ -1,0 +1,1 @@
+"""Accuracy of models and of published score files: `python -m benchmarks.accuracy`."""

@@ -1,0 +1,229 @@
+"""Models under test: what a user names becomes files that run, in one or several forms.
+
+    subjects = resolve("runs/model/model.pt", ["float", "u8"], folder)   # exported as by export.onnx, without its gate
+    subjects = resolve("ecanet18", ["torch", "u8"], folder)              # a network by name, randomly initialised
+    engine = subjects[0].open(threads=1)
+
+INT8 exports here have arbitrary ranges and every possible layer in INT8: their timings are valid, their scores are not.
+To measure what ships, name the file that export.onnx wrote.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.audio.features import FrontEnd
+from runtime.audio.score_times import STEP
+from runtime.card.model_card import ANY_BATCH, read_card
+from runtime.engines import Engine, open_engine
+from runtime.engines.model_loader import MODELS
+from runtime.support.errors import ShrikeError
+from runtime.support.suggestions import nearby, nearest
+from train.networks import NAMES, STREAMING
+
+if TYPE_CHECKING:
+    from train.checkpoint import Checkpoint
+
+Form = Literal["torch", "float", "s8", "u8"]
+SUFFIX = "-streaming"  # behind a network's name: its streaming form
+RANGE = 8.0  # of every activation of an INT8 export made for timing
+INT8_NOTE = "INT8 exported here has arbitrary ranges: timings are valid, scores are not"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model in one form: a file that other processes can open as well."""
+
+    model: str  # label in tables
+    form: str  # torch, float, s8, u8, TensorRT int8 ...
+    path: Path
+    frontend: FrontEnd
+    batch: int  # 1, or ANY_BATCH
+    frames: int | None = None  # new frames a step of a streaming model; None: windowed
+    notes: tuple[str, ...] = ()
+
+    def open(self, threads: int = 1) -> Engine:
+        return TorchEngine(self.path) if self.form == "torch" else open_engine(self.path, threads)
+
+
+class TorchEngine:
+    """A stripped network behind the protocol of runtime.engines; torch's threads are the process's."""
+
+    precision = "fp32"
+
+    def __init__(self, path: Path) -> None:
+        from export.strip import strip
+        from train.checkpoint import read_checkpoint
+
+        self.network, self.name = strip(read_checkpoint(path)), path.stem
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self.network(torch.from_numpy(features)).numpy()
+        return logits
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def resolve(
+    name: str, forms: Sequence[Form], folder: Path, frontend: str = "f0", batch: int = 1, exit: int = 4
+) -> list[Subject]:
+    """The model of this name in these forms; exports go into `folder`. `batch`: the largest that will be run."""
+    path = Path(name)
+    if path.suffix in (".onnx", ".engine"):
+        return [of_file(path, _label(path))]
+    if path.name == name and (MODELS / f"{name}.onnx").is_file():
+        return [of_file(MODELS / f"{name}.onnx", name)]
+    if path.suffix == ".pt":
+        from train.checkpoint import read_checkpoint
+
+        if not path.is_file():
+            raise ShrikeError(f"{name}: file not found; python -m train writes model.pt{nearby(path)}")
+        return _export(read_checkpoint(path), _label(path), forms, folder, batch, exit, "")
+    if name in NAMES or name.removesuffix(SUFFIX) in STREAMING:
+        note = f"{name}: randomly initialised, front-end {frontend}: timings are valid, scores are not"
+        return _export(fresh(name, frontend), name, forms, folder, batch, exit, note)
+    known = [*sorted(file.stem for file in MODELS.glob("*.onnx")), *NAMES, *(f"{n}{SUFFIX}" for n in STREAMING)]
+    raise ShrikeError(
+        f"{name}: unknown model; expected a path to model.pt, model.onnx or model.engine, or one of "
+        f"{', '.join(known)}{nearest(name, known)}"
+    )
+
+
+def of_file(path: Path, label: str) -> Subject:
+    """A deployed model with its card."""
+    if not path.is_file():
+        raise ShrikeError(f"{path}: file not found; python -m export.onnx and export.trt write models{nearby(path)}")
+    if path.suffix == ".onnx" and not path.with_suffix(".json").is_file():
+        raise ShrikeError(f"{path}: has no card {path.with_suffix('.json').name}; name other models with --peer")
+    card = read_card(path)
+    if card.tensorrt is not None:
+        form = f"TensorRT {card.tensorrt.precision}"
+    else:
+        form = "float" if card.quantisation is None else {"uint8": "u8", "int8": "s8"}[card.quantisation.activations]
+    frames = card.state.frames if card.state else None
+    return Subject(label, form, path, card.frontend, 1 if card.tensorrt else card.input.shape[0], frames)
+
+
+def unique(subjects: Sequence[Subject]) -> list[Subject]:
+    """The same subjects; a label and form that comes again gets a number."""
+    seen: dict[tuple[str, str], int] = {}
+    found = []
+    for subject in subjects:
+        times = seen[subject.model, subject.form] = seen.get((subject.model, subject.form), 0) + 1
+        found.append(replace(subject, model=f"{subject.model} ({times})") if times > 1 else subject)
+    return found
+
+
+def _label(path: Path) -> str:
+    """f0-off-0 for runs/f0-off-0/model.pt, door for deploy/door.onnx."""
+    parent = path.absolute().parent.name
+    return parent if path.stem == "model" and parent else path.stem
+
+
+# ---- exports for timing
+
+
+def fresh(name: str, frontend: str) -> "Checkpoint":
+    """A checkpoint of a randomly initialised network."""
+    import torch
+
+    from train.checkpoint import Checkpoint, RunProgress, build_network, versions
+    from train.config import Data, Distillation, Model, TrainConfig
+
+    torch.manual_seed(0)
+    model = Model(name.removesuffix(SUFFIX), streaming=name.endswith(SUFFIX))
+    settings = TrainConfig(Data(Path("none"), frontend=frontend), model, Distillation("off"))  # type: ignore[arg-type]
+    return Checkpoint(settings, build_network(settings).state_dict(), {}, {}, RunProgress(), [], {}, versions())
+
+
+def _export(
+    checkpoint: "Checkpoint", label: str, forms: Sequence[Form], folder: Path, batch: int, exit: int, note: str
+) -> list[Subject]:
+    """Files with cards in `folder`, one for each form."""
+    import torch
+
+    from export import graph, streaming_graph
+    from export.int8 import quantize
+    from export.strip import DeployedStream, strip
+    from train.checkpoint import write_checkpoint
+
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True)
+    network, frontend, found = strip(checkpoint, exit), checkpoint.settings.frontend, []
+    frames, some = (STEP if isinstance(network, DeployedStream) else None), ANY_BATCH if batch > 1 else 1
+    if frames and set(forms) == {"torch"}:
+        raise ShrikeError(f"{label}: a streaming model has no step in torch; add --forms float, s8 or u8")
+    for form in forms:
+        path, step = folder / f"{label}-{form}.onnx", None
+        notes = tuple(filter(None, (note, "" if form in ("torch", "float") else INT8_NOTE)))
+        if form == "torch":
+            path = path.with_suffix(".pt")
+            if frames is None:
+                write_checkpoint(path, checkpoint)
+                found.append(Subject(label, form, path, frontend, ANY_BATCH, notes=notes))
+            continue
+        if isinstance(network, DeployedStream):
+            layout: streaming_graph.Layout = "channels first" if form == "s8" else "channels last"
+            step = streaming_graph.trace(network, frontend, STEP, batch > 1, layout)
+        plain = model = step.graph if step else graph.trace(network, frontend, batch > 1)
+        if form != "float":
+            layers = quantize.plan(plain)
+            ranges = dict.fromkeys(quantize.tensors(layers), RANGE)
+            model = quantize.quantise(plain, layers, ranges, "int8" if form == "s8" else "uint8")
+            step = step.with_graph(model) if step else None
+        _write(path, form, checkpoint, batch > 1, plain, model, step)
+        found.append(Subject(label, form, path, frontend, some, frames, notes))
+    return found
+
+
+def _write(path: Path, form: Form, checkpoint: "Checkpoint", dynamic: bool, plain: Any, model: Any, step: Any) -> None:
+    from export.card_writer import Judgement, write_model
+    from export.int8.quantize import float_by_design, plan
+    from export.options import GateOptions, ModelOptions
+    from export.pipeline import Prepared
+    from export.score_map import UNFITTED
+    from export.verify import UNMEASURED
+    from runtime.card.model_card import Quantisation
+
+    activations: Literal["int8", "uint8"] = "int8" if form == "s8" else "uint8"
+    quantisation = None if form == "float" else Quantisation("ptq", activations, float_by_design(plain, plan(plain)))
+    source = ModelOptions(path.with_suffix(".pt"), batch="dynamic" if dynamic else "1")
+    precision: Literal["fp32", "int8"] = "fp32" if form == "float" else "int8"
+    prepared = Prepared(
+        source, GateOptions(), checkpoint, plain, model, precision, None, None, quantisation=quantisation, step=step
+    )
+    target: Any = {"float": "any", "s8": "tensorrt", "u8": "cpu"}[form]
+    write_model(prepared, Judgement(UNFITTED, UNMEASURED), path, target)
+
+
+def multiply_adds(path: Path) -> int | None:
+    """Of the convolutions and matrix products of one window or step, by an ONNX file; None where sizes are open."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            shapes[node.output[0]] = list(node.attribute[0].t.dims)
+    for port in (*graph.input, *graph.value_info, *graph.output):
+        sizes = [size.dim_value for size in port.type.tensor_type.shape.dim]
+        shapes[port.name] = [size or (1 if place == 0 else 0) for place, size in enumerate(sizes)]  # an open batch is 1
+    total = 0
+    for node in graph.node:
+        if node.op_type in ("Conv", "MatMul", "Gemm"):
+            first, second, output = (shapes.get(name, [0]) for name in (*node.input[:2], node.output[0]))
+            turned = node.op_type == "Gemm" and any(item.name == "transA" and item.i for item in node.attribute)
+            work = math.prod(output) * (math.prod(second[1:]) if node.op_type == "Conv" else first[0 if turned else -1])
+            if work == 0:
+                return None
+            total += work
+    return total

@@ -1,0 +1,1 @@
+"""Latency of models: `python -m benchmarks.latency`."""

@@ -1,0 +1,112 @@
+"""Latency of one step: features, network and the whole step, for models and their forms side by side in one run.
+
+    python -m benchmarks.latency                                              # the embedded models
+    python -m benchmarks.latency runs/model/model.pt --forms torch float u8   # a checkpoint, exported on the way
+    python -m benchmarks.latency model.onnx model.engine --threads 1 2 --batch 1 8
+    python -m benchmarks.latency ecanet9 senet50 --check-bare                 # randomly initialised networks
+    python -m benchmarks.latency senet9-streaming senet9 --forms u8 --batch 16
+    python -m benchmarks.latency f0 --peer other.onnx --peer-shape audio=1x64600
+
+A step is 12 frames, 97.5 ms of sound, and 16 frames, 130 ms, of a streaming model; a slower one cannot keep up. All
+cases take turns (benchmarks/stats.py). docs/reports.md describes the tables and how two reports are compared.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from benchmarks.cases import Form
+from benchmarks.stats import RUNS, SECONDS
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
+
+EMBEDDED = ("f0", "wide")
+MOST_BATCH, MOST_THREADS = 1024, 256
+WATCH_EVERY = 2.0  # s between readings of power while timing: each takes a few ms of a core
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the latency of models."""
+
+    models: tyro.conf.Positional[tuple[str, ...]] = EMBEDDED
+    """model.pt, model.onnx with its card, model.engine, f0, wide, or a network: ecanet9, ecanet9-streaming."""
+    forms: tuple[Form, ...] = ("torch", "float", "u8")
+    """Forms of a checkpoint or a network by name; s8 is placed for TensorRT and slow on a CPU."""
+    peer: tuple[Path, ...] = ()
+    """Any other ONNX files; their network alone is timed."""
+    peer_shape: tuple[str, ...] = ()
+    """Sizes that a peer's file leaves open, as audio=1x64600; default 1, and the batch in front."""
+    frontend: Literal["f0", "wide"] = "f0"
+    """Front-end of a network by name: f0, the lowest 45 bins (0-417 Hz), or wide, 60 bands over 0-8 kHz."""
+    batch: tuple[int, ...] = (1,)
+    """Windows, or streams of a streaming model, in one call of the network, besides 1."""
+    threads: tuple[int, ...] = (1,)
+    """CPU threads of the network; several numbers are measured one after the other."""
+    seconds: float = SECONDS
+    """Seconds that are counted for every case."""
+    runs: int = RUNS
+    """Least number of runs of a case."""
+    check_bare: bool = False
+    """Time ONNX Runtime's bare session.run on the same files as well."""
+    out: Path | None = None
+    """Folder of the report; default: a new one under runs/reports."""
+    overwrite: bool = False
+    """Replace an existing report."""
+
+    def __post_init__(self) -> None:
+        for holds, message in [
+            (bool(self.models or self.peer), "MODELS: expected at least one, or a --peer"),
+            (bool(self.forms), "--forms: expected at least one of torch, float, s8, u8"),
+            (all(1 <= n <= MOST_BATCH for n in self.batch), f"--batch {self.batch}: expected 1 to {MOST_BATCH}"),
+            (
+                bool(self.threads) and all(1 <= n <= MOST_THREADS for n in self.threads),
+                f"--threads {self.threads}: expected 1 to {MOST_THREADS}",
+            ),
+            (0 < self.seconds <= 3600, f"--seconds {self.seconds}: expected above 0 and at most 3600"),
+            (1 <= self.runs <= 1_000_000, f"--runs {self.runs}: expected 1 to 1,000,000"),
+            (not self.peer_shape or bool(self.peer), "--peer-shape: needs a --peer"),
+        ]:
+            if not holds:
+                raise ShrikeError(message)
+
+
+def main() -> None:
+    options = parse(Options, "benchmarks.latency", __doc__)
+    from benchmarks import host
+    from benchmarks.latency.lineup import line_up, measure_energy
+    from benchmarks.latency.tables import conditions, draw, tables, unsteady
+    from benchmarks.report import busy_note, finish, new_report, place, report_folder, write_report
+    from benchmarks.stats import measure
+    from train.progress import say
+
+    out = place(options.out, "latency", options.overwrite)
+    load, machine = os.getloadavg()[0], host.describe()
+    with tempfile.TemporaryDirectory() as folder:
+        lineup = line_up(options, Path(folder), say)
+        say(f"measuring {len(lineup.entries)} cases, at least {len(lineup.entries) * options.seconds:.0f} s")
+        with host.Watch(idle_s=0.5, interval_s=WATCH_EVERY) as watch:
+            times = measure([entry.case for entry in lineup.entries], options.seconds, options.runs, say=say)
+        for entry, found in zip(lineup.entries, times, strict=True):
+            entry.times = found
+        measure_energy(lineup, options.seconds, say)
+        found_tables = tables(lineup)
+        for _, engine in lineup.engines:
+            engine.close()
+    notes = [*busy_note(load), *lineup.notes, *unsteady(lineup)]
+    title = "Latency of " + ", ".join(dict.fromkeys(entry.model for entry in lineup.entries if entry.part == "network"))
+    with report_folder(out, options.overwrite) as temporary:
+        plots = draw(lineup, temporary)
+        report = new_report(
+            "latency", title, machine | {"run": watch.report()}, conditions(options, lineup), found_tables, notes, plots
+        )
+        write_report(temporary, report)
+    finish(report, out, hidden=("times",))
+
+
+if __name__ == "__main__":
+    run(main)

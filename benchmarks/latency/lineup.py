@@ -1,0 +1,241 @@
+"""The cases of a latency run: every model, form, thread count and batch, opened and ready to take turns.
+
+    lineup = line_up(options, folder, say)
+    times = measure([entry.case for entry in lineup.entries])
+    measure_energy(lineup, 3.0, say)                # afterwards: it would disturb the clock
+
+Everything is opened before anything is timed, and each model's memory is measured in a process of its own before that.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from benchmarks import host
+from benchmarks.cases import Subject, multiply_adds, resolve, unique
+from benchmarks.host.watch import PowerMeter
+from benchmarks.latency.peers import footprint, open_bare, open_peer, parse_shape
+from benchmarks.report import Measured
+from benchmarks.stats import Case, Times, repeat
+from runtime.audio.features import PRESETS, FeatureStream, FrontEnd, Samples
+from runtime.audio.framer import STEP
+from runtime.audio.ring_buffer import RingBuffer
+from runtime.card.model_card import ANY_BATCH
+from runtime.engines import Engine, as_streaming
+from runtime.scorer import StreamScorer
+from runtime.support.errors import ShrikeError
+
+if TYPE_CHECKING:
+    from benchmarks.latency.__main__ import Options
+
+SOUND = 20.0  # s of noise that steps are fed with
+PEER = "peer"  # form of another project's model
+
+Part = Literal["features", "network", "step", "bare"]
+Say = Callable[[str], object]
+
+
+@dataclass
+class Entry:
+    """A case and its row in the tables."""
+
+    model: str
+    form: str
+    part: Part
+    batch: int
+    threads: int
+    case: Case
+    subject: Subject | None = None  # None: a peer, or features
+    times: Times = field(default_factory=lambda: Times(()))  # once measured
+    joules: float | None = None  # of a step beyond the idle machine
+
+    @property
+    def median(self) -> Measured:
+        """ms, with the medians of the rounds."""
+        rounds = tuple(round(1000 * value, 6) for value in self.times.medians)
+        return Measured(1000 * self.times.median, rounds=rounds)
+
+    @property
+    def streaming(self) -> bool:
+        return self.subject is not None and self.subject.frames is not None
+
+    @property
+    def frames(self) -> int:
+        """New frames of a call."""
+        return (self.subject.frames if self.subject else None) or STEP
+
+
+@dataclass
+class Lineup:
+    """All cases of a run."""
+
+    entries: list[Entry] = field(default_factory=list)
+    engines: list[tuple[Subject, Engine]] = field(default_factory=list)
+    memory: dict[tuple[str, str], float | None] = field(default_factory=dict)  # MB by model and form
+    sizes: dict[tuple[str, str], float] = field(default_factory=dict)  # MB of the file
+    work: dict[tuple[str, str], int | None] = field(default_factory=dict)  # multiply-adds of a call
+    inputs: dict[str, str] = field(default_factory=dict)  # of peers
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def features(self) -> dict[str, Entry]:
+        """By the front-end's name."""
+        return {entry.model: entry for entry in self.entries if entry.part == "features"}
+
+    def find(self, part: Part, like: Entry) -> Entry | None:
+        """The part of the same model, form and threads, in a batch of 1."""
+        wanted = (part, like.model, like.form, like.threads, 1)
+        return next((e for e in self.entries if (e.part, e.model, e.form, e.threads, e.batch) == wanted), None)
+
+
+def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
+    """Export, weigh and open everything that was named."""
+    shapes = dict(map(parse_shape, options.peer_shape))
+    batches, threads = sorted({1, *options.batch}), sorted(set(options.threads))
+    lineup, subjects = Lineup(), list[Subject]()
+    for path in options.peer:  # fail before anything takes long
+        open_peer(path, shapes=shapes)
+    for number, name in enumerate(options.models):
+        say(f"preparing {name}")
+        subjects += resolve(name, options.forms, folder / str(number), options.frontend, batches[-1])
+    for frontend in dict.fromkeys(replace(subject.frontend, level="none") for subject in subjects):
+        name = frontend_name(frontend)
+        case = Case(f"features {name}", features_part(frontend))
+        lineup.entries.append(Entry(name, "front-end", "features", 1, 1, case))
+    say("measuring memory, each model in a process of its own")
+    for subject in unique(subjects):
+        key = subject.model, subject.form
+        lineup.memory[key], lineup.sizes[key] = footprint(subject), subject.path.stat().st_size / 1e6
+        lineup.work[key] = multiply_adds(subject.path) if subject.path.suffix == ".onnx" else None
+        lineup.notes += [note for note in subject.notes if note not in lineup.notes]
+        for count in threads[:1] if subject.form.startswith("TensorRT") else threads:
+            _add_subject(lineup, subject, count, batches, options.check_bare)
+    for path in options.peer:
+        key = path.stem, PEER
+        lineup.memory[key], lineup.sizes[key] = footprint(path, shapes), path.stat().st_size / 1e6
+        for count, batch in ((count, batch) for count in threads for batch in batches):
+            try:
+                peer = open_peer(path, count, batch, shapes)
+            except ShrikeError as error:
+                lineup.notes.append(f"--batch {batch} was not measured: {error}")
+                continue
+            fed = (f"{name} {'x'.join(map(str, v.shape))} {v.dtype}" for name, v in peer.feeds.items())
+            lineup.inputs.setdefault(path.stem, ", ".join(fed))
+            case = Case(f"network {path.stem}, threads {count}, batch {batch}", peer.run)
+            lineup.entries.append(Entry(path.stem, PEER, "network", batch, count, case))
+    return lineup
+
+
+def _add_subject(lineup: Lineup, subject: Subject, threads: int, batches: Sequence[int], bare: bool) -> None:
+    def add(part: Part, batch: int, call: Callable[[], object]) -> None:
+        name = f"{part} {subject.model} {subject.form}, threads {threads}, batch {batch}"
+        prepare = partial(_torch_threads, threads) if subject.form == "torch" else lambda: None
+        case = Case(name, call, prepare)
+        lineup.entries.append(Entry(subject.model, subject.form, part, batch, threads, case, subject))
+
+    engine = subject.open(threads)
+    lineup.engines.append((subject, engine))
+    for batch in batches:
+        if batch == 1 or subject.batch == ANY_BATCH:
+            add("network", batch, network_part(engine, subject.frontend, batch))
+        else:
+            lineup.notes.append(f"{subject.model}: its batch is fixed at 1; --batch {batch} was not measured")
+    add("step", 1, step_part(engine, subject.frontend))
+    if bare and subject.path.suffix == ".onnx" and subject.frames is None:
+        session = open_bare(subject.path, threads)
+        feeds = {session.get_inputs()[0].name: windows(subject.frontend, 1)}
+        add("bare", 1, partial(session.run, None, feeds))
+
+
+def _torch_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def frontend_name(frontend: FrontEnd) -> str:
+    plain = replace(frontend, level="none")  # the graph subtracts the level
+    named = (name for name, preset in PRESETS.items() if preset == plain)
+    return next(named, f"{frontend.bands} {frontend.shape}, {frontend.window} samples")
+
+
+class NoiseStream:
+    """Endless noise, cut where scores fall due."""
+
+    def __init__(self, frontend: FrontEnd, frames: int, streaming: bool = False) -> None:
+        """`frames` a step; a streaming model counts steps from the first frame, not back from a full window."""
+        count = int(SOUND * frontend.rate)
+        self._samples = (0.05 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
+        self._chunk, self._at = frames * frontend.hop, 0
+        full = frontend.width // frames * frames if streaming else frontend.width
+        self.first = self._take((full - 1) * frontend.hop + frontend.window)  # fills a window
+
+    def next(self) -> Samples:
+        return self._take(self._chunk)
+
+    def _take(self, count: int) -> Samples:
+        if self._at + count > len(self._samples):
+            self._at = 0
+        self._at += count
+        return self._samples[self._at - count : self._at]
+
+
+def features_part(frontend: FrontEnd) -> Callable[[], Any]:
+    """Samples of a step to a window, without the network."""
+    sound, stream, window = (
+        NoiseStream(frontend, STEP),
+        FeatureStream(frontend),
+        RingBuffer(frontend.bands, frontend.width),
+    )
+    window.push(stream.push(sound.first))
+
+    def step() -> Samples:
+        window.push(stream.push(sound.next()))
+        return window.view
+
+    return step
+
+
+def network_part(engine: Engine, frontend: FrontEnd, batch: int = 1) -> Callable[[], Any]:
+    """The engine's call on windows, or on new frames of a streaming model."""
+    if (streaming := as_streaming(engine)) is None:
+        return partial(engine, windows(frontend, batch))
+    buffers = streaming.batch_buffers(batch)
+    buffers.features[:] = windows(frontend, batch)[..., : streaming.state.frames]
+    return partial(buffers.run, batch)
+
+
+def step_part(engine: Engine, frontend: FrontEnd) -> Callable[[], float]:
+    """runtime.scorer from samples to one score, its window full."""
+    streaming = as_streaming(engine)
+    sound = NoiseStream(frontend, streaming.state.frames if streaming else STEP, streaming is not None)
+    scorer = StreamScorer(engine, frontend)
+    scorer.push(sound.first)
+
+    def step() -> float:
+        (score,) = scorer.push(sound.next())
+        return score.value
+
+    return step
+
+
+def windows(frontend: FrontEnd, batch: int) -> Any:
+    """Neighbouring windows of the noise, (batch, 1, bands, frames)."""
+    part = features_part(frontend)
+    return np.stack([np.array(part()) for _ in range(batch)])[:, None]
+
+
+def measure_energy(lineup: Lineup, seconds: float, say: Say) -> None:
+    """J of each step beyond an idle machine's; left out where power cannot be read."""
+    for entry in lineup.entries if PowerMeter().name else ():
+        if entry.part == "step":
+            say(f"energy of {entry.case.name}")
+            entry.case.prepare()
+            with host.Watch(idle_s=3.0) as watch:
+                count = repeat(entry.case.run, seconds)
+            joules = watch.energy()
+            entry.joules = None if joules is None else joules / count

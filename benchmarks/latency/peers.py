@@ -1,0 +1,122 @@
+"""Other projects' ONNX models, and the memory that a model takes in a process of its own.
+
+peer = open_peer(Path("other.onnx"), shapes={"audio": (1, 64600)})
+peer.run()
+footprint(subject)          # MB resident after the first run
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cases import Subject
+from runtime.engines import as_streaming
+from runtime.support.errors import ShrikeError
+from runtime.support.measure import resident
+from runtime.support.suggestions import nearby
+
+SAME = ("float16", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+KINDS = {"float": "float32", "double": "float64"} | {name: name for name in SAME}  # numpy's name by ONNX's
+LARGEST_INPUT = 1 << 28  # values: a wrong --peer-shape should not fill the memory
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A session of ONNX Runtime with inputs: noise for floats, 0 and 1 for integers (tokens, kinds, masks)."""
+
+    session: Any
+    feeds: dict[str, NDArray[Any]]
+
+    def run(self) -> object:
+        return self.session.run(None, self.feeds)
+
+
+def open_peer(path: Path, threads: int = 1, batch: int = 1, shapes: Shapes | None = None) -> Peer:
+    """Open any ONNX file and run it once. Open sizes are `shapes`, else 1, and `batch` in front."""
+    session, rng, feeds = open_bare(path, threads), np.random.default_rng(0), {}
+    for port in session.get_inputs():
+        name = KINDS.get(port.type.removeprefix("tensor(").removesuffix(")"))
+        if name is None:
+            raise ShrikeError(f"{path.name}: input {port.name} is {port.type}; expected tensors of numbers")
+        sizes = [size if isinstance(size, int) and size > 0 else None for size in port.shape]
+        wanted = list((shapes or {}).get(port.name, [size or 1 for size in sizes]))
+        fits = len(wanted) == len(sizes) and all(size in (None, w) for size, w in zip(sizes, wanted, strict=True))
+        if not fits or math.prod(wanted) > LARGEST_INPUT:
+            raise ShrikeError(f"--peer-shape {port.name}={'x'.join(map(str, wanted))}: expected {port.shape}")
+        if batch > 1 and wanted:
+            if sizes[0] is not None:
+                raise ShrikeError(f"{path.name}: its batch is fixed at {sizes[0]}")
+            wanted[0] = batch
+        floats = "float" in name
+        feeds[port.name] = (rng.standard_normal(wanted) if floats else rng.integers(0, 2, wanted)).astype(name)
+    if odd := sorted(set(shapes or {}) - feeds.keys()):
+        raise ShrikeError(f"--peer-shape {odd[0]}: {path.name} has no such input; it has {', '.join(feeds)}")
+    peer = Peer(session, feeds)
+    try:
+        peer.run()
+    except Exception as error:  # ONNX Runtime's exceptions share no other base
+        fed = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+        reason = str(error).partition("\n")[0]
+        raise ShrikeError(f"{path.name}: fails on {fed} ({reason}); give --peer-shape NAME=1x64600") from error
+    return peer
+
+
+def open_bare(path: Path, threads: int) -> Any:
+    """ONNX Runtime alone, with the threads of our engine."""
+    import onnxruntime
+
+    if not path.is_file():
+        raise ShrikeError(f"{path}: file not found; expected an ONNX file{nearby(path)}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ShrikeError(f"{path}: ONNX Runtime refuses it ({reason}); expected an ONNX file") from error
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """("audio", (1, 64600)) of audio=1x64600."""
+    name, _, sizes = text.rpartition("=")
+    if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+        raise ShrikeError(f"--peer-shape {text}: expected NAME=1x64600")
+    return name, tuple(int(size) for size in sizes.split("x"))
+
+
+def footprint(subject: Subject | Path, shapes: Shapes | None = None) -> float | None:
+    """MB resident of a fresh process that loaded a model, or a peer's file, and ran it once; None where unknown."""
+    path = subject if isinstance(subject, Path) else subject.path
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            return pool.submit(_load_and_run, subject, dict(shapes or {})).result()
+        except BrokenProcessPool as error:
+            raise ShrikeError(f"{path}: its process was killed; was there enough memory?") from error
+
+
+def _load_and_run(subject: Subject | Path, shapes: Shapes) -> float | None:
+    if isinstance(subject, Path):
+        open_peer(subject, shapes=shapes)
+        return resident()
+    if subject.form == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+    engine = subject.open()
+    if (streaming := as_streaming(engine)) is not None:
+        streaming.batch_buffers(1).run(1)
+    else:
+        engine(np.zeros((1, 1, subject.frontend.bands, subject.frontend.width), np.float32))
+    return resident()

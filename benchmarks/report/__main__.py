@@ -1,0 +1,56 @@
+"""Show reports, or quote their tables in Markdown files.
+
+python -m benchmarks.report runs/reports/latency                                # report.md, on stdout
+python -m benchmarks.report --into README.md docs/benchmarks.md                 # fill the files' marked blocks
+python -m benchmarks.report docs/reports/latency --into README.md --check       # exit 3 where a block differs
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from runtime.support.command import FAILED, parse, run
+from runtime.support.errors import ShrikeError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Show reports, or quote their tables in Markdown files."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Reports to show; with --into, fill only blocks of these reports (default: all blocks)."""
+    into: tuple[Path, ...] = ()
+    """Markdown files with blocks between <!-- report: FOLDER table=NAME --> and <!-- end report -->."""
+    check: bool = False
+    """Change nothing; list the blocks that differ from their reports and exit with 3 if there are any."""
+
+
+def main() -> int:
+    options = parse(Options, "benchmarks.report", __doc__)
+    from benchmarks.report import read_report
+    from benchmarks.report.markdown import fill, page
+    from runtime.support.atomic import atomic_file
+    from train.progress import say
+
+    if not options.into:
+        if not options.folders or options.check:
+            raise ShrikeError("no FOLDERS and no --into: name reports to show, or Markdown files with --into")
+        print("\n".join(page(read_report(folder)) for folder in options.folders), end="")
+        return 0
+    stale = False
+    for path in options.into:
+        filled = fill(path, options.folders)
+        for block in filled.differing:
+            stale = True
+            say(f"{path}:{block.line}: {block.marker} " + ("differs from its report" if options.check else "filled"))
+        if filled.differing and not options.check:
+            with atomic_file(path) as temporary:
+                temporary.write_text(filled.text, encoding="utf-8")
+        if not filled.blocks:
+            say(f"{path} has no block" + (" of these reports" if options.folders else ""))
+    return FAILED if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,113 @@
+"""Plots for reports: DET curves, latencies, memory, scatter.
+
+draw_det({"f0": table, "wide": other}, folder / "det.png")
+draw_latencies({"f0 u8": milliseconds}, folder / "distribution.png", "ms of a step", "share of runs")
+
+matplotlib is imported when one is drawn.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report.schema import Cell, Measured
+from runtime.support.atomic import atomic_file
+from runtime.support.extras import require_package
+from train.evaluate.metrics import Floats, det_curve, equal_error
+from train.evaluate.scorefile import ScoreTable
+
+DPI = 110
+TICKS = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a DET axis
+
+
+@contextmanager
+def axes_for(path: Path, width: float = 6.4, height: float = 3.6) -> Iterator[Any]:
+    """Axes of a new figure, in inches, that is saved to `path` at the end."""
+    require_package("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    yield axes
+    axes.grid(color="0.9", which="both")
+    axes.set_axisbelow(True)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize="small")
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")
+
+
+def draw_det(tables: Mapping[str, ScoreTable], path: Path) -> None:
+    """Miss against false alarm on probit axes, where two normal distributions give a straight line."""
+    probit = NormalDist().inv_cdf
+    rarest, ends = 0.2, [0.5]
+    with axes_for(path, 6.4, 6.0) as axes:
+        for name, table in tables.items():
+            curve = det_curve(table.bonafide, table.spoof)
+            rate, _ = equal_error(curve)
+            inside = (curve.miss > 0) & (curve.miss < 1) & (curve.false_alarm > 0) & (curve.false_alarm < 1)
+            x, y = _corners(curve.false_alarm[inside], curve.miss[inside])
+            (line,) = axes.plot([probit(v) for v in x], [probit(v) for v in y], label=f"{name}: EER {rate:.2%}")
+            if 0 < rate < 1:
+                axes.plot(probit(rate), probit(rate), "o", color=line.get_color(), markersize=5)
+            if len(x):  # a system without an error has no curve
+                rarest, ends = (
+                    min(rarest, float(np.min(x)), float(np.min(y))),
+                    [*ends, float(np.max(x)), float(np.max(y))],
+                )
+        low = max([tick for tick in TICKS if tick <= rarest], default=TICKS[0])
+        high = min([tick for tick in TICKS if tick >= min(max(ends), 0.9)], default=TICKS[-1])
+        ticks = [tick for tick in TICKS if low <= tick <= high]
+        span = probit(low), probit(high)
+        axes.plot(span, span, color="0.8", linewidth=0.8, zorder=0)
+        axes.set(xlim=span, ylim=span, xlabel="spoofs accepted (false alarm), %", ylabel="bona fide refused (miss), %")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks([probit(tick) for tick in ticks], [f"{100 * tick:g}" for tick in ticks])
+        axes.set_aspect("equal")
+
+
+def _corners(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The corners of a staircase: of 70,000 trials most points lie on straight pieces."""
+    turns = np.ones(len(x), bool)
+    turns[1:-1] = ((x[1:-1] != x[:-2]) | (x[1:-1] != x[2:])) & ((y[1:-1] != y[:-2]) | (y[1:-1] != y[2:]))
+    return x[turns], y[turns]
+
+
+def draw_latencies(milliseconds: Mapping[str, Sequence[float]], path: Path, label: str, share: str) -> None:
+    """Cumulative distribution of latencies on a logarithmic axis."""
+    with axes_for(path, 6.4, 4.0) as axes:
+        for name, values in milliseconds.items():
+            if len(values):
+                ordered = np.sort(np.asarray(values))
+                shares = np.arange(len(ordered) + 1) / len(ordered)
+                axes.plot(np.concatenate((ordered[:1], ordered)), shares, drawstyle="steps-post", label=name)
+        axes.set(xlabel=label, ylabel=share, ylim=(0, 1.02), xscale="log")
+
+
+def draw_memory(hours: Floats, megabytes: Floats, fit: tuple[float, float] | None, begin: float, path: Path) -> None:
+    """Resident memory over streamed time; `fit`: slope and height at 0 of the line from `begin` on."""
+    with axes_for(path) as axes:
+        axes.plot(hours, megabytes, linewidth=1, label="resident")
+        if fit is not None:
+            ends = np.array([begin, hours[-1]])
+            axes.plot(ends, fit[0] * ends + fit[1], linestyle="--", label=f"{fit[0]:+.3f} MB per hour")
+        axes.set(xlabel="sound streamed, hours", ylabel="MB", ylim=(0, 1.15 * float(np.max(megabytes))))
+
+
+def draw_scatter(rows: Sequence[Mapping[str, Cell]], x: str, y: str, name: str, title: str, path: Path) -> None:
+    """One point with its intervals for every row; `name`: the column of its label."""
+    with axes_for(path, 8.0, 5.5) as axes:
+        for row in rows:
+            a, b = row[x], row[y]
+            assert isinstance(a, Measured) and isinstance(b, Measured)
+            spread = [None if v.low is None or v.high is None else [[v.value - v.low], [v.high - v.value]]
+                      for v in (b, a)]  # fmt: skip
+            axes.errorbar(a.value, b.value, *spread, fmt="o", linewidth=0.7)
+            axes.annotate(str(row[name]), (a.value, b.value), (4, 4), textcoords="offset points", fontsize="small")
+        axes.set(title=title, xlabel=x, ylabel=y)

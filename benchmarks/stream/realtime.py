@@ -1,0 +1,229 @@
+"""One session of the runtime over a file at full speed, and over a microphone in real time.
+
+    speed, cost = from_file(model, samples)                  # times real time; runtime.summary.Cost
+    run = in_real_time(model, samples, 20.0, 48_000)
+    run.spoken_ms, run.lost
+
+Only the sound card is simulated. Callback, bounded queue and resampler are the product's, so sound that a slow machine
+loses is lost and counted here as well. A verdict has two latencies: `spoken` counts from the moment its newest sample
+was spoken, `arrived` from the moment that sample's block of 20 ms was delivered.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from runtime.audio.features import RATE, Samples
+from runtime.engines.model_loader import LoadedModel
+from runtime.session import Session, VerdictOptions
+from runtime.sinks import Sink
+from runtime.sinks.jsonl import JsonLines
+from runtime.sources.demo import voice
+from runtime.sources.file import FileSource
+from runtime.sources.microphone import Microphone
+from runtime.summary import Cost, Summary
+from runtime.support.errors import ShrikeError
+from runtime.support.shutdown import Stop
+from runtime.verdict import Verdict
+
+SHORT = 8.0  # s of the file whose first verdict is timed
+CLIP_GAP = 0.4  # s of silence between clips of a corpus
+LINGER = 1.0  # s after the last block in which the queue is still scored; a Microphone waits for 2
+
+
+def sound(corpus: Path | None, seconds: float, seed: int = 0) -> Samples:
+    """Development clips of a corpus in random order with pauses, or the demo's voice; repeated to the length."""
+    wanted = round(seconds * RATE)
+    if corpus is None:
+        return np.resize(np.roll(voice(RATE), 7919 * seed), wanted)
+    from runtime.audio.decode import load
+    from train.data.corpus import open_corpus
+
+    trials = open_corpus(corpus, "dev").trials
+    parts: list[Samples] = []
+    for place in np.random.default_rng(seed).permutation(len(trials)):
+        path = trials[place].path
+        assert path is not None
+        parts += [load(path, RATE).samples, np.zeros(int(CLIP_GAP * RATE), np.float32)]
+        if sum(map(len, parts)) >= wanted:
+            break
+    return np.resize(np.concatenate(parts), wanted)
+
+
+class SoundCard:
+    """The part of the package sounddevice that Microphone uses; plays samples at their own pace, then requests stop."""
+
+    class PortAudioError(Exception):
+        """A request that this device refuses."""
+
+    def __init__(self, samples: Samples, rate: int, stop: Stop) -> None:
+        self.samples, self.rate, self._stop = samples, rate, stop
+        self.began = 0.0  # s of time.monotonic() at the first sample
+        self.delivered = 0  # samples
+        self.finished = False  # all blocks were delivered
+
+    def query_devices(self, device: Any = None, kind: str | None = None) -> dict[str, Any]:
+        return {"index": 0, "name": "simulated", "max_input_channels": 1, "default_samplerate": float(self.rate)}
+
+    def InputStream(self, samplerate: int, channels: int, blocksize: int, callback: Any, **_: Any) -> "_Stream":  # noqa: N802 - sounddevice's name
+        if samplerate != self.rate or channels != 1:
+            raise self.PortAudioError(f"{samplerate} Hz in {channels} channels")
+        return _Stream(lambda: self._play(blocksize, callback))
+
+    def _play(self, size: int, callback: Callable[..., None]) -> None:
+        status = SimpleNamespace(input_overflow=False)
+        self.began = time.monotonic()
+        for start in range(0, len(self.samples) - size + 1, size):
+            self._sleep_until(self.began + (start + size) / self.rate)
+            if self._stop.requested:
+                return
+            callback(self.samples[start : start + size, None], size, None, status)
+            self.delivered += size
+        self.finished = True
+        self._sleep_until(time.monotonic() + LINGER)
+        self._stop.request()
+
+    @staticmethod
+    def _sleep_until(due: float) -> None:
+        while (left := due - time.monotonic()) > 0:
+            time.sleep(left)
+
+
+class _Stream:
+    """A thread in the place of PortAudio's."""
+
+    def __init__(self, play: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=play, daemon=True)
+
+    @property
+    def active(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def abort(self, **_: Any) -> None:
+        """Leave the thread to end when stop is requested."""
+
+    def close(self, **_: Any) -> None:
+        self._thread.join()
+
+
+class Stopwatch(Sink):
+    """Record the latencies of verdicts; placed behind the sink that writes them."""
+
+    def __init__(self, card: SoundCard) -> None:
+        self._card = card
+        self.spoken: list[float] = []  # ms
+        self.arrived: list[float] = []
+
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        if latency is not None:  # of the last one, at the end of the sound, there is none
+            self.spoken.append(1000 * (time.monotonic() - self._card.began - verdict.time))
+            self.arrived.append(1000 * latency)
+
+
+@dataclass(frozen=True)
+class RealTime:
+    """A run in real time."""
+
+    spoken_ms: tuple[float, ...]  # of every verdict
+    arrived_ms: tuple[float, ...]
+    sent: float  # s of sound that the card delivered
+    summary: Summary
+
+    @property
+    def lost(self) -> float:
+        """s that the full queue dropped."""
+        return self.summary.lost
+
+    @property
+    def unscored(self) -> float:
+        """s that were still in queue and resampler at the end."""
+        return max(0.0, self.sent - self.summary.seconds - self.summary.lost)
+
+
+@contextmanager
+def _json_sink() -> Iterator[Sink]:
+    """The JSON lines of the real command, to nowhere: writing is part of a verdict's cost."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        yield JsonLines(nowhere)
+
+
+def from_file(model: LoadedModel, samples: Samples, step: int | None = None) -> tuple[float, Cost]:
+    """Seconds of sound per second, decoding included, and the cost of a step."""
+    import soundfile
+
+    with tempfile.TemporaryDirectory() as folder, Stop() as stop, _json_sink() as lines:
+        path = Path(folder) / "sound.flac"
+        soundfile.write(path, samples, RATE)
+        session = Session(model.engine, model.card, [lines], VerdictOptions(step=step), model.backend)
+        began = time.perf_counter()
+        with closing(FileSource(path, model.card.frontend.rate, stop)) as source:
+            summary = session.run(source, stop)
+        wall = time.perf_counter() - began
+        if stop.requested:
+            raise KeyboardInterrupt
+    return summary.seconds / wall, summary.cost
+
+
+def in_real_time(
+    model: LoadedModel, samples: Samples, seconds: float, rate: int = 48_000, step: int | None = None
+) -> RealTime:
+    """The real microphone on a simulated sound card of that rate."""
+    import soxr
+
+    spoken = samples[: round(seconds * RATE)]
+    if rate != RATE:
+        spoken = soxr.resample(spoken, RATE, rate, quality="HQ")
+    with Stop() as stop, _json_sink() as lines:
+        card = SoundCard(spoken, rate, stop)
+        watch = Stopwatch(card)
+        session = Session(model.engine, model.card, [lines, watch], VerdictOptions(step=step), model.backend)
+        with closing(Microphone(None, model.card.frontend.rate, stop, card)) as source:
+            summary = session.run(source, stop)
+        if not card.finished:
+            raise KeyboardInterrupt
+    return RealTime(tuple(watch.spoken), tuple(watch.arrived), card.delivered / rate, summary)
+
+
+def start_up(model: Path, samples: Samples) -> float:
+    """Seconds from starting the command to its first verdict on stdout."""
+    import soundfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sound.flac"
+        soundfile.write(path, samples[: int(SHORT * RATE)], RATE)
+        words = [sys.executable, "-m", "runtime.stream", "--json", "--model", str(model), "--file", str(path)]
+        began = time.perf_counter()
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stderr is not None
+            first = next((time.perf_counter() for line in process.stdout if '"type": "verdict"' in line), None)
+            process.stdout.read()
+            log = process.stderr.read()
+    if first is None:
+        raise ShrikeError(f"python -m runtime.stream gave no verdict: {log.strip()}")
+    return first - began
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """That many processes of pure work beside this one."""
+    workers = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
