@@ -40,10 +40,8 @@ class BuildDevice:
         """Describe the machine."""
         jetson = f", L4T {self.l4t}" if self.l4t else ""
         free = f"{self.memory:,} MiB of memory are free" if self.memory is not None else "free memory unknown"
-        return [
-            f"TensorRT {self.version}, GPU {self.cuda.gpu} (compute capability {self.cuda.capability}){jetson}",
-            free,
-        ]
+        gpu = f"GPU {self.cuda.gpu} (compute capability {self.cuda.capability})"
+        return [f"TensorRT {self.version}, {gpu}, {self.cuda.library}{jetson}", free]
 
     def warnings(self, workspace: int) -> list[str]:
         """Warn of too little free memory for a workspace in MiB."""
@@ -66,7 +64,7 @@ def find_device() -> BuildDevice:
     try:
         cuda = open_cuda()
     except CudaError as error:
-        raise NoDeviceError(f"TensorRT {version} is installed, but no GPU was found: {error}") from error
+        raise NoDeviceError(f"TensorRT {version} is installed, but no GPU can be used: {error}") from error
     return BuildDevice(trt, cuda, version, l4t(), memory_available())
 
 

@@ -96,10 +96,10 @@ class TensorRTEngine:
         self._context: Any = None
         self._logger = error_logger(trt)  # TensorRT stores a bare pointer to it
         try:
-            cuda.enter()
-            self._load(plan, trt)
-            self._check_tensors(card, trt)
-            self._connect(card)
+            with cuda.current():
+                self._load(plan, trt)
+                self._check_tensors(card, trt)
+                self._connect(card)
         except BaseException:
             self.close()
             raise
@@ -202,32 +202,33 @@ class TensorRTEngine:
     def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
         if self._context is None:
             raise ShrikeError(f"{self.name} was closed; use an open engine")
-        self._cuda.enter()
         found: list[Array] = [np.empty((len(features), *array.shape[1:]), np.float32) for array in self._outputs]
-        for row in range(len(features)):
-            for array, value in zip(self._inputs, (features, *states), strict=True):
-                array[0] = value[row]
-            self._launch()
-            self._cuda.synchronise()
-            for values, array in zip(found, self._outputs, strict=True):
-                values[row] = array[0]
+        with self._cuda.current():
+            for row in range(len(features)):
+                for array, value in zip(self._inputs, (features, *states), strict=True):
+                    array[0] = value[row]
+                self._launch()
+                self._cuda.synchronise()
+                for values, array in zip(found, self._outputs, strict=True):
+                    values[row] = array[0]
         return found
 
     def device_times(self, features: NDArray[np.float32], runs: int) -> DeviceTimes:
         """Time one window by the GPU's events: as launched in a stream, and each part without the graph."""
         self._run(features[:1], initial_states(self.state, 1) if self.state else [])  # copies it to pinned memory
-        events = [self._cuda.event() for _ in range(4)]
         found: dict[str, list[float]] = {"launch": [], "to device": [], "compute": [], "to host": []}
         plans = ((("launch",), (self._launch,)), (("to device", "compute", "to host"), self._parts()))
-        for number in range(runs * len(plans)):
-            names, parts = plans[number % len(plans)]
-            self._cuda.record(events[0])
-            for part, event in zip(parts, events[1:], strict=False):
-                part()
-                self._cuda.record(event)
-            self._cuda.synchronise()
-            for name, before, after in zip(names, events, events[1:], strict=False):
-                found[name].append(self._cuda.elapsed(before, after))
+        with self._cuda.current():
+            events = [self._cuda.event() for _ in range(4)]
+            for number in range(runs * len(plans)):
+                names, parts = plans[number % len(plans)]
+                self._cuda.record(events[0])
+                for part, event in zip(parts, events[1:], strict=False):
+                    part()
+                    self._cuda.record(event)
+                self._cuda.synchronise()
+                for name, before, after in zip(names, events, events[1:], strict=False):
+                    found[name].append(self._cuda.elapsed(before, after))
         return DeviceTimes({name: tuple(values) for name, values in found.items()}, self.graph, self._cuda.waiting)
 
     def layers(self, trt: Any) -> str:
@@ -238,7 +239,9 @@ class TensorRTEngine:
 
     def close(self) -> None:
         """Release the GPU, in this order: each object needs the next. A second call does nothing."""
-        self._context = self._engine = self._runtime = None
+        if self._runtime is not None:
+            with self._cuda.current():
+                self._context = self._engine = self._runtime = None
         self._cuda.close()
 
     def __enter__(self) -> "TensorRTEngine":

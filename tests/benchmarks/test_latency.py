@@ -105,15 +105,14 @@ def test_a_tensorrt_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest
     """With MOCKS of TensorRT and the driver."""
     from runtime.card.checksums import sha256_file
     from runtime.card.model_card import write_card
-    from runtime.engines.cuda import open_cuda
-    from tests.export.mock_tensorrt import MockDriver, MockTensorRT
+    from tests.export.mock_tensorrt import MockCuda, MockTensorRT
     from tests.runtime.engines.test_tensorrt_engine import make_card, replace
 
     path = tmp_path / "model.engine"
     path.write_bytes(b"MOCK plan")
     write_card(path, replace(make_card(), files={path.name: sha256_file(path)}))
     monkeypatch.setattr("runtime.engines.tensorrt.load_tensorrt", lambda: MockTensorRT("10.3.0"))
-    monkeypatch.setattr("runtime.engines.tensorrt.open_cuda", lambda: open_cuda(MockDriver()))
+    monkeypatch.setattr("runtime.engines.tensorrt.open_cuda", lambda: MockCuda())
     lineup, subject = Lineup(), of_file(path, "jetson")
     assert (subject.form, subject.batch) == ("TensorRT fp16", 1)
     _add_subject(lineup, subject, 1, (1, 8), bare=True)
@@ -124,4 +123,4 @@ def test_a_tensorrt_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest
     assert (row["launch"], row["compute"], row["CUDA graph"], row["waiting"]) == (4.0, 2.0, True, "spin")
     for _, engine in lineup.engines:
         engine.close()
-    assert not MockDriver.current.memory
+    assert not MockCuda.newest.memory

@@ -1,22 +1,27 @@
-"""MOCKS of TensorRT and of NVIDIA's driver library. Nothing here computes what they compute.
+"""MOCKS of TensorRT and of our interface to CUDA. Nothing here computes what they compute.
 
 `MockTensorRT(version)` has exactly the names that NVIDIA's bindings of that version have (tensorrt-api.tsv, rows of a
 table taken from the bindings themselves): asking it for another one fails as the real module would. Behind the names it
-records the calls. `MockDriver` is libcuda with host memory in the place of device memory.
+records the calls. `MockCuda` has host memory in the place of device memory;
+tests/runtime/engines/test_cuda.py tries the real libraries.
 """
 
 import csv
 import ctypes
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from runtime.engines.cuda import CudaError
 
 TABLE = Path(__file__).with_name("tensorrt-api.tsv")
 VERSIONS = ("8.5.3", "8.6.1", "10.3.0", "10.16.1", "11.4.0")
 GPU, CAPABILITY = "Mock Orin", (8, 7)
-NO_ERROR, NOT_READY, NOT_SUPPORTED = 0, 600, 801
 
 
 def read_table(path: Path = TABLE) -> dict[str, dict[str, bool]]:
@@ -218,7 +223,7 @@ class MockTensorRT:
                 for place, (source, target, shape) in enumerate(self.states, 1):
                     at(target, shape)[:] = at(source, shape) + place
 
-            MockDriver.current.queue(kernel)
+            MockCuda.newest.queue(kernel)
             return True
 
         return self.held(
@@ -229,141 +234,81 @@ class MockTensorRT:
         )
 
 
-class Function:
-    """A function of a ctypes library: its signature can be set, and it gives an error code."""
+class MockCuda:
+    """The interface of runtime.engines.cuda: device memory is host memory, and queued work runs at synchronisation, as
+    late as it may. `newest` is the last one made; `failing` names the method that raises a CudaError."""
 
-    def __init__(self, body: Callable[..., int]) -> None:
-        self.body, self.argtypes, self.restype = body, None, None
+    newest: "MockCuda"
+    library, gpu, capability, waiting, stream = "mock", GPU, ".".join(map(str, CAPABILITY)), "spin", 0x57
 
-    def __call__(self, *arguments: Any) -> int:
-        assert self.argtypes is not None and len(arguments) == len(self.argtypes), "a signature was not set, or not met"
-        return self.body(*arguments)
-
-
-def number(value: Any) -> int:
-    return int(getattr(value, "value", value) or 0)
-
-
-class MockDriver:
-    """libcuda: work queued on the stream runs at synchronisation, as late as it may."""
-
-    current: "MockDriver"
-
-    def __init__(self, capturable: bool = True, missing: str = "", failing: str = "") -> None:
-        MockDriver.current = self
-        self.capturable, self.missing, self.failing = capturable, missing, failing
-        self.memory: dict[int, Any] = {}  # what is allocated
-        self.waiting: list[Callable[[], None]] = []
+    def __init__(self, capturable: bool = True, failing: str = "") -> None:
+        MockCuda.newest = self
+        self.capturable, self.failing = capturable, failing
+        self.memory: dict[int, Any] = {}  # address -> block
+        self.waiting_work: list[Callable[[], None]] = []
         self.captured: list[Callable[[], None]] | None = None
-        self.graphs: dict[int, list[Callable[[], None]]] = {}
-        self.log: list[str] = []
-        self.events: dict[int, int] = {}
-        self.done = 0  # pieces of work that ran
+        self.events: list[int] = []  # the number of pieces of work that had run
+        self.done, self.closed = 0, 0
 
-    def __getattr__(self, name: str) -> Function:
-        body = getattr(type(self), f"_{name.removesuffix('_v2')}", None)
-        if body is None or name == self.missing:
-            raise AttributeError(f"MOCK: no {name} in this driver")
-
-        def call(*arguments: Any) -> int:
-            self.log.append(name)
-            return 999 if name == self.failing else int(body(self, *arguments) or NO_ERROR)
-
-        function = Function(call)
-        self.__dict__[name] = function
-        return function
+    def _check(self, name: str) -> None:
+        if name == self.failing:
+            raise CudaError(f"MOCK {name} failed")
 
     def queue(self, work: Callable[[], None]) -> None:
-        (self.waiting if self.captured is None else self.captured).append(work)
+        (self.waiting_work if self.captured is None else self.captured).append(work)
 
-    def _cuInit(self, flags: int) -> None: ...  # noqa: N802
-    def _cuDevicePrimaryCtxRelease(self, device: Any) -> None: ...  # noqa: N802
-    def _cuCtxSetCurrent(self, context: Any) -> None: ...  # noqa: N802
-    def _cuStreamDestroy(self, stream: Any) -> None: ...  # noqa: N802
-    def _cuGraphDestroy(self, graph: Any) -> None: ...  # noqa: N802
+    def current(self) -> AbstractContextManager[None]:
+        self._check("current")
+        return nullcontext()
 
-    def _cuDeviceGet(self, device: Any, ordinal: int) -> None:  # noqa: N802
-        device._obj.value = 0
-
-    def _cuDeviceGetName(self, name: Any, size: int, device: Any) -> None:  # noqa: N802
-        name.value = GPU.encode()
-
-    def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> None:  # noqa: N802
-        value._obj.value = {75: CAPABILITY[0], 76: CAPABILITY[1]}[attribute]
-
-    def _cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:  # noqa: N802
-        context._obj.value = 0xC0
-
-    def _cuStreamCreate(self, stream: Any, flags: int) -> None:  # noqa: N802
-        assert flags == 1  # a blocking stream cannot be captured while the legacy stream is in use
-        stream._obj.value = 0x57
-
-    def _cuMemAlloc(self, pointer: Any, size: int) -> None:  # noqa: N802
+    def allocate(self, size: int) -> int:
+        self._check("allocate")
         block = ctypes.create_string_buffer(size)
-        pointer._obj.value = ctypes.addressof(block)
         self.memory[ctypes.addressof(block)] = block
+        return ctypes.addressof(block)
 
-    def _cuMemHostAlloc(self, address: Any, size: int, flags: int) -> None:  # noqa: N802
-        self._cuMemAlloc(address, size)
+    def pinned(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        self._check("pinned")
+        count = math.prod(shape)
+        return np.ctypeslib.as_array((ctypes.c_float * count).from_address(self.allocate(4 * count))).reshape(shape)
 
-    def _cuMemFree(self, pointer: Any) -> None:  # noqa: N802
-        del self.memory[number(pointer)]
+    def to_device(self, pointer: int, array: NDArray[np.float32]) -> None:
+        assert pointer in self.memory and array.ctypes.data in self.memory, "pageable memory: the copy would block"
+        self.queue(lambda: ctypes.memmove(pointer, array.ctypes.data, array.nbytes))
 
-    _cuMemFreeHost = _cuMemFree  # noqa: N815
+    def to_host(self, array: NDArray[np.float32], pointer: int) -> None:
+        assert pointer in self.memory and array.ctypes.data in self.memory, "pageable memory: the copy would block"
+        self.queue(lambda: ctypes.memmove(array.ctypes.data, pointer, array.nbytes))
 
-    def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: Any) -> None:  # noqa: N802
-        assert number(target) in self.memory and number(source) in self.memory, "pageable memory: the copy would block"
-        self.queue(lambda: ctypes.memmove(number(target), number(source), size))
-
-    _cuMemcpyDtoHAsync = _cuMemcpyHtoDAsync  # noqa: N815
-
-    def _cuStreamSynchronize(self, stream: Any) -> None:  # noqa: N802
+    def synchronise(self) -> None:
+        self._check("synchronise")
         assert self.captured is None, "synchronising breaks a capture"
-        for work in self.waiting:
+        for work in self.waiting_work:
             work()
             self.done += 1
-        self.waiting.clear()
+        self.waiting_work.clear()
 
-    def _cuStreamBeginCapture(self, stream: Any, mode: int) -> int:  # noqa: N802
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         if not self.capturable:
-            return NOT_SUPPORTED
+            raise CudaError("MOCK no graphs")
         self.captured = []
-        return NO_ERROR
+        work()
+        graph, self.captured = self.captured, None
+        return lambda: self.waiting_work.extend(graph)
 
-    def _cuStreamEndCapture(self, stream: Any, graph: Any) -> None:  # noqa: N802
-        assert self.captured is not None
-        self.graphs[0x64], self.captured = self.captured, None
-        graph._obj.value = 0x64
+    # Work is numbered as it runs; an event records the number, which counts as milliseconds.
 
-    def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> None:  # noqa: N802
-        self.graphs[0x65] = self.graphs[number(graph)]
-        executable._obj.value = 0x65
+    def event(self) -> int:
+        self.events.append(-1)
+        return len(self.events) - 1
 
-    def _cuGraphLaunch(self, executable: Any, stream: Any) -> None:  # noqa: N802
-        self.waiting.extend(self.graphs[number(executable)])
+    def record(self, event: int) -> None:
+        self.queue(lambda: self.events.__setitem__(event, self.done))
 
-    def _cuGraphExecDestroy(self, executable: Any) -> None:  # noqa: N802
-        del self.graphs[number(executable)]
+    def elapsed(self, before: int, after: int) -> float:
+        assert min(self.events[before], self.events[after]) >= 0 and not self.waiting_work, "the events are not done"
+        return float(self.events[after] - self.events[before])
 
-    # Events: the stream's work is numbered as it runs, and an event records the number; a number is a millisecond.
-
-    def _cuEventCreate(self, event: Any, flags: int) -> None:  # noqa: N802
-        event._obj.value = 0xE0 + len(self.events)
-        self.events[event._obj.value] = -1
-
-    def _cuEventRecord(self, event: Any, stream: Any) -> None:  # noqa: N802
-        self.queue(lambda: self.events.update({number(event): self.done}))
-
-    def _cuEventElapsedTime(self, value: Any, before: Any, after: Any) -> int:  # noqa: N802
-        times = self.events[number(before)], self.events[number(after)]
-        value._obj.value = float(times[1] - times[0])
-        return NO_ERROR if min(times) >= 0 and not self.waiting else NOT_READY
-
-    def _cuEventDestroy(self, event: Any) -> None:  # noqa: N802
-        del self.events[number(event)]
-
-    def _cuCtxGetFlags(self, flags: Any) -> None:  # noqa: N802
-        flags._obj.value = 1 | 8  # CU_CTX_SCHED_SPIN, CU_CTX_MAP_HOST
-
-    def _cuGetErrorString(self, code: int, words: Any) -> None:  # noqa: N802
-        words._obj.value = b"MOCK operation not supported"
+    def close(self) -> None:
+        self.memory.clear()
+        self.closed += 1

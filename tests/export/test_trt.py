@@ -20,10 +20,10 @@ from export.tensorrt.builder import BuildOptions
 from export.tensorrt.device import TRTEXEC, BuildDevice, NoDeviceError, trtexec
 from export.tensorrt.engine_writer import UNVERIFIED
 from runtime.card.model_card import State, StateTensor, TensorSpec, read_card, write_card
-from runtime.engines.cuda import open_cuda
+from runtime.engines.cuda import CudaError
 from runtime.support.command import run
 from runtime.support.errors import ShrikeError
-from tests.export.mock_tensorrt import MockDriver, MockTensorRT
+from tests.export.mock_tensorrt import MockCuda, MockTensorRT
 from tests.export.small import exported, float_graph, quantised_graph
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,8 +38,7 @@ sys.meta_path.insert(0, Missing())
 from export import trt
 from export.tensorrt import device
 from runtime.support.command import run
-from runtime.engines.cuda import open_cuda
-from tests.export.mock_tensorrt import MockDriver, MockTensorRT
+from tests.export.mock_tensorrt import MockCuda, MockTensorRT
 """
 
 
@@ -59,7 +58,7 @@ def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockTensorRT]:
     """A machine with a MOCK of TensorRT 10.3 whose engines give the sum of the window."""
     trt = MockTensorRT("10.3.0", batch=1)
-    device = BuildDevice(trt, open_cuda(MockDriver()), "10.3.0.9", "36.4.3", 900)
+    device = BuildDevice(trt, MockCuda(), "10.3.0.9", "36.4.3", 900)
     monkeypatch.setattr(devices, "find_device", lambda: device)
     return trt
 
@@ -118,7 +117,7 @@ def test_build_and_verification_need_no_torch(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "corpus")
     program = WITHOUT % (["torch", "torchaudio"],) + (
         "mock = MockTensorRT('8.6.1', batch=1)\n"
-        "device.find_device = lambda: device.BuildDevice(mock, open_cuda(MockDriver()), '8.6.1.9', None, None)\n"
+        "device.find_device = lambda: device.BuildDevice(mock, MockCuda(), '8.6.1.9', None, None)\n"
         "run(trt.main)"
     )
     options = ["--precision", "fp32", "--verification", corpus, "--cache", tmp_path / "cache"]
@@ -159,7 +158,11 @@ def test_the_device_check_without_tensorrt(
 def test_an_old_tensorrt_and_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     trt = MockTensorRT("8.5.3")
     monkeypatch.setattr(devices, "load_tensorrt", lambda: trt)
-    monkeypatch.setattr(devices, "open_cuda", lambda: open_cuda(MockDriver(failing="cuInit")))
+
+    def no_gpu() -> None:
+        raise CudaError("MOCK no GPU")
+
+    monkeypatch.setattr(devices, "open_cuda", no_gpu)
     with pytest.raises(NoDeviceError):
         devices.find_device()
     trt.__version__ = "8.4.1.5"
@@ -343,7 +346,7 @@ def test_a_streaming_engine_is_compared_with_its_onnx_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     trt = MockTensorRT("10.3.0", batch=1, states=(("past", "kept", (3,)),))
-    device = BuildDevice(trt, open_cuda(MockDriver()), "10.3.0.9", "36.4.3", 900)
+    device = BuildDevice(trt, MockCuda(), "10.3.0.9", "36.4.3", 900)
     monkeypatch.setattr(devices, "find_device", lambda: device)
     path = exported(tmp_path / "deploy", summing_steps(1.0))
     card = replace(

@@ -94,5 +94,5 @@ def test_setup_cfg_has_the_entry_point_the_name_and_every_extra() -> None:
     config.read(ROOT / "setup.cfg")
     assert config["metadata"]["name"] == DISTRIBUTION
     assert "shrike = runtime.cli:main" in config["options.entry_points"]["console_scripts"]
-    assert set(EXTRAS.values()) - {"cuda"} <= set(config["options.extras_require"])
+    assert set(EXTRAS.values()) <= set(config["options.extras_require"])
     assert all(f"{DISTRIBUTION}[" in line or "shrike" not in line for line in config["options.extras_require"].values())

@@ -18,11 +18,10 @@ from runtime.card import model_card as cards
 from runtime.card.checksums import sha256_file
 from runtime.card.model_card import read_card, write_card
 from runtime.engines import tensorrt as engines
-from runtime.engines.cuda import open_cuda
 from runtime.engines.model_loader import MODELS, LoadedModel, find_model, load_model
 from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
-from tests.export.mock_tensorrt import CAPABILITY, GPU, MockDriver, MockTensorRT
+from tests.export.mock_tensorrt import CAPABILITY, GPU, MockCuda, MockTensorRT
 from tests.runtime.made_model import made_model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,9 +40,9 @@ def model(tmp_path: Path) -> Path:
 
 
 def use_mocks(monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0", broken: str = "", failing: str = "") -> None:
-    driver = MockDriver(failing=failing)
+    driver = MockCuda(failing=failing)
     monkeypatch.setattr(engines, "load_tensorrt", lambda: MockTensorRT(version, broken))
-    monkeypatch.setattr(engines, "open_cuda", lambda: open_cuda(driver))
+    monkeypatch.setattr(engines, "open_cuda", lambda: driver)
 
 
 def scores(chosen: LoadedModel) -> list[float]:
@@ -86,13 +85,13 @@ def test_a_broken_engine_gives_way_to_the_onnx_and_says_why(
     chosen = load_model(model, "auto")
     assert chosen.backend == "ONNX Runtime" and chosen.card.tensorrt == RECORD
     assert "model.engine" in chosen.reason and "\n" not in chosen.reason
-    assert not MockDriver.current.memory  # what the attempt took was given back
+    assert not MockCuda.newest.memory  # what the attempt took was given back
     assert scores(chosen) == scores(load_model(model, "onnx"))
     with pytest.raises(ShrikeError):
         load_model(model, "tensorrt")
 
 
-@pytest.mark.parametrize("failing", ["cuInit", "cuMemAlloc_v2"])
+@pytest.mark.parametrize("failing", ["current", "allocate"])
 def test_a_failing_driver_gives_way_as_well(model: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     use_mocks(monkeypatch, failing=failing)
     chosen = load_model(model, "auto")
