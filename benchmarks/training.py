@@ -74,7 +74,7 @@ def main() -> None:
 
         trainer = Trainer(settings, compute, cache, cache, {})
         bare = Trainer(replace(settings, distillation=Distillation("off")), compute, cache, cache, {}).model
-        trainer.lesson.train()
+        trainer.training_step.train()
         bare.train()
         epochs = -(-(options.rounds + 2) * options.batch // len(cache)) + 1
         plan = [crops for epoch in range(epochs) for crops in training_plan(cache, options.batch, 0, epoch)]

@@ -47,19 +47,19 @@ def main() -> int:
     settings = parse(TrainConfig, "train", __doc__)
     out, last = settings.run.out, settings.run.out / "last.pt"
     if last.exists() and not settings.run.resume:
-        raise ShrikeError(f"{out} holds a run already: add --resume to go on with it, or give another --out")
+        raise ShrikeError(f"{out} already contains a run; add --resume to continue it, or use another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # said now, not after the first epoch
-        raise ShrikeError(f"--out {out}: no folder can be made there ({error.strerror}); give another") from error
+    except OSError as error:  # now, not after the first epoch
+        raise ShrikeError(f"--out {out}: cannot create the folder ({error.strerror}); use another") from error
     teacher = settings.distillation.teacher_model
     if teacher and not teacher.is_file():  # features are computed first, which may take hours
-        raise ShrikeError(f"--teacher-model {teacher}: a model.pt of python -m train was expected{nearby(teacher)}")
+        raise ShrikeError(f"--teacher-model {teacher}: expected a model.pt of python -m train{nearby(teacher)}")
     rooms = settings.augmentation.rir
     if rooms not in ("", "synthetic") and not Path(rooms).is_dir():
-        raise ShrikeError(f"--rir {rooms}: a folder of impulse responses, or synthetic, was expected{nearby(rooms)}")
+        raise ShrikeError(f"--rir {rooms}: expected a folder of impulse responses, or synthetic{nearby(rooms)}")
 
-    from torch import distributed as dist  # torch loads only once the command line is understood
+    from torch import distributed as dist  # torch is loaded only after the command line is parsed
 
     from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
     from train.data.corpus import Partition, open_corpus, select
@@ -70,7 +70,7 @@ def main() -> int:
 
     compute = select_device(settings)
     if compute.world > 1:
-        # A day: the other processes wait in a barrier while the first one computes the features.
+        # A day's timeout: processes wait in a barrier while the first one computes the features.
         dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
     trainer: Trainer | None = None
     try:
@@ -80,7 +80,7 @@ def main() -> int:
         dev = open_corpus(tree, "dev", data.dev_protocol)
 
         def cache(partition: Partition, build: Callable[..., Made]) -> Made:
-            """The first process computes and talks, the others wait and open what it made."""
+            """Build in the first process, with logs; the others wait, then open the same cache."""
             if compute.first:
                 say(partition.describe())
             elif compute.world > 1:
@@ -91,7 +91,7 @@ def main() -> int:
             return made
 
         corpus = {"train": train.identity(), "dev": dev.identity()}
-        # What changes the sound has to happen before the front-end, so training then reads sound; dev never does.
+        # Augmentation of sound precedes the front-end, so training then reads sound; dev reads features.
         sound = settings.augmentation.on_sound
         training: FeatureCache | SoundCache = cache(train, build_sound_cache) if sound else cache(train, build_cache)
         trainer = Trainer(settings, compute, training, cache(dev, build_cache), corpus)
@@ -104,7 +104,7 @@ def main() -> int:
             print(out / "model.pt")
     finally:
         if compute.world > 1:
-            # What still holds the group keeps its threads, and the process aborts now and then when it ends.
+            # References to the group keep its threads alive, which sometimes abort the process at exit.
             trainer = None
             gc.collect()
             dist.destroy_process_group()

@@ -1,10 +1,10 @@
-"""model.pt: everything a trained network is. Opened without running pickle code, refused unless it fits exactly.
+"""Checkpoints: a trained network with its settings, history and data. Read strictly, without running pickle code.
 
     checkpoint = read_checkpoint("runs/model/model.pt")
-    network = checkpoint.network()                  # train.networks.senet.StagedNetwork with its weights, in eval mode
+    network = checkpoint.network()                  # a train.networks.senet.StagedNetwork in eval mode
 
-A run keeps two: `model.pt`, the best epoch on dev without the optimiser (to deploy), and `last.pt` with it (to resume).
-There is no random state to keep: all randomness of step n follows from (seed, n), see train.loop and train.data.dataset.
+A run writes two: `model.pt`, the best epoch on dev, to deploy, and `last.pt`, with the optimiser, to resume. Neither
+needs random state: all randomness of step n follows from (seed, n), see train.loop and train.data.dataset.
 """
 
 import pickle
@@ -36,36 +36,36 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run has come."""
+    """Position in a run."""
 
     epoch: int = 0  # complete epochs
-    batch: int = 0  # batches of the next epoch that are done
+    batch: int = 0  # complete batches of the next epoch
     step: int = 0  # optimiser steps: the learning rate and A-softmax's lambda follow from it
-    sums: dict[str, float] | None = None  # losses added up over those batches
+    sums: dict[str, float] | None = None  # sums of losses over those batches
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     settings: TrainConfig
-    weights: Weights  # the network that ships, nothing else; in last.pt the one that is trained
-    helpers: Weights  # what only distillation needs; empty for a baseline
+    weights: Weights  # of the deployed network; in last.pt of the trained one
+    helpers: Weights  # modules that only distillation needs; empty for a baseline
     optimiser: dict[str, Any]  # Adam's state; empty in model.pt
     progress: RunProgress
-    history: list[dict[str, Any]]  # one entry an epoch
-    corpus: dict[str, str]  # what it learned from: partition -> identity of its trials, a teacher's file -> its hash
+    history: list[dict[str, Any]]  # one entry per epoch
+    corpus: dict[str, str]  # partition -> hash of its trials, teacher -> hash of its file
     versions: dict[str, str]
 
     def network(self) -> "StagedNetwork":
-        """The network that ships alone, in eval mode on the CPU."""
+        """Return the deployed network alone, in eval mode on the CPU."""
         return self.distillation_model().deployed()[0]
 
     def distillation_model(self) -> DistillationModel:
-        """The network with its helpers, in eval mode: for scores of every exit."""
-        classroom = DistillationModel(build_network(self.settings), self.settings.distillation)
-        load_strictly(classroom.network, self.weights, "network")
-        if classroom.helpers is not None:
-            load_strictly(classroom.helpers, self.helpers, "helpers")
-        return classroom.eval()
+        """Return the network with its helpers, in eval mode, for scores of every exit."""
+        model = DistillationModel(build_network(self.settings), self.settings.distillation)
+        load_strictly(model.network, self.weights, "network")
+        if model.helpers is not None:
+            load_strictly(model.helpers, self.helpers, "helpers")
+        return model.eval()
 
 
 def build_network(settings: TrainConfig) -> "StagedNetwork":
@@ -91,7 +91,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Load strictly: another format, version, a missing or an extra entry is refused by name."""
+    """Read a checkpoint strictly: another format or version, a missing or an extra entry is an error."""
     path = Path(path)
     state = _load(path)
     wanted = {field.name for field in fields(Checkpoint)} | {"format", "version"}
@@ -108,18 +108,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         settings = TrainConfig.from_dict(state["settings"])
         progress = RunProgress(**state["progress"])
-        for name, kind in (
-            ("weights", dict),
-            ("helpers", dict),
-            ("optimiser", dict),
-            ("history", list),
-            ("corpus", dict),
-        ):
-            if not isinstance(state[name], kind):
+        for name in ("weights", "helpers", "optimiser", "history", "corpus"):
+            if not isinstance(state[name], list if name == "history" else dict):
                 raise ShrikeError(f"{name} is a {type(state[name]).__name__}")
         rest = {name: state[name] for name in ("weights", "helpers", "optimiser", "history", "corpus", "versions")}
         checkpoint = Checkpoint(settings=settings, progress=progress, **rest)
-        checkpoint.distillation_model()  # every weight has its place and shape, none is left over
+        checkpoint.distillation_model()  # every weight fits, none is left over
     except (ShrikeError, TypeError) as error:
         raise ShrikeError(f"{path} does not fit this version, use the Shrike that wrote it: {error}") from error
     return checkpoint
@@ -133,9 +127,7 @@ def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ShrikeError(
-            f"{path} is damaged, or holds code instead of weights: refused, nothing in it was run"
-        ) from error
+        raise ShrikeError(f"{path} is damaged, or contains code instead of weights; nothing in it was run") from error
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError) as error:
         raise ShrikeError(
             f"{path} cannot be read as a checkpoint: {str(error).partition(chr(10))[0] or 'it is empty'}"
@@ -143,7 +135,7 @@ def _load(path: Path) -> Any:
 
 
 def load_strictly(module: nn.Module, weights: Weights, what: str) -> None:
-    """Every weight has its place, every place its weight."""
+    """Load weights that match the module exactly: names, shapes, finite values."""
     wanted = module.state_dict()
     odd = [f"{what}.{name} is missing" for name in wanted.keys() - weights.keys()]
     odd += [f"{what}.{name} does not belong there" for name in weights.keys() - wanted.keys()]

@@ -1,17 +1,18 @@
-"""What can go wrong in training, noticed early and said in one line: data, memory, a loss that is not a number."""
+"""Early checks in training: classes of the data, memory, a loss that is not finite."""
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from runtime.support.errors import ShrikeError
-from train.config import TrainConfig
 from train.data.cache import Cache
 
 
 def check_classes(cache: Cache, name: str) -> None:
+    """Require bona fide and spoof clips, all with labels."""
     labels = cache.labels
     if not (labels == 1).any() or not (labels == 0).any():
         raise ShrikeError(
@@ -22,7 +23,7 @@ def check_classes(cache: Cache, name: str) -> None:
 
 
 class LossSums:
-    """Losses added up on their device, read seldom."""
+    """Sums of losses on their device; reading them waits for it."""
 
     def __init__(self, before: dict[str, float], count: int) -> None:
         self._before, self._count, self._sums = before, count, dict[str, Tensor]()
@@ -40,30 +41,26 @@ class LossSums:
         return {name: total / max(1, self._count) for name, total in self.totals().items()}
 
     def check(self, title: str) -> float:
+        """Return the mean total loss, if it is finite."""
         mean = self.means()["total"]
         if not math.isfinite(mean):
             parts = ", ".join(name for name, value in self.means().items() if not math.isfinite(value))
             raise ShrikeError(
-                f"{title}: the loss is not a number ({parts}); lower --lr, raise --warmup, or use --precision fp32. "
-                "The checkpoints of the last whole epoch stand"
+                f"{title}: the loss is not finite ({parts}); lower --lr, raise --warmup, or use --precision fp32. "
+                "The checkpoints of the last whole epoch are complete"
             )
         return mean
 
 
-class explain_out_of_memory:  # noqa: N801 - reads as a word: with explain_out_of_memory(settings)
-    """Out of memory says what to do about it."""
-
-    def __init__(self, settings: TrainConfig) -> None:
-        self.settings = settings
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-        if error is not None and short:
-            batch = self.settings.optimiser.batch
+@contextmanager
+def explain_out_of_memory(batch: int) -> Iterator[None]:
+    """Turn an out-of-memory error into advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
             raise ShrikeError(
                 f"out of memory with --batch {batch}; try --batch {max(2, batch // 2)}, --precision bf16 or a smaller "
-                "--width. The checkpoints of the last whole epoch stand"
+                "--width. The checkpoints of the last whole epoch are complete"
             ) from error
+        raise

@@ -1,14 +1,13 @@
-"""One tree of frozen dataclasses: the command line, the checkpoint and the docs all come from it.
+"""Options of training as frozen dataclasses: the command line, the checkpoint's record and the docs.
 
-Every field's comment is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it has one.
-
-Fields that came after checkpoints had been written are `later` (runtime.support.codec).
+A field's docstring is its `--help`. Defaults are the paper's (Xue et al., ICASSP 2023) where it names one. Fields that
+older checkpoints lack are `later` (runtime.support.codec).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tyro
 
@@ -24,77 +23,76 @@ Switch = Literal["on", "off"]
 
 @dataclass(frozen=True)
 class Data:
-    """What is learned from."""
+    """Training data."""
 
     corpus: Path
     """Folder of the corpus: ASVspoof (2019, 2021, 5), or any that has protocols/train.txt, dev.txt and audio."""
     train_protocol: Path | None = None
-    """A protocol file instead of the corpus's own for the training trials."""
+    """Protocol file of the training trials, instead of the corpus's own."""
     dev_protocol: Path | None = None
-    """A protocol file instead of the corpus's own for the development trials, which select the best epoch."""
+    """Protocol file of the development trials, which select the best epoch, instead of the corpus's own."""
     only: str = ""
-    """Only trials whose row in the corpus's metadata.csv says so train, as in open=1 or open=1,mp3=0."""
+    """Train only on trials whose row in the corpus's metadata.csv matches, as in open=1 or open=1,mp3=0."""
     frontend: Literal["f0", "wide"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
     level: Literal["none", "window-mean", "running-mean"] = "none"
-    """Mean log power that is subtracted against a microphone's gain; --streaming takes the running one (2.4 s)."""
+    """Mean log power to subtract, against a microphone's gain; --streaming takes running-mean (2.4 s)."""
     sampling: Literal["natural", "balanced"] = "natural"
-    """balanced draws bona fide and spoof equally often; natural takes every trial once an epoch."""
+    """natural: every trial once per epoch. balanced: bona fide and spoof equally often."""
     cache: Path = Path("~/.cache/shrike")
-    """Where features are kept between runs; safe to delete."""
+    """Folder of the feature cache; safe to delete."""
     workers: int = 0
-    """Processes that read batches; 0 reads in the training process (half-precision memory maps rarely need more)."""
+    """Processes that read batches; 0 reads in the training process, which is enough for cached features."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What learns."""
+    """The network."""
 
     network: str = "ecanet9"
     """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. --list-networks: their cost."""
     width: float = 1.0
-    """Factor on every channel count; 0.25 tries ideas several times faster."""
+    """Factor on every channel count; 0.25 trains several times faster."""
     dropout: float = 0.0
-    """Share of the pooled features that is dropped in front of every classifier."""
+    """Share of the pooled features that is dropped before every classifier."""
     streaming: bool = later(False, before=False)
-    """Look back only and remember: a stream then costs its new frames alone. For senet, ecanet and ecamobile."""
+    """Train a causal, stateful network; streaming inference then processes only new frames. Not for Res2Nets."""
     gate_seconds: float = later(1.0, before=1.0)
-    """With --streaming, time constant of the averages behind the gates: as long as the first score waits."""
+    """With --streaming, time constant in s of the gates' averages."""
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """How the deepest stage teaches the shallow ones: loss = alpha hard + (1 - alpha) soft + beta feature."""
+    """Self-distillation: loss = alpha hard + (1 - alpha) soft + beta feature."""
 
     distill: Switch = "on"
-    """off trains the same network plainly: the baseline."""
+    """off trains the same network without distillation: the baseline."""
     alpha: float = 0.7
-    """Weight of the label against the teacher's prediction."""
+    """Weight of the label; the teacher's prediction has 1 - alpha."""
     beta: float = 0.3
     """Weight of the distance between deep and shallow features."""
     temperature: float = 3.0
-    """Softens both predictions before they are compared; the loss is scaled by its square."""
+    """Softens both predictions in the soft loss, which is scaled by its square."""
     loss: Literal["asoftmax", "amsoftmax", "ocsoftmax", "crossentropy"] = later("asoftmax", before="asoftmax")
-    """Loss of the deepest classifier against the label; docs/training.md says what each of them asks for."""
+    """Loss of the deepest classifier against the label (docs/training.md)."""
     margin: Switch = "on"
-    """off takes the loss's margin away: asoftmax is then a softmax on normalised weights, the next two on cosines."""
+    """off removes the loss's margin: asoftmax is then a softmax on normalised weights, the next two on cosines."""
     teacher: Literal["deepest", "next", "average"] = later("deepest", before="deepest")
-    """Who teaches: the deepest stage, as published; the next deeper one; or the moving average of the whole network."""
+    """The deepest stage, as published; the next deeper stage; or the moving average of the whole network."""
     decay: float = later(0.99, before=0.99)
-    """Of the moving average: how much of it a step leaves; 0.99 looks back a hundred steps, give long runs 0.999."""
+    """Decay per step of the moving average; 0.99 averages about 100 steps, long runs need 0.999."""
     ship: Literal["trained", "average"] = later("trained", before="trained")
-    """Which network is judged on dev, saved in model.pt and exported: the trained one, or its average as a teacher."""
+    """Network that is scored on dev, saved in model.pt and exported: the trained one, or its moving average."""
     feature: Literal["linear", "attention", "similarity", "relational"] = later("linear", before="linear")
-    """What of the features is compared: linear as published, through a projection; the others need none."""
+    """Feature distance: linear, through a projection, as published; the others have no weights."""
     balance: Literal["fixed", "uncertainty"] = later("fixed", before="fixed")
-    """fixed: alpha and beta hold. uncertainty: they are where learned weights of the three losses begin."""
-
+    """fixed: alpha and beta are constant. uncertainty: they start weights that are learned."""
     teacher_model: Path | None = later(None, before=None)
-    """A finished model.pt that gives the soft targets of all four stages, at every step, from the whole window."""
+    """A windowed model.pt whose logits are the soft targets of all four stages, at every step."""
 
     @property
     def averages(self) -> bool:
-        """Is there a moving average of the network?"""
+        """Whether there is a moving average of the network."""
         return self.distill == "on" and self.teacher == "average"
 
 
@@ -151,51 +149,83 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How it learns: Adam as published."""
+    """Optimisation: Adam as published."""
 
     epochs: int = 32
-    """Times through the training trials."""
+    """Passes over the training trials."""
     batch: int = 32
-    """Trials at once, in one step, over all processes together."""
+    """Trials per step, over all processes together."""
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """cosine falls to zero at the last step."""
     warmup: int = 0
-    """Steps in which the learning rate rises from zero."""
+    """Steps of linear warm-up from zero."""
     weight_decay: float = 1e-4
     """L2 penalty inside Adam, as published."""
     clip: float = 5.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Maximum norm of the gradient; 0 does not clip."""
     sam: Literal["off", "plain", "adaptive"] = later("off", before="off")
-    """plain: sharpness-aware minimisation, two passes a step. adaptive: ASAM, whose ball follows the weights' sizes."""
+    """plain: sharpness-aware minimisation, two passes per step. adaptive: ASAM, its ball scaled by the weights."""
     rho: float = later(0.05, before=0.05)
-    """Radius of the ball around the weights in which SAM looks for the highest loss; ASAM's paper takes 0.5."""
+    """Radius of SAM's ball around the weights; ASAM's paper takes 0.5."""
     seed: int = 0
-    """Everything random follows from it: weights, order, crops, dropout, augmentation."""
+    """Seed of weights, order, crops, dropout and augmentation."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where and with what."""
+    """Output folder and hardware."""
 
     out: Path = Path("runs/model")
     """Folder of the run: model.pt (best on dev), last.pt, history.jsonl, curves.png, tensorboard/, dev.scores.txt."""
     resume: bool = False
-    """Go on where the run in --out stopped; starts afresh if there is none."""
+    """Continue the run in --out from last.pt; starts a new run if there is none."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the network computes in; auto: bf16 on a GPU that has it, else fp32."""
+    """Precision of the network; auto: bf16 on a GPU that supports it, else fp32."""
     threads: int = 0
     """CPU threads of the network; 0 leaves PyTorch's choice."""
     compile: bool = False
-    """torch.compile the network: a minute or more at the start, faster steps afterwards."""
+    """torch.compile the network: a minute or more at the start, then faster steps."""
+
+
+class Range(NamedTuple):
+    """The values that an option accepts."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def names_of(known: tuple[str, ...]) -> Range:
+    """Accept a list such as alaw,gsm of known names, or nothing."""
+    return Range(lambda x: not x or set(x.split(",")) <= set(known), f"any of {','.join(known)}")
+
+
+ABOVE_ZERO = Range(lambda x: x > 0, "a number above 0")
+ZERO_OR_MORE = Range(lambda x: x >= 0, "0 or more")
+SHARE = Range(lambda x: 0 <= x <= 1, "a share from 0 to 1")
+BELOW_ONE = Range(lambda x: 0 <= x < 1, "a share from 0 to below 1")
+RANGES = {
+    **dict.fromkeys(("gate_seconds", "temperature", "epochs", "lr"), ABOVE_ZERO),
+    **dict.fromkeys(("beta", "gain", "sound_gain", "dither", "warmup", "weight_decay"), ZERO_OR_MORE),
+    **dict.fromkeys(("clip", "rho", "workers", "mask_bands", "mask_frames"), ZERO_OR_MORE),
+    **dict.fromkeys(("alpha", "specmix", "sound_share"), SHARE),
+    **dict.fromkeys(("dropout", "decay"), BELOW_ONE),
+    "width": Range(lambda x: 0 < x <= 4, "a factor above 0, at most 4"),
+    "speed": Range(lambda x: 0 <= x <= 50, "0 to 50 percent"),
+    "batch": Range(lambda x: x > 1, "at least 2, for batch norm"),
+    "rawboost": names_of(RAWBOOST),
+    "codecs": names_of(CODECS),
+    "resample": names_of(RESAMPLE),
+    "seed": Range(lambda x: 0 <= x < 2**31, "an integer from 0 to 2^31 - 1"),
+}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a network that tells real voices from fake ones."""
+    """Train a network that detects fake speech."""
 
     data: tyro.conf.OmitArgPrefixes[Data]
     model: tyro.conf.OmitArgPrefixes[Model] = field(default_factory=Model)
@@ -205,77 +235,30 @@ class TrainConfig:
     run: tyro.conf.OmitArgPrefixes[Run] = field(default_factory=Run)
 
     def __post_init__(self) -> None:
-        model, distillation, augmentation, optimiser = self.model, self.distillation, self.augmentation, self.optimiser
-        noise, snr = augmentation.noise or (0.0, 0.0), augmentation.snr or (0.0, 0.0)
-        demands = [
-            (
-                model.network in NAMES,
-                f"--network {model.network}: known are {', '.join(NAMES)}{nearest(model.network, NAMES)}",
-            ),
-            (
-                not model.streaming or model.network in STREAMING,
-                f"--streaming: {model.network} looks into the future; networks that can: {', '.join(STREAMING)}",
-            ),
-            (model.gate_seconds > 0, f"--gate-seconds {model.gate_seconds}: a number above 0 was expected"),
-            (
-                not model.streaming or self.data.level != "window-mean",
-                "--streaming: a window's mean needs the future; give --level running-mean or none",
-            ),
-            (
-                model.streaming or self.data.level != "running-mean",
-                "--level running-mean belongs to --streaming; give --level window-mean or none",
-            ),
-            (
-                distillation.teacher_model is None or distillation.distill == "on",
-                "--teacher-model needs --distill on; --alpha says how much its word counts against the label",
-            ),
-            (0 < model.width <= 4, f"--width {model.width}: a factor above 0 and at most 4 was expected"),
-            (0 <= model.dropout < 1, f"--dropout {model.dropout}: a share from 0 to below 1 was expected"),
-            (0 <= distillation.alpha <= 1, f"--alpha {distillation.alpha}: a weight from 0 to 1 was expected"),
-            (distillation.beta >= 0, f"--beta {distillation.beta}: a weight of 0 or more was expected"),
-            (
-                distillation.loss != "crossentropy" or distillation.margin == "on",
-                "--margin off belongs to losses with a margin; crossentropy has none",
-            ),
-            (distillation.temperature > 0, f"--temperature {distillation.temperature}: a number above 0 was expected"),
-            (0 <= distillation.decay < 1, f"--decay {distillation.decay}: a share from 0 to below 1 was expected"),
-            (distillation.ship == "trained" or distillation.averages, "--ship average needs --teacher average"),
-            (augmentation.gain >= 0, f"--gain {augmentation.gain}: a range in dB, 0 or more was expected"),
-            (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: the lower level was expected first"),
-            (
-                0 <= augmentation.mask_bands < self.frontend.bands,
-                "--mask-bands: fewer than the front-end has were expected",
-            ),
-            (
-                0 <= augmentation.mask_frames < self.frontend.width,
-                "--mask-frames: fewer than a window has were expected",
-            ),
-            (0 <= augmentation.specmix <= 1, f"--specmix {augmentation.specmix}: a share from 0 to 1 was expected"),
-            (
-                0 <= augmentation.sound_share <= 1,
-                f"--sound-share {augmentation.sound_share}: a share from 0 to 1 was expected",
-            ),
-            (0 <= augmentation.speed <= 50, f"--speed {augmentation.speed}: percent, 0 to 50, were expected"),
-            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: the lower ratio was expected first"),
-            (
-                augmentation.sound_gain >= 0,
-                f"--sound-gain {augmentation.sound_gain}: a range in dB, 0 or more was expected",
-            ),
-            (augmentation.dither >= 0, f"--dither {augmentation.dither}: 16-bit steps, 0 or more, were expected"),
-            _known("--rawboost", augmentation.rawboost, RAWBOOST),
-            _known("--resample", augmentation.resample, RESAMPLE),
-            _known("--codecs", augmentation.codecs, CODECS),
-            (optimiser.epochs > 0, f"--epochs {optimiser.epochs}: at least 1 was expected"),
-            (optimiser.batch > 1, f"--batch {optimiser.batch}: at least 2, or batch norm has nothing to compare"),
-            (optimiser.lr > 0, f"--lr {optimiser.lr}: a number above 0 was expected"),
-            (optimiser.warmup >= 0, f"--warmup {optimiser.warmup}: a number of steps, 0 or more was expected"),
-            (optimiser.weight_decay >= 0, f"--weight-decay {optimiser.weight_decay}: 0 or more was expected"),
-            (optimiser.clip >= 0, f"--clip {optimiser.clip}: 0 or more was expected"),
-            (optimiser.rho >= 0, f"--rho {optimiser.rho}: a radius, 0 or more was expected"),
-            (0 <= optimiser.seed < 2**31, f"--seed {optimiser.seed}: a whole number from 0 to 2^31 - 1 was expected"),
-            (self.data.workers >= 0, f"--workers {self.data.workers}: 0 or more was expected"),
+        for group in (self.data, self.model, self.distillation, self.augmentation, self.optimiser):
+            for option in fields(group):
+                value = getattr(group, option.name)
+                if option.name in RANGES and not RANGES[option.name].holds(value):
+                    name = option.name.replace("_", "-")
+                    raise ShrikeError(f"--{name} {value}: expected {RANGES[option.name].expected}")
+        name, streaming, level = self.model.network, self.model.streaming, self.data.level
+        learning, changes, frontend = self.distillation, self.augmentation, self.frontend
+        noise, snr = changes.noise or (0.0, 0.0), changes.snr or (0.0, 0.0)
+        causal = ", ".join(STREAMING)
+        rules = [
+            (name in NAMES, f"--network {name}: expected one of {', '.join(NAMES)}{nearest(name, NAMES)}"),
+            (not streaming or name in STREAMING, f"--streaming: {name} has no causal form; expected one of {causal}"),
+            (not streaming or level != "window-mean", "--level window-mean: not causal; expected running-mean or none"),
+            (streaming or level != "running-mean", "--level running-mean: needs --streaming; expected window-mean"),
+            (learning.teacher_model is None or learning.distill == "on", "--teacher-model: needs --distill on"),
+            (learning.loss != "crossentropy" or learning.margin == "on", "--margin off: crossentropy has no margin"),
+            (learning.ship == "trained" or learning.averages, "--ship average: needs --teacher average"),
+            (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: expected the lower level first"),
+            (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: expected the lower ratio first"),
+            (changes.mask_bands < frontend.bands, f"--mask-bands: expected less than {frontend.bands}"),
+            (changes.mask_frames < frontend.width, f"--mask-frames: expected less than {frontend.width}"),
         ]
-        for holds, sentence in demands:
+        for holds, sentence in rules:
             if not holds:
                 raise ShrikeError(sentence)
 
@@ -284,11 +267,11 @@ class TrainConfig:
         return PRESETS[self.data.frontend].with_level(self.data.level)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, as the checkpoint and the logs keep them."""
+        """Return plain values, as in the checkpoint and the logs."""
         return plain(self)
 
     def recipe(self) -> dict[str, Any]:
-        """What makes the network what it is, flat: no folder, no device. The trials are held by their identity."""
+        """Return the options that determine the network, flat; the trials are identified by their hash."""
         groups = self.to_dict()
         groups.pop("run")
         groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
@@ -298,17 +281,12 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The reverse, from a file: every entry must be there unless it came later, known, and of its type."""
+        """Read to_dict() strictly: every entry must be known, of its type, and present unless it is `later`."""
         return build(cls, values, "settings")
 
 
-def _known(option: str, given: str, known: tuple[str, ...]) -> tuple[bool, str]:
-    """A demand on a list such as alaw,gsm: every name is known."""
-    return not given or set(given.split(",")) <= set(known), f"{option} {given}: any of {','.join(known)}"
-
-
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """What would make a resumed run another run, as sentences."""
+    """Return the differences that make it another run, as sentences."""
     before, after = old.recipe(), new.recipe()
     return [
         f"--{name.replace('_', '-')} was {before[name]}, is {after[name]}"

@@ -1,4 +1,4 @@
-"""What a run leaves for people to look at: history.jsonl, TensorBoard events and a picture of the curves."""
+"""Records of a run: history.jsonl, TensorBoard events and a plot of the curves."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,16 @@ from train.progress import say
 
 
 class History:
-    """One entry an epoch; the files follow the entries, never the other way round."""
+    """One entry per epoch, and the files that are written from the entries."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], write: bool = True) -> None:
         self.folder, self.write = folder, write
         self.entries: list[dict[str, Any]] = []
         self._settings = settings
-        self._board: Any = None
+        self._board: Any = None  # False if TensorBoard is not installed
 
     def add(self, entry: dict[str, Any]) -> bool:
-        """Keep an epoch, show it; True if it is the best so far: lowest dev EER, ties by dev loss."""
+        """Add an epoch and log it; return whether it is the best so far: lowest dev EER, ties by dev loss."""
         self.entries = [*self.entries, entry]
         best = self.best() is entry
         if self.write:
@@ -36,11 +36,11 @@ class History:
         return min(self.entries, key=lambda entry: (entry["dev_eer"], entry["dev_loss"]))
 
     def restore(self, entries: list[dict[str, Any]]) -> None:
-        """Take up a resumed run's past."""
+        """Set the entries of a resumed run."""
         self.entries = list(entries)
 
     def close(self) -> None:
-        if self._board is not None:
+        if self._board:
             self._board.close()
 
     def _files(self, entry: dict[str, Any]) -> None:
@@ -55,27 +55,20 @@ class History:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                say("no TensorBoard events are written; pip install tensorboard if you want them")
-                self._board = _NoBoard()
+                say("no TensorBoard events are written; to get them: pip install tensorboard")
+                self._board = False
             else:
-                # purge_step: what a killed run wrote beyond its checkpoint is not shown twice
+                # purge_step hides events that a killed run wrote after its checkpoint
                 self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=entry["epoch"])
                 self._board.add_text("settings", f"```json\n{json.dumps(self._settings, indent=2)}\n```")
-        for name, value in flatten(entry).items():
-            self._board.add_scalar(name, value, entry["epoch"])
-        self._board.flush()
-
-
-class _NoBoard:
-    """TensorBoard where it is not installed."""
-
-    def add_scalar(self, name: str, value: float, step: int) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
+        if self._board:
+            for name, value in flatten(entry).items():
+                self._board.add_scalar(name, value, entry["epoch"])
+            self._board.flush()
 
 
 def flatten(entry: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """{"loss": {"hard": 1.0}} -> {"loss/hard": 1.0}"""
+    """Flatten {"loss": {"hard": 1.0}} to {"loss/hard": 1.0}."""
     flat: dict[str, float] = {}
     for name, value in entry.items():
         flat |= flatten(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
@@ -83,7 +76,7 @@ def flatten(entry: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def draw_curves(entries: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Losses on the left, EER of every exit on dev on the right, the best epoch marked."""
+    """Plot the losses on the left and the dev EER of every exit on the right, with the best epoch marked."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

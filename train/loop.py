@@ -1,7 +1,7 @@
-"""The loop: epochs over batches, dev after each, two checkpoints, and a run that can be killed at any moment.
+"""The training loop: epochs over batches, dev after each, two checkpoints, and exact resume after any interruption.
 
 All randomness of step n follows from (seed, n): weights from the seed, order and crops from (seed, epoch), dropout and
-augmentation from a generator that every step seeds anew. So a resumed run is the undisturbed run, weight for weight.
+augmentation from a generator that every step seeds anew. A resumed run equals the uninterrupted run, bit for bit.
 """
 
 import hashlib
@@ -45,11 +45,11 @@ from train.losses.sam import descent
 from train.optimiser import adam, learning_rate
 from train.progress import Progress, say
 
-CHECK_EVERY = 20  # steps between looks at the loss: on a GPU each look waits for the device
+CHECK_EVERY = 20  # steps between reads of the loss, which wait for a GPU
 
 
 class Trainer:
-    """One run: what `python -m train` builds once the caches stand."""
+    """One run of `python -m train` on built caches."""
 
     def __init__(
         self,
@@ -65,29 +65,29 @@ class Trainer:
         torch.manual_seed(settings.optimiser.seed)
         self.model = DistillationModel(build_network(settings), settings.distillation)
         self.model.to(compute.device, memory_format=compute.layout)  # type: ignore[call-overload]
-        self.mentor: ExternalTeacher | None = None
+        self.external_teacher: ExternalTeacher | None = None
         if settings.distillation.teacher_model is not None:
-            self.mentor = ExternalTeacher(settings.distillation.teacher_model, settings.frontend, compute)
-            self.corpus = {**corpus, "teacher": self.mentor.identity}
+            self.external_teacher = ExternalTeacher(settings.distillation.teacher_model, settings.frontend, compute)
+            self.corpus = {**corpus, "teacher": self.external_teacher.identity}
         self.augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
         self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not compute.first)
-        self.listen = SoundFrontEnd(settings.frontend).to(compute.device)
+        self.sound_frontend = SoundFrontEnd(settings.frontend).to(compute.device)
         self.optimiser = adam(self.model, settings.optimiser)
         self.descent = descent(self.model, self.optimiser, settings.optimiser)
         if settings.run.compile:
             self.model.stages = torch.compile(self.model.stages)
-        self.lesson: nn.Module = self.model
+        self.training_step: nn.Module = self.model
         if compute.world > 1:
             devices = [compute.device] if compute.device.type == "cuda" else None
-            self.lesson = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
+            self.training_step = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
         self.progress = RunProgress()
         self.history = History(settings.run.out, settings.to_dict(), write=compute.first)
-        self._wish: str | None = None  # the signal that asked to stop
+        self._signal: str | None = None  # the signal that requested a stop
 
     # ---- one epoch -------------------------------------------------------------------------------------------------
 
     def run(self) -> dict[str, Any]:
-        """All epochs that are left; returns the best one's entry of the history."""
+        """Train the remaining epochs; return the history entry of the best one."""
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._stop) for number in signals}
         try:
@@ -100,7 +100,7 @@ class Trainer:
         return self.history.best()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._wish = signal.Signals(number).name
+        self._signal = signal.Signals(number).name
 
     def _epoch(self) -> None:
         settings, compute, progress = self.settings.optimiser, self.compute, self.progress
@@ -113,13 +113,13 @@ class Trainer:
         began, clips = time.perf_counter(), 0
         windows = self._windows(progress.epoch)
         reader = loader(windows, list(plan[progress.batch :]), self.settings.data.workers, compute.device)
-        self.lesson.train()
+        self.training_step.train()
         self.augment.train()
         title = f"epoch {progress.epoch + 1}/{settings.epochs}"
         with Progress(title, len(plan), "batches", silent=not compute.first) as bar:
             bar.advance(progress.batch)
             for batch in reader:
-                with explain_out_of_memory(self.settings):
+                with explain_out_of_memory(settings.batch):
                     losses = self.step(batch, self.progress.step, steps)
                 sums.add(losses)
                 clips += len(batch.target) * compute.world
@@ -128,9 +128,10 @@ class Trainer:
                 if self.progress.batch % CHECK_EVERY == 0 or last:
                     bar.advance(0, f"loss {sums.check(title):.3f}")
                 bar.advance()
-                if self._wanted_to_stop(last):
+                if self._should_stop(last):
                     self._leave(sums)
         seconds = time.perf_counter() - began
+        judged, dev_table = self._evaluate()
         entry = {
             "epoch": progress.epoch + 1,
             "step": self.progress.step,
@@ -139,49 +140,49 @@ class Trainer:
             "lr": self.optimiser.param_groups[0]["lr"],
             **self.model.hard.schedule(self.progress.step),
             "loss": sums.means(),
-            **self._evaluate(),
+            **judged,
         }
         self.progress = RunProgress(progress.epoch + 1, 0, self.progress.step)
         better = self.history.add(entry)
         if compute.first:
             if better:
                 self._save("model.pt", optimiser=False)
-                write_scores(self.settings.run.out / "dev.scores.txt", self._dev_table)
+                write_scores(self.settings.run.out / "dev.scores.txt", dev_table)
             self._save("last.pt", optimiser=True)
 
     def _windows(self, epoch: int) -> Windows | SoundWindows:
         if isinstance(self.train, FeatureCache):
-            assert self.chain is None, "features from the cache have missed the changes of sound"
+            assert self.chain is None, "cached features would skip the augmentation of sound"
             return Windows(self.train)
         assert self.chain is not None
         return SoundWindows(self.train, self.chain, self.settings.optimiser.seed, epoch)
 
     def _features(self, batch: Batch | SoundBatch) -> Tensor:
-        """Raw log power on the device, from the cache or from sound: (batch, 1, bands, 600)."""
+        """Return raw log power on the device, from the cache or from sound: (batch, 1, bands, 600)."""
         device = self.compute.device
         if isinstance(batch, Batch):
             return batch.features.to(device, non_blocking=True)
-        return self.listen(batch.sound.to(device, non_blocking=True), batch.order.to(device, non_blocking=True))
+        return self.sound_frontend(batch.sound.to(device, non_blocking=True), batch.order.to(device, non_blocking=True))
 
     def step(self, batch: Batch | SoundBatch, step: int, steps: int) -> dict[str, Tensor]:
-        """One optimiser step, number `step` of the run's `steps`, on one batch; its losses by name."""
+        """Take optimiser step `step` of the run's `steps` on a batch; return the losses by name."""
         settings, mixing, compute = self.settings.optimiser, self.settings.augmentation, self.compute
-        # The step's own randomness; torchrun's processes must not drop the same features.
+        # Per process, so that torchrun's processes drop different features.
         torch.manual_seed(_mix(settings.seed, step, compute.rank))
         features, level = self.augment.with_level(self._features(batch))
         target = batch.target.to(compute.device, non_blocking=True)
         if mixing.specmix:
             features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
         features = features.contiguous(memory_format=compute.layout)
-        said = self.mentor(features + level) if self.mentor is not None else None
+        external = self.external_teacher(features + level) if self.external_teacher is not None else None
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
 
         def backward() -> dict[str, Tensor]:
-            # Seeded anew, so that a second pass over the batch drops the same features as the first.
+            # Seeded here, so that SAM's second pass drops the same features as the first.
             torch.manual_seed(_mix(settings.seed, step, compute.rank, "network"))
             with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
-                losses: dict[str, Tensor] = self.lesson(features, target, step, said)
+                losses: dict[str, Tensor] = self.training_step(features, target, step, external)
             losses["total"].backward()
             return {name: loss.detach() for name, loss in losses.items()}
 
@@ -191,8 +192,8 @@ class Trainer:
 
     # ---- dev -------------------------------------------------------------------------------------------------------
 
-    def _evaluate(self) -> dict[str, Any]:
-        """Dev loss and EER of the whole network and, when distilled, of every shallow exit."""
+    def _evaluate(self) -> tuple[dict[str, Any], ScoreTable]:
+        """Compute dev loss and EER of the whole network and, if distilled, of every shallow exit; also the scores."""
         scores = score_cache(self.model, self.augment, self.dev, self.settings, self.compute)
         labels = self.dev.labels
         names = [f"exit{number + 1}" for number in range(scores.shape[1] - 1)] + ["dev_eer"]
@@ -201,38 +202,37 @@ class Trainer:
             for name, column in zip(names, scores.T, strict=True)
         }
         final = scores[:, -1]
-        # Cross-entropy with both classes weighed alike, whatever the protocol's proportions are.
+        # Cross-entropy with equal weights of both classes, whatever the protocol's proportions.
         loss = np.mean([np.logaddexp(0, -final[labels == 1]).mean(), np.logaddexp(0, final[labels == 0]).mean()])
-        self._dev_table = ScoreTable.of(self.dev.trials, final)
-        return {"dev_eer": eers.pop("dev_eer"), "dev_loss": float(loss), "dev_exits": eers}
+        entry = {"dev_eer": eers.pop("dev_eer"), "dev_loss": float(loss), "dev_exits": eers}
+        return entry, ScoreTable.of(self.dev.trials, final)
 
     # ---- stopping, saving, resuming --------------------------------------------------------------------------------
 
-    def _wanted_to_stop(self, last: bool) -> bool:
-        """One process's signal stops all of them after the same step; they ask each other seldom, for it costs."""
+    def _should_stop(self, last: bool) -> bool:
+        """Whether any process got a signal; torchrun's processes agree on it every few steps, as that costs time."""
         if self.compute.world == 1:
-            return self._wish is not None
+            return self._signal is not None
         if self.progress.step % CHECK_EVERY and not last:
             return False
-        wish = torch.tensor([self._wish is not None], dtype=torch.int32, device=self.compute.device)
-        dist.all_reduce(wish, dist.ReduceOp.MAX)
-        return bool(wish.item())
+        stop = torch.tensor([self._signal is not None], dtype=torch.int32, device=self.compute.device)
+        dist.all_reduce(stop, dist.ReduceOp.MAX)
+        return bool(stop.item())
 
     def _leave(self, sums: LossSums) -> None:
         self.progress = replace(self.progress, sums=sums.totals())
         if self.compute.first:
             self._save("last.pt", optimiser=True)
             say(
-                f"stopped by {self._wish or 'another process'} after {self.progress.step} steps; everything is in "
-                f"{self.settings.run.out / 'last.pt'}: the same command with --resume goes on"
+                f"stopped by {self._signal or 'another process'} after {self.progress.step} steps; to continue from "
+                f"{self.settings.run.out / 'last.pt'}, repeat the command with --resume"
             )
         if self.compute.world > 1:
-            dist.barrier()  # torchrun ends everybody as soon as one has left
-        raise SystemExit(143 if self._wish == "SIGTERM" else 130)
+            dist.barrier()  # torchrun ends all processes as soon as one exits
+        raise SystemExit(143 if self._signal == "SIGTERM" else 130)
 
     def _save(self, name: str, optimiser: bool) -> None:
-        classroom = self.model
-        weights, helpers = classroom.state() if optimiser else classroom.shipped_state()
+        weights, helpers = self.model.state() if optimiser else self.model.deployed_state()
         write_checkpoint(
             self.settings.run.out / name,
             Checkpoint(
@@ -248,30 +248,26 @@ class Trainer:
         )
 
     def resume(self, path: Path) -> None:
-        """Take up last.pt, if it is of this very run."""
+        """Continue from last.pt, which must be of the same run."""
         checkpoint = read_checkpoint(path)
         odd = differences(checkpoint.settings, self.settings)
         if checkpoint.corpus != self.corpus:
             names = checkpoint.corpus.keys() | self.corpus.keys()
             changed = [name for name in sorted(names) if checkpoint.corpus.get(name) != self.corpus.get(name)]
-            odd.append(f"what it learns from is not the same ({', '.join(changed)})")
+            odd.append(f"its training data or teacher differ ({', '.join(changed)})")
         if odd:
-            raise ShrikeError(
-                f"{path} is of another run: {'; '.join(odd)}. Repeat its settings, or choose another --out"
-            )
+            raise ShrikeError(f"{path} is of another run: {'; '.join(odd)}; repeat its options, or use another --out")
         load_strictly(self.model.network, checkpoint.weights, "network")
         if self.model.helpers is not None:
             load_strictly(self.model.helpers, checkpoint.helpers, "helpers")
         try:
             self.optimiser.load_state_dict(checkpoint.optimiser)
         except (ValueError, KeyError) as error:
-            raise ShrikeError(
-                f"{path} cannot be resumed: its optimiser does not fit ({error}); give another --out"
-            ) from error
+            raise ShrikeError(f"{path}: its optimiser state does not fit ({error}); use another --out") from error
         self.progress = checkpoint.progress
         self.history.restore(checkpoint.history)
 
 
 def _mix(*numbers: int | str) -> int:
-    """One seed from several numbers, so that neighbours share nothing."""
+    """Hash several numbers to one seed, so that neighbouring steps are independent."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1

@@ -1,4 +1,4 @@
-"""Talk on stderr: sentences, and one progress bar at a time that falls back to plain lines where nobody watches."""
+"""Log on stderr: sentences, and one progress bar at a time, which becomes plain lines without a terminal."""
 
 import sys
 import time
@@ -13,16 +13,16 @@ LINE_EVERY = 30.0  # seconds between plain lines when stderr is a file or a pipe
 
 
 def say(sentence: str) -> None:
-    """One line to whoever watches."""
+    """Print one line on stderr."""
     CONSOLE.print(sentence, markup=False)
 
 
 class Progress:
-    """with Progress("epoch 3", 40, "batches") as bar: bar.advance(1, "loss 0.31")"""
+    """A progress bar: with Progress("epoch 3", 40, "batches") as bar: bar.advance(1, "loss 0.31")."""
 
     def __init__(self, title: str, total: int, unit: str, silent: bool = False) -> None:
         self.title, self.total, self.unit, self.silent = title, total, unit, silent
-        self.done, self._began, self._spoke = 0, time.monotonic(), time.monotonic()
+        self.done, self._began, self._printed = 0, time.monotonic(), time.monotonic()
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> "Progress":
@@ -45,9 +45,9 @@ class Progress:
         self.done += count
         if self._bar:
             self._bar.update(self._task, advance=count, note=note)
-        elif not self.silent and time.monotonic() - self._spoke > LINE_EVERY:
-            self._spoke = time.monotonic()
-            left = (self._spoke - self._began) * (self.total - self.done) / max(1, self.done)
+        elif not self.silent and time.monotonic() - self._printed > LINE_EVERY:
+            self._printed = time.monotonic()
+            left = (self._printed - self._began) * (self.total - self.done) / max(1, self.done)
             say(f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {left:.0f} s left {note}".rstrip())
 
     def __exit__(

@@ -36,7 +36,9 @@ def small_run(
         Run(out, threads=1),
     )
     caches = [build_cache(PRESETS["f0"], open_corpus(corpus, name).trials, cache, 1) for name in ("train", "dev")]
-    return Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    trainer = Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    trainer.history.write = False  # curves and TensorBoard take longer than the run; test_loop.py covers them
+    return trainer
 
 
 def stop_after(trainer: Trainer, steps: int) -> None:
@@ -45,12 +47,13 @@ def stop_after(trainer: Trainer, steps: int) -> None:
 
     def stopped(batch: Any, number: int, total: int) -> Any:
         if number + 1 == steps:
-            trainer._stop(signal.SIGTERM, None)
+            trainer._stop(signal.SIGINT, None)
         return step(batch, number, total)
 
     trainer.step = stopped  # type: ignore[method-assign]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as end:
         trainer.run()
+    assert end.value.code == 130
 
 
 def whole_and_resumed(corpus: Path, cache: Path, folder: Path, **settings: Any) -> tuple[Checkpoint, Checkpoint]:

@@ -83,17 +83,17 @@ def kill_in_epoch(arguments: list[str], out: Path, how: signal.Signals, epochs: 
     return child
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda s: s.name)
 def test_a_killed_run_resumes_to_the_very_weights_of_an_undisturbed_one(
     undisturbed: Path, made_corpus: Path, made_cache: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     out = tmp_path / "killed"
     arguments = command(made_corpus, made_cache, out, "--epochs", "3", "--schedule", "cosine", *RANDOM)
     child = kill_in_epoch(arguments, out, how, epochs=1)
-    said = child.communicate()[1]
+    log = child.communicate()[1]
     if how is not signal.SIGKILL:
-        assert child.returncode == (130 if how is signal.SIGINT else 143)
-        assert "--resume goes on" in said and "Traceback" not in said
+        assert child.returncode == 143
+        assert "with --resume" in log and "Traceback" not in log
         assert read_checkpoint(out / "last.pt").progress.batch > 0  # in the middle of an epoch
     python([*arguments, "--resume"])
     assert same(weights(out / "last.pt"), weights(undisturbed / "last.pt"))
@@ -148,8 +148,8 @@ def test_processes_stop_together_and_resume_to_the_same_weights(
         runs[out] = [*TORCHRUN, *arguments]
     python(runs[whole])
     child = kill_in_epoch(runs[parted], parted, signal.SIGTERM, epochs=1)
-    said = child.communicate()[1]
-    assert child.returncode != 0 and said.count("--resume goes on") == 1
+    log = child.communicate()[1]
+    assert child.returncode != 0 and log.count("with --resume") == 1
     assert 1 <= read_checkpoint(parted / "last.pt").progress.epoch < 3
     python([*runs[parted], "--resume"])
     assert same(weights(parted / "last.pt"), weights(whole / "last.pt"))
@@ -176,7 +176,6 @@ def test_score_writes_asvspoofs_form_and_repeats_the_runs_dev_scores(
     table, beside = read_scores(out), read_scores(undisturbed / "dev.scores.txt")
     assert (table.utterance == beside.utterance).all() and abs(table.score - beside.score).max() < 1e-5
     assert json.loads(done.stdout)["eer"] == metrics.eer(table.bonafide, table.spoof)
-    assert "12 scores in" in done.stderr
 
 
 def test_shallow_exits_and_all_windows_score_differently(
@@ -197,8 +196,8 @@ def test_trials_without_labels_get_the_two_columns_of_a_submission(
     names = tmp_path / "names.txt"
     names.write_text("eval_000\neval_001\n")
     out = tmp_path / "scores.txt"
-    said = score(undisturbed, made_corpus, made_cache, "--protocol", str(names), code=2).stderr
-    assert "--out" in said
+    log = score(undisturbed, made_corpus, made_cache, "--protocol", str(names), code=2).stderr
+    assert "--out" in log
     done = score(undisturbed, made_corpus, made_cache, "--protocol", str(names), "--out", str(out))
     lines = [line.split() for line in out.read_text().splitlines()]
     assert [line[0] for line in lines] == ["eval_000", "eval_001"] and all(len(line) == 2 for line in lines)

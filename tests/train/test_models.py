@@ -1,4 +1,4 @@
-"""The trained models that are kept for the exporter, and the embedded ones made from them."""
+"""The float checkpoints in train/models, and the embedded models exported from them."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ CLIPS = 40  # of dev, evenly spaced: enough for a correlation
 
 
 @pytest.mark.parametrize("name", ["f0", "wide"])
-def test_a_kept_model_was_trained_on_open_clips_and_is_small(name: str) -> None:
+def test_a_checkpoint_was_trained_on_open_clips_and_is_small(name: str) -> None:
     path = MODELS / f"{name}.pt"
     checkpoint = read_checkpoint(path)
     assert checkpoint.settings.data.frontend == name
@@ -33,7 +33,7 @@ def test_a_kept_model_was_trained_on_open_clips_and_is_small(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["f0", "wide"])
-def test_a_kept_model_is_the_best_epoch_of_its_history(name: str) -> None:
+def test_a_checkpoint_is_the_best_epoch_of_its_history(name: str) -> None:
     """The history's figures belong to the trials whose identity the checkpoint holds."""
     checkpoint = read_checkpoint(MODELS / f"{name}.pt")
     assert checkpoint.corpus.keys() == {"train", "dev"}
@@ -44,7 +44,7 @@ def test_a_kept_model_is_the_best_epoch_of_its_history(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["f0", "wide"])
-def test_the_embedded_model_is_the_kept_one_in_int8(name: str, corpus_root: Path, tmp_path: Path) -> None:
+def test_the_embedded_model_is_the_checkpoint_in_int8(name: str, corpus_root: Path, tmp_path: Path) -> None:
     """Same trials by their cards, and the same scores on real speech, as closely as the exporter wants it."""
     checkpoint, card = read_checkpoint(MODELS / f"{name}.pt"), read_card(find_model(name))
     assert card.training is not None and card.training.corpus == checkpoint.corpus

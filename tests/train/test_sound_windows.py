@@ -107,7 +107,7 @@ def test_clips_of_any_length_fill_a_window_at_any_speed(length: int, tmp_path: P
         assert features.shape == (2, 1, 45, 600) and torch.isfinite(features).all()
         # No frame reaches into the zeros behind a clip's end, but where faster made it shorter than one frame.
         for start, order in zip((0, room - 1), batch.order, strict=True):
-            heard = len(windows.heard(0, start, 599 * 130 + 1728))
+            heard = len(windows.augmented(0, start, 599 * 130 + 1728))
             assert 130 * int(order.max()) + 1728 <= max(heard, 1728) and heard <= 599 * 130 + 1728
             assert heard < 1728 or int(order.max()) == min(599, (heard - 1728) // 130)
 
@@ -123,7 +123,7 @@ def test_a_run_that_changes_sound_resumes_to_the_very_weights(
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     python(command(made_corpus, made_cache, whole, *options))
     child = kill_in_epoch(command(made_corpus, made_cache, parted, *options), parted, signal.SIGTERM, epochs=1)
-    assert "--resume goes on" in child.communicate()[1]
+    assert "with --resume" in child.communicate()[1]
     assert read_checkpoint(parted / "last.pt").progress.epoch == 1
     python(command(made_corpus, made_cache, parted, *options, "--resume", "--workers", "1"))
     one, other = weights(whole / "last.pt"), weights(parted / "last.pt")

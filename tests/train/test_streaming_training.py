@@ -29,7 +29,7 @@ from train.networks import build
 CPU = ComputeDevice(torch.device("cpu"), False)
 
 
-def classroom(**settings: Any) -> DistillationModel:
+def distillation_model(**settings: Any) -> DistillationModel:
     torch.manual_seed(0)
     network = build("ecanet9", width=0.1, loss=settings.get("loss", "asoftmax"), gate_seconds=1.0)
     return DistillationModel(network, Distillation(**settings)).train()
@@ -51,11 +51,11 @@ def batch() -> tuple[Tensor, Tensor]:
     ids=lambda settings: "-".join(settings.values()),
 )
 def test_every_way_to_teach_learns_with_all_weights_and_the_starts(settings: dict[str, Any]) -> None:
-    room = classroom(**settings)
-    losses = room(*batch(), 0)
+    distilled = distillation_model(**settings)
+    losses = distilled(*batch(), 0)
     losses["total"].backward()
     assert torch.isfinite(losses["total"])
-    trained = {name: weight for name, weight in room.named_parameters() if weight.requires_grad}
+    trained = {name: weight for name, weight in distilled.named_parameters() if weight.requires_grad}
     if settings.get("distill") != "off":
         assert [name for name, weight in trained.items() if weight.grad is None] == []  # DDP waits for all
     starts = [weight.grad for name, weight in trained.items() if name.endswith("pool.start")]
@@ -63,30 +63,33 @@ def test_every_way_to_teach_learns_with_all_weights_and_the_starts(settings: dic
 
 
 def test_the_loss_is_the_mean_over_all_steps_of_all_clips() -> None:
-    room, (features, target) = classroom(distill="off"), batch()
-    room.eval()
-    assert room.network.steps(160) == [112, 128, 144, 160]
-    pooled = room.network.embeddings(features)[-1]
-    logits = room.network.head(pooled).view(4, 4, 2)
-    each = [room.hard(pooled.view(4, 4, -1)[:, k], logits[:, k], target, 0) for k in range(4)]
-    assert float(room(features, target, 0)["hard"].detach()) == pytest.approx(
+    distilled, (features, target) = distillation_model(distill="off"), batch()
+    distilled.eval()
+    assert distilled.network.steps(160) == [112, 128, 144, 160]
+    pooled = distilled.network.embeddings(features)[-1]
+    logits = distilled.network.head(pooled).view(4, 4, 2)
+    each = [distilled.hard(pooled.view(4, 4, -1)[:, k], logits[:, k], target, 0) for k in range(4)]
+    assert float(distilled(features, target, 0)["hard"].detach()) == pytest.approx(
         float(torch.stack(each).mean().detach()), rel=1e-5
     )
     mixed = target * 0.6 + 0.2
-    each = [room.hard(pooled.view(4, 4, -1)[:, k], logits[:, k], mixed, 0) for k in range(4)]
-    assert float(room(features, mixed, 0)["hard"].detach()) == pytest.approx(
+    each = [distilled.hard(pooled.view(4, 4, -1)[:, k], logits[:, k], mixed, 0) for k in range(4)]
+    assert float(distilled(features, mixed, 0)["hard"].detach()) == pytest.approx(
         float(torch.stack(each).mean().detach()), rel=1e-5
     )
 
 
-def test_what_a_model_says_is_said_to_every_step_of_its_clip() -> None:
-    room, (features, target) = classroom(), batch()
-    said = torch.randn(4, 2, generator=torch.Generator().manual_seed(3))
-    losses = room(features, target, 0, said)
-    seen = run_stages(room.network.stage_outputs, [*room.shallow, room.network.head], features)
+def test_an_external_teacher_teaches_every_step_of_its_clip() -> None:
+    distilled, (features, target) = distillation_model(), batch()
+    external = torch.randn(4, 2, generator=torch.Generator().manual_seed(3))
+    losses = distilled(features, target, 0, external)
+    seen = run_stages(distilled.network.stage_outputs, [*distilled.shallow, distilled.network.head], features)
     for number, view in enumerate(seen):
         rows = torch.stack(
-            [distance(row, one.expand_as(row), 3.0) for row, one in zip(view.logits.view(4, 4, 2), said, strict=True)]
+            [
+                distance(row, one.expand_as(row), 3.0)
+                for row, one in zip(view.logits.view(4, 4, 2), external, strict=True)
+            ]
         )
         assert torch.allclose(losses[f"soft{number + 1}"], rows.mean(), atol=1e-5)
     assert "soft4" in losses and "feature4" not in losses
@@ -146,7 +149,7 @@ def test_compiled_stages_are_the_stages() -> None:
 
 @pytest.fixture(scope="module")
 def whole_model(made_corpus: Path, made_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("mentor")
+    out = tmp_path_factory.mktemp("teacher")
     small_run(made_corpus, made_cache, out, {"distill": "off"}, epochs=1).run()
     return out / "model.pt"
 
@@ -158,7 +161,7 @@ def test_a_finished_model_teaches_and_is_not_saved(
     whole, parted = whole_and_resumed(made_corpus, made_cache, tmp_path, streaming=True, distillation=taught)
     assert same(whole, parted)
     assert "soft4" in whole.history[0]["loss"] and len(whole.corpus["teacher"]) == 64
-    assert not any("mentor" in name for name in (*whole.weights, *whole.helpers))
+    assert not any("external" in name for name in (*whole.weights, *whole.helpers))
     other = tmp_path / "model.pt"
     small_run(made_corpus, made_cache, tmp_path / "other", {"distill": "off"}, epochs=1, seed=5).run()
     other.write_bytes((tmp_path / "other" / "model.pt").read_bytes())
@@ -169,14 +172,14 @@ def test_a_finished_model_teaches_and_is_not_saved(
     assert whole_model_gone.settings.distillation.teacher_model == whole_model
 
 
-def test_a_mentor_hears_raw_log_power_whatever_the_students_level(whole_model: Path) -> None:
-    mentor = ExternalTeacher(whole_model, PRESETS["f0"].with_level("running-mean"), CPU)
+def test_an_external_teacher_has_a_level_of_its_own(whole_model: Path) -> None:
+    teacher = ExternalTeacher(whole_model, PRESETS["f0"].with_level("running-mean"), CPU)
     raw = torch.randn(2, 1, 45, 600) * 3 - 8
     augment = Augment(Augmentation(), PRESETS["f0"].with_level("running-mean")).train()
     features, level = augment.with_level(raw)
     assert torch.allclose(features + level, raw, atol=1e-5)
     expected = read_checkpoint(whole_model).network()(raw)  # was trained with --level none
-    assert torch.allclose(mentor(features + level), expected, atol=1e-4)
+    assert torch.allclose(teacher(features + level), expected, atol=1e-4)
     with pytest.raises(ShrikeError, match="--frontend f0"):
         ExternalTeacher(whole_model, PRESETS["wide"], CPU)
 
@@ -184,12 +187,12 @@ def test_a_mentor_hears_raw_log_power_whatever_the_students_level(whole_model: P
 # ---- the score of a clip ---------------------------------------------------------------------------------------------
 
 
-def test_a_clips_score_is_what_its_stream_says_and_repeats_nothing(made_corpus: Path, made_cache: Path) -> None:
-    room = classroom().eval()
+def test_a_clips_score_equals_its_streams_and_repeats_nothing(made_corpus: Path, made_cache: Path) -> None:
+    distilled = distillation_model().eval()
     frontend = PRESETS["f0"].with_level("running-mean")
     cache = build_cache(frontend, open_corpus(made_corpus, "dev").trials, made_cache, 1)
     settings = TrainConfig(Data(made_corpus, level="running-mean"), Model(streaming=True))
-    scores = score_cache(room, Augment(Augmentation(), frontend), cache, settings, CPU)
+    scores = score_cache(distilled, Augment(Augmentation(), frontend), cache, settings, CPU)
     assert scores.shape == (len(cache), 4) and len(set(cache.lengths.clip(max=600).tolist())) > 1
     for clip, length in enumerate(cache.lengths.tolist()):
         frames = np.array(cache.window(clip)[: min(length, 600)], np.float32)
@@ -197,19 +200,19 @@ def test_a_clips_score_is_what_its_stream_says_and_repeats_nothing(made_corpus: 
         after = min(length, 600) // STEP * STEP
         assert after == scored(length, frontend)
         features = torch.from_numpy(numpy_level(frames, "running-mean").T.copy())[None, None, :, :after]
-        state = room.network.reset_state(1, 45)
+        state = distilled.network.reset_state(1, 45)
         for part in features.split(STEP, dim=3):
-            logits, state = room.network.step(part, state)
+            logits, state = distilled.network.step(part, state)
         assert float(logits[0, 1] - logits[0, 0]) == pytest.approx(scores[clip, -1], abs=1e-4)
 
 
 def test_a_clip_without_one_step_repeats_its_frames_up_to_the_first() -> None:
-    room = classroom().eval()
+    distilled = distillation_model().eval()
     short = torch.randn(1, 1, 45, 40, generator=torch.Generator().manual_seed(2))
     window = short.repeat(1, 1, 1, 15)
     after = torch.tensor([scored(40, PRESETS["f0"])])
-    logits = room.network(window[..., :112])
-    assert float(room.scores(window, after)[0, -1]) == pytest.approx(
+    logits = distilled.network(window[..., :112])
+    assert float(distilled.scores(window, after)[0, -1]) == pytest.approx(
         float((logits[0, 1] - logits[0, 0]).detach()), abs=1e-4
     )
 
@@ -217,14 +220,14 @@ def test_a_clip_without_one_step_repeats_its_frames_up_to_the_first() -> None:
 @pytest.mark.parametrize(
     "data, model, distillation, word",
     [
-        ({}, {"network": "res2net50", "streaming": True}, {}, "looks into the future.*ecanet9"),
+        ({}, {"network": "res2net50", "streaming": True}, {}, "--streaming"),
         ({"level": "window-mean"}, {"streaming": True}, {}, "running-mean"),
         ({"level": "running-mean"}, {}, {}, "--streaming"),
         ({}, {"streaming": True, "gate_seconds": 0.0}, {}, "--gate-seconds"),
         ({}, {}, {"teacher_model": Path("x"), "distill": "off"}, "--teacher-model"),
     ],
 )
-def test_what_does_not_go_together_is_said(data: Any, model: Any, distillation: Any, word: str) -> None:
+def test_options_that_exclude_each_other_are_named(data: Any, model: Any, distillation: Any, word: str) -> None:
     with pytest.raises(ShrikeError, match=word):
         TrainConfig(Data(Path("c"), **data), Model(**model), Distillation(**distillation))
 
@@ -235,27 +238,27 @@ def test_what_does_not_go_together_is_said(data: Any, model: Any, distillation: 
 def in_process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    room = classroom(loss="crossentropy")
-    for module in room.modules():
+    distilled = distillation_model(loss="crossentropy")
+    for module in distilled.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()  # or each process normalises by its own half
-    lesson = torch.nn.parallel.DistributedDataParallel(room)
+    lesson = torch.nn.parallel.DistributedDataParallel(distilled)
     features, target = batch()
     lesson(features[rank::2], target[rank::2], 0)["total"].backward()
     if rank == 0:
-        torch.save({name: weight.grad for name, weight in room.named_parameters()}, f"{folder}/gradients.pt")
+        torch.save({name: weight.grad for name, weight in distilled.named_parameters()}, f"{folder}/gradients.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(in_process, (str(tmp_path),), nprocs=2)
-    room = classroom(loss="crossentropy")
-    for module in room.modules():
+    distilled = distillation_model(loss="crossentropy")
+    for module in distilled.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    room(*batch(), 0)["total"].backward()
+    distilled(*batch(), 0)["total"].backward()
     theirs = torch.load(tmp_path / "gradients.pt", weights_only=True)
-    for name, weight in room.named_parameters():
+    for name, weight in distilled.named_parameters():
         assert weight.grad is not None
         assert torch.allclose(theirs[name], weight.grad, rtol=1e-3, atol=1e-5), name

@@ -1,7 +1,7 @@
-"""Features, or decoded sound, from disk: computed once (train.data.shards), memory-mapped, served clip by clip.
+"""Features or decoded sound on disk: computed once (train.data.shards), memory-mapped, read clip by clip.
 
 cache = build_cache(frontend, trials, folder)
-cache.window(7, start=120)      # (600, bands) float16 of trial 7, a view into the map where the clip is long enough
+cache.window(7, start=120)      # (600, bands) float16 of trial 7; a view into the map if the clip is long enough
 cache = build_sound_cache(frontend, trials, folder)     # for training that changes the sound before the front-end
 cache.samples(7)                # (samples,) int16 of trial 7, a view into the map
 """
@@ -23,13 +23,13 @@ from train.progress import say
 
 
 class Cache:
-    """All clips of a partition that could be read, in protocol order. Opening reads the small index files only."""
+    """All readable clips of a partition, in protocol order. Opening reads only the small index files."""
 
     def __init__(self, frontend: FrontEnd, kind: Kind, folder: Path, shards: Sequence[Shard]) -> None:
         self.frontend = frontend
         self.trials: list[Trial] = []
-        self.skipped: dict[str, str] = {}  # utterance -> why
-        self.notes: dict[str, int] = {}  # what was done to how many clips
+        self.skipped: dict[str, str] = {}  # utterance -> reason
+        self.notes: dict[str, int] = {}  # note on conversion -> number of clips
         places: list[tuple[int, int, int]] = []  # (shard, first row, rows)
         for number, shard in enumerate(shards):
             index = read_index(folder, shard, kind)
@@ -51,7 +51,7 @@ class Cache:
         self._places = np.array(places, np.int64).reshape(-1, 3)
 
     def _frames(self, rows: int) -> int:
-        """How many frames a clip with so many rows has."""
+        """Return the number of frames of a clip with so many rows."""
         return rows
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Cache:
 
     @property
     def identity(self) -> str:
-        """sha256 over the shards' names, which are hashes themselves: of the front-end, the clips and their files."""
+        """Hash of the shards' names, which are hashes of front-end, clips and files."""
         return hashlib.sha256("".join(path.stem for path in self._paths).encode()).hexdigest()
 
     @cached_property
@@ -73,22 +73,22 @@ class Cache:
         return np.array([-1 if t.bonafide is None else int(t.bonafide) for t in self.trials], np.int64)
 
     def starts(self, clip: int, mean: bool = False) -> NDArray[np.int64]:
-        """First frames of the windows that score a clip: the first one, or all that overlap by half, to its end."""
+        """Return the first frames of a clip's windows for scoring: the first, or all that overlap by half."""
         width = self.frontend.width
         room = max(int(self.lengths[clip]) - width, 0) if mean else 0
         return np.arange(0, room + width // 2, width // 2).clip(max=room)
 
 
 class FeatureCache(Cache):
-    """Frames of every clip, ready for a network."""
+    """Frames of every clip."""
 
     def frames(self, clip: int) -> NDArray[np.float16]:
-        """All frames of a clip, (frames, bands)."""
+        """Return all frames of a clip, (frames, bands)."""
         shard, first, frames = self._places[clip]
         return _map(self._paths[shard], np.float16, self.frontend.bands)[first : first + frames]
 
     def window(self, clip: int, start: int = 0) -> NDArray[np.float16]:
-        """600 frames of a clip from `start`; a shorter clip repeats its frames: (width, bands)."""
+        """Return 600 frames of a clip from `start`, (width, bands); a shorter clip repeats its frames."""
         shard, first, frames = self._places[clip]
         stored = _map(self._paths[shard], np.float16, self.frontend.bands)
         width = self.frontend.width
@@ -98,13 +98,13 @@ class FeatureCache(Cache):
 
 
 class SoundCache(Cache):
-    """Samples of every clip that gives at least one frame: what is heard before the front-end."""
+    """Samples of every clip that is at least one frame long."""
 
     def _frames(self, rows: int) -> int:
         return self.frontend.count(rows)
 
     def samples(self, clip: int) -> NDArray[np.int16]:
-        """The whole clip, (samples,); full scale is 2^15."""
+        """Return the samples of a clip, (samples,); full scale is 2^15."""
         shard, first, count = self._places[clip]
         return _map(self._paths[shard], np.int16, 1)[first : first + count, 0]
 
@@ -120,28 +120,32 @@ def _map(path: Path, dtype: type[np.generic], columns: int) -> NDArray[Any]:
 def build_cache(
     frontend: FrontEnd, trials: Sequence[Trial], folder: Path, processes: int = 0, quiet: bool = False
 ) -> FeatureCache:
-    """Compute what is missing, say what was left out and why, and open the rest."""
-    kind, folder = feature_kind(frontend), folder.expanduser()
-    shards = make_shards(kind, trials, folder, processes)
-    return _opened(FeatureCache(frontend, kind, folder, shards), trials, quiet)
+    """Compute missing features, log which clips are left out and why, and open the cache."""
+    return _build(FeatureCache, frontend, feature_kind(frontend), trials, folder, processes, quiet)
 
 
 def build_sound_cache(
     frontend: FrontEnd, trials: Sequence[Trial], folder: Path, processes: int = 0, quiet: bool = False
 ) -> SoundCache:
-    """The same for decoded sound: the same clips are left out, for the same reasons."""
-    kind, folder = sound_kind(frontend.rate), folder.expanduser()
-    shards = make_shards(kind, trials, folder, processes)
-    return _opened(SoundCache(frontend, kind, folder, shards), trials, quiet)
+    """The same for decoded sound; it leaves out the same clips."""
+    return _build(SoundCache, frontend, sound_kind(frontend.rate), trials, folder, processes, quiet)
 
 
-def _opened(cache: AnyCache, trials: Sequence[Trial], quiet: bool) -> AnyCache:
+def _build(
+    made: type[AnyCache],
+    frontend: FrontEnd,
+    kind: Kind,
+    trials: Sequence[Trial],
+    folder: Path,
+    processes: int,
+    quiet: bool,
+) -> AnyCache:
+    folder = folder.expanduser()
+    cache = made(frontend, kind, folder, make_shards(kind, trials, folder, processes))
     if not quiet:
         _report(cache)
     if not len(cache):
-        raise ShrikeError(
-            f"none of {len(trials)} clips could be used; the reasons stand above, mend the files or the protocol"
-        )
+        raise ShrikeError(f"none of {len(trials)} clips could be used, for the reasons above; check files and protocol")
     return cache
 
 

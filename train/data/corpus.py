@@ -1,12 +1,12 @@
-"""ASVspoof protocols to trials: what there is to train on, what it is called, and where its sound lies.
+"""Partitions of a corpus: the trials of a protocol and their audio files.
 
     partition = open_corpus("/data/LA", "train")        # 2019 LA and PA, 2021, 5, or protocols/train.txt
     print(partition.describe())                         # train: 25,380 trials (2,580 bona fide, 22,800 spoof …)
     partition = select(partition, "open=1,mp3=0")       # by the columns of metadata.csv
 
-A protocol's form is known by its columns (train.data.protocols), its place and that of the sound by their names, whatever
-the layout of the directories (train.data.corpus_index). Trials without sound are counted and named, never silently dropped. Of
-2021's subsets only `eval` counts, as in the official scoring.
+Columns identify a protocol's format (train.data.protocols); file names identify protocols and audio, in any layout of
+directories (train.data.corpus_index). Trials without audio are counted and reported. Of 2021's subsets only `eval`
+counts, as in the official scoring.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ __all__ = ["Partition", "Trial", "find_metadata", "open_corpus", "read_metadata"
 
 @dataclass(frozen=True)
 class Partition:
-    """The trials of a protocol whose sound was found, and the names of the others."""
+    """The trials of a protocol that have audio, and the names of the others."""
 
     name: str  # train, dev or eval
     root: Path
     protocol: Path
     trials: tuple[Trial, ...]
     missing: tuple[str, ...]
-    selection: str = ""  # what select() was asked for
+    selection: str = ""  # the expression of select()
 
     @property
     def bonafide(self) -> int:
@@ -52,7 +52,7 @@ class Partition:
         return tuple(sorted({trial.attack for trial in self.trials if trial.bonafide is False}))
 
     def describe(self) -> str:
-        """One sentence: how many of what, and what is missing."""
+        """Return one sentence: counts of trials and attacks, and missing audio."""
         what = f"{self.bonafide:,} bona fide, {self.spoof:,} spoof, {_count(len(self.attacks), 'attack')}"
         if self.unlabelled:
             what = "without labels"
@@ -61,7 +61,7 @@ class Partition:
         return f"{name}: {_count(len(self.trials), 'trial')} ({what}){missing}"
 
     def identity(self) -> str:
-        """sha256 over what the trials are, whatever their order and wherever they lie; the checkpoint keeps it."""
+        """Hash of utterances, keys and attacks, independent of their order and place; stored in checkpoints."""
         key = {True: "bonafide", False: "spoof", None: "-"}
         lines = sorted(f"{trial.utterance} {key[trial.bonafide]} {trial.attack}\n" for trial in self.trials)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -73,13 +73,13 @@ def open_corpus(
     protocol: str | os.PathLike[str] | None = None,
     subsets: Collection[str] = ("eval",),
 ) -> Partition:
-    """The `partition` (train, dev or eval) of the corpus below `root`, by its own protocol or the one given.
+    """Open the `partition` (train, dev or eval) of the corpus below `root`, by its own protocol or the one given.
 
-    Whoever opens several gives the CorpusIndex, so that the directories are walked once.
+    To open several, pass a CorpusIndex, which walks the directories once.
     """
     if partition not in PROTOCOLS:
         raise ShrikeError(
-            f"there is no partition {partition!r}; available: {', '.join(PROTOCOLS)}{nearest(partition, PROTOCOLS)}"
+            f"unknown partition {partition!r}; expected one of {', '.join(PROTOCOLS)}{nearest(partition, PROTOCOLS)}"
         )
     tree = root if isinstance(root, CorpusIndex) else CorpusIndex(root)
     if protocol is None:
@@ -100,28 +100,19 @@ def open_corpus(
         if sound is None:
             missing.append(trial.utterance)
             continue
-        # dataclasses.replace() would take three times as long.
-        trials.append(
-            Trial(
-                trial.utterance,
-                trial.speaker,
-                trial.attack,
-                trial.bonafide,
-                Path(sound),
-                trial.condition,
-                trial.subset,
-            )
-        )
+        # A constructor call, because dataclasses.replace() takes three times as long.
+        labels = trial.utterance, trial.speaker, trial.attack, trial.bonafide
+        trials.append(Trial(*labels, Path(sound), trial.condition, trial.subset))
     if not trials:
         raise _no_audio(tree, path, counted)
     return Partition(partition, Path(tree.root), path, tuple(trials), tuple(missing))
 
 
 def _choose(tree: CorpusIndex, partition: str) -> tuple[Path, list[Trial]]:
-    """The one protocol below the root that fits: it has audio there, and labels if any of those has."""
+    """Choose the protocol below the root that has audio there, and labels if any of those has."""
     if not tree.protocols[partition]:
         raise ShrikeError(
-            f"no {partition} protocol below {tree.root}; looked for {', '.join(PROTOCOLS[partition])} (also .gz); "
+            f"no {partition} protocol below {tree.root}; expected {', '.join(PROTOCOLS[partition])} (also .gz); "
             "give the protocol itself if it has another name"
         )
     listed = {path: read_protocol(path) for path in sorted(tree.protocols[partition])}
@@ -131,7 +122,7 @@ def _choose(tree: CorpusIndex, partition: str) -> tuple[Path, list[Trial]]:
     labelled = {path: trials for path, trials in fitting.items() if trials[0].bonafide is not None}
     different: dict[Path, list[Trial]] = {}
     for path, trials in (labelled or fitting).items():
-        if trials not in different.values():  # copies of one protocol, packed or not, count once
+        if trials not in different.values():  # copies of one protocol, compressed or not, count once
             different[path] = trials
     if not different:
         path, trials = next(iter(listed.items()))
@@ -145,7 +136,7 @@ def _choose(tree: CorpusIndex, partition: str) -> tuple[Path, list[Trial]]:
 
 
 def _no_audio(tree: CorpusIndex, protocol: Path, trials: list[Trial]) -> ShrikeError:
-    closed = f"; may not look into {first_few(tree.closed)}" if tree.closed else ""
+    closed = f"; unreadable: {first_few(tree.closed)}" if tree.closed else ""
     return ShrikeError(
         f"none of the {len(trials):,} utterances of {protocol} has audio below {tree.root}: "
         f"{trials[0].utterance}.{', .'.join(EXTENSIONS)} was expected among {len(tree.audio):,} audio files{closed}"

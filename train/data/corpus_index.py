@@ -1,8 +1,8 @@
-"""What lies below a corpus's root, found by one walk whatever the layout: protocols by name, sound by utterance.
+"""Index of the files below a corpus's root, from one walk: protocols by name, audio by utterance.
 
 tree = CorpusIndex("/data/LA")
-tree.protocols["train"]             # those with an official name
-tree.sound("LA_T_1138215")          # the file whose name without extension is the utterance; None if there is none
+tree.protocols["train"]             # protocols with an official name
+tree.sound("LA_T_1138215")          # the file named like the utterance, or None
 """
 
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
-EXTENSIONS = ("flac", "wav", "ogg", "mp3")  # the best first: it wins where an utterance has several
-NAMES_SHOWN = 5  # in a message that could list thousands
+EXTENSIONS = ("flac", "wav", "ogg", "mp3")  # best first: the one used if an utterance has several
+NAMES_SHOWN = 5  # in a message
 
-# Where the protocol of a partition lies: the end of its path, with or without .gz.
+# Ends of the paths of each partition's protocols, with or without .gz.
 PROTOCOLS = {
     "train": ("ASVspoof2019.LA.cm.train.trn.txt", "ASVspoof2019.PA.cm.train.trn.txt", "ASVspoof5.train.tsv",
               "ASVspoof5.train.metadata.txt", "protocols/train.txt"),
@@ -28,24 +28,21 @@ PROTOCOLS = {
 
 
 class CorpusIndex:
-    """What one walk through everything below a directory has seen."""
+    """All protocols and audio files below a directory."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         if not os.path.isdir(root):
-            raise ShrikeError(
-                f"{root} is no directory; one was expected, with protocols and audio below it{nearby(root)}"
-            )
+            raise ShrikeError(f"{root}: expected a directory with protocols and audio below it{nearby(root)}")
         self.root = os.path.abspath(root)
         self.audio: dict[str, str] = {}  # utterance → path; strings, because 681,000 Paths are slow to make
-        self.twins: dict[str, set[str]] = {}  # utterance → all its paths, where several are equally good
+        self.twins: dict[str, set[str]] = {}  # utterance → all its paths, if several have the same extension
         self.protocols: dict[str, list[Path]] = {partition: [] for partition in PROTOCOLS}
-        self.closed: list[str] = []  # directories that may not be read
+        self.closed: list[str] = []  # unreadable directories
         # A protocol's name -> its partition, and the end of its path.
         self.wanted = {
             tail.rpartition("/")[2]: (name, f"/{tail}") for name, tails in PROTOCOLS.items() for tail in tails
         }
-        # Directories behind links come last and every directory is entered once: loops end, and the path that is
-        # remembered is the one without links.
+        # Linked directories come last and every directory is entered once: loops end, and paths without links win.
         waiting: list[str] = [self.root]
         linked: list[str] = []
         entered: set[str] = set()
@@ -86,13 +83,13 @@ class CorpusIndex:
                 self.twins.setdefault(utterance, {known}).add(path)
 
     def sound(self, utterance: str) -> str | None:
-        """The path of an utterance, None if there is none; some corpora write the extension into their protocols."""
+        """Return the path of an utterance, or None; some corpora write the extension into their protocols."""
         utterance = utterance if utterance in self.audio else stem(utterance)
         if utterance in self.twins:
             places = sorted({os.path.realpath(path) for path in self.twins[utterance]})
             if len(places) > 1:
                 raise ShrikeError(
-                    f"{utterance} is there several times: {first_few(places)}; point --corpus at the one that is meant"
+                    f"{utterance} has several files: {first_few(places)}; point --corpus at one of the folders"
                 )
         return self.audio.get(utterance)
 
@@ -109,12 +106,12 @@ def _rank(path: str) -> int:
 
 
 def stem(name: str) -> str:
-    """The name without the extension of a sound file."""
+    """Remove the extension of an audio file."""
     before, _, extension = name.rpartition(".")
     return before if extension.lower() in EXTENSIONS else name
 
 
 def first_few(names: Iterable[str]) -> str:
-    """The first few of many names."""
+    """Join the first few of many names."""
     names = list(names)
     return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

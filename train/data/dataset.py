@@ -1,13 +1,10 @@
-"""From the cache to batches: which clips, which 600 frames of them, in which order; and, if asked for, what is done to
-their sound.
+"""Batches from the cache: order of clips, crops of 600 frames, and augmentation of sound.
 
-Everything random is drawn from (seed, epoch) before an epoch begins, and what is done to a window's sound from (seed,
-epoch, clip, first frame). So batches are the same for any number of reading processes, and a resumed run needs no
-generator's state to see exactly what it would have seen.
+Order and crops are drawn from (seed, epoch) before an epoch begins, augmentation of a window from (seed, epoch, clip,
+first frame). Batches are therefore equal for any number of worker processes, and a resumed run needs no random state.
 """
 
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,56 +15,46 @@ from torch.utils.data import DataLoader, Dataset
 from train.augment.chain import Chain
 from train.data.cache import Cache, FeatureCache, SoundCache
 
-LEAD = 0.25  # s of sound before a window that go through the transforms with it: rooms and codecs have a past
+LEAD = 0.25  # s of sound before a window that are augmented with it, as context of rooms and codecs
 
 Read = TypeVar("Read")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What one step sees."""
+class Batch(NamedTuple):
+    """Features of one training step."""
 
     features: Tensor  # (batch, 1, bands, 600) float16
     target: Tensor  # (batch,) int64: 1 bona fide, 0 spoof, -1 unlabelled
-    index: Tensor  # (batch,) int64: place in the cache
-
-    def pin_memory(self) -> "Batch":
-        return Batch(self.features.pin_memory(), self.target.pin_memory(), self.index.pin_memory())
+    index: Tensor  # (batch,) int64: index of the clip in the cache
 
 
-@dataclass(frozen=True)
-class SoundBatch:
-    """The same before the front-end."""
+class SoundBatch(NamedTuple):
+    """Sound of one training step, before the front-end."""
 
-    sound: Tensor  # (batch, samples of a window) float32; what a short clip lacks is zero
-    order: Tensor  # (batch, 600) int64: which of its frames stands where, for short clips repeat theirs
+    sound: Tensor  # (batch, samples of a window) float32; short clips are padded with zeros
+    order: Tensor  # (batch, 600) int64: index of each frame, as short clips repeat theirs
     target: Tensor
     index: Tensor
-
-    def pin_memory(self) -> "SoundBatch":
-        parts = (self.sound, self.order, self.target, self.index)
-        return SoundBatch(*(part.pin_memory() for part in parts))
 
 
 def training_plan(
     cache: Cache, batch: int, seed: int, epoch: int, balanced: bool = False, rank: int = 0, world: int = 1
 ) -> NDArray[np.int64]:
-    """One epoch: clip and first frame of every place in every batch, (batches, batch, 2), in random order.
+    """Draw an epoch: clip and first frame of every row of every batch, (batches, batch, 2), in random order.
 
-    A last incomplete batch is left for another epoch's order.
-    `batch` counts over all processes: each takes its own columns of the same plan.
+    An incomplete last batch is dropped. `batch` counts over all processes; each takes its columns of the same plan.
     """
     rng = np.random.default_rng([seed, epoch])
     labels, lengths, width = cache.labels, cache.lengths, cache.frontend.width
     order = rng.permutation(len(cache))
     if balanced:
-        # Half from each class; the rarer one is drawn again and again, in a fresh order each time round.
+        # Half from each class; the rarer one is repeated, in a new order each time.
         half = len(cache) // 2
         drawn = [_drawn(np.flatnonzero(labels == kind), half, rng) for kind in (0, 1)]
         order = np.stack(drawn, axis=1).ravel()
     batch = min(batch, len(order))
     order = order[: len(order) // batch * batch]
-    room = np.where(lengths > width, lengths - width + 1, lengths)[order]  # a short clip begins its repetition anywhere
+    room = np.where(lengths > width, lengths - width + 1, lengths)[order]  # a short clip's repetition starts anywhere
     starts = (rng.random(len(order)) * room).astype(np.int64)
     crops = np.stack([order, starts], axis=1).reshape(-1, batch, 2)
     return crops[:, rank::world]
@@ -81,7 +68,7 @@ def _drawn(clips: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDA
 def scoring_plan(
     cache: FeatureCache, batch: int, mean: bool = False, rank: int = 0, world: int = 1
 ) -> list[NDArray[np.int64]]:
-    """The first window of every clip, or windows that overlap by half to its end; processes take turns."""
+    """List batches of the first window of every clip, or of windows that overlap by half; processes take turns."""
     starts = [cache.starts(clip, mean) for clip in range(len(cache))]
     clips = np.repeat(np.arange(len(cache)), [len(part) for part in starts])
     mine = np.stack([clips, np.concatenate(starts)], axis=1)[rank::world]
@@ -89,7 +76,7 @@ def scoring_plan(
 
 
 class Windows(Dataset[Batch]):
-    """A whole batch at a time: a list of (clip, first frame) -> Batch."""
+    """Reads a batch at a time: a list of (clip, first frame) -> Batch."""
 
     def __init__(self, cache: FeatureCache) -> None:
         self.cache = cache
@@ -106,13 +93,13 @@ class Windows(Dataset[Batch]):
 
 
 class SoundWindows(Dataset[SoundBatch]):
-    r"""The same from sound, which goes through a chain of transforms first.
+    """Reads batches of sound through a chain of transforms.
 
         clip      |-------------------------------------------------------------|
-        read             |lead|------------ window, times the speed -----|
-        heard            |lead|------------ window ----------------|             the lead is left out again
+        read             |lead|------------ window x speed -------------|
+        output                |------------ window ----------------|            without the lead
 
-    A clip that is shorter than a window is taken whole, and its frames are repeated after the front-end.
+    A clip shorter than a window is read whole; its frames are repeated after the front-end.
     """
 
     def __init__(self, cache: SoundCache, chain: Chain, seed: int, epoch: int) -> None:
@@ -125,23 +112,24 @@ class SoundWindows(Dataset[SoundBatch]):
         sound = np.zeros((len(crops), size), np.float32)
         order = np.empty((len(crops), frontend.width), np.int64)
         for row, places, (clip, start) in zip(sound, order, crops.tolist(), strict=True):
-            heard = self.heard(clip, start, size)
-            row[: len(heard)] = heard
-            count = max(1, frontend.count(len(heard)))
+            samples = self.augmented(clip, start, size)
+            row[: len(samples)] = samples
+            count = max(1, frontend.count(len(samples)))
             places[:] = np.arange(frontend.width) + (start if count < frontend.width else 0)
             places %= count
         target, index = (torch.from_numpy(part) for part in (self.labels[crops[:, 0]], crops[:, 0].copy()))
         return SoundBatch(torch.from_numpy(sound), torch.from_numpy(order), target, index)
 
-    def heard(self, clip: int, start: int, size: int) -> NDArray[np.float32]:
-        """A window's samples after the transforms: (size,), or fewer of a shorter clip."""
+    def augmented(self, clip: int, start: int, size: int) -> NDArray[np.float32]:
+        """Return a window's samples after the transforms: (size,), or fewer of a shorter clip."""
         dice = np.random.default_rng([self.seed, self.epoch, clip, start])
         frontend, stored = self.cache.frontend, self.cache.samples(clip)
         begin = start * frontend.hop if self.cache.lengths[clip] >= frontend.width else 0
         lead = min(int(LEAD * frontend.rate), begin)
         speed = self.chain.draw_speed(dice)
         wanted = round((lead + size) * speed)
-        first = max(0, min(begin - lead, len(stored) - wanted))  # faster: more sound is needed, from before if need be
+        # A faster window needs more sound: at the end of a clip it starts earlier.
+        first = max(0, min(begin - lead, len(stored) - wanted))
         samples = stored[first : first + wanted].astype(np.float32) / np.float32(2**15)
         return self.chain(samples, speed, dice)[lead : lead + size]
 
@@ -149,14 +137,14 @@ class SoundWindows(Dataset[SoundBatch]):
 def batches(
     cache: FeatureCache, plan: list[NDArray[np.int64]], workers: int, device: torch.device
 ) -> DataLoader[Batch]:
-    """The plan's batches, read ahead by `workers` processes, in pinned memory where a GPU waits for them."""
+    """Load a plan's batches of features with `workers` processes, into pinned memory for a GPU."""
     return loader(Windows(cache), plan, workers, device)
 
 
 def loader(
     windows: Dataset[Read], plan: list[NDArray[np.int64]], workers: int, device: torch.device
 ) -> DataLoader[Read]:
-    """The same for windows of either kind."""
+    """The same for features or sound."""
     return DataLoader(
         windows,
         batch_size=None,

@@ -1,7 +1,7 @@
-"""Work on all cores: one function over many items, in processes that end with the one that gave them the work.
+"""One function over many items in several processes, which end with their parent.
 
 with closing(in_processes(compute, items, cores(), "read audio")) as results:
-    for item, result in results:        # as they are finished; a fault in here, and the rest is not begun
+    for item, result in results:        # in order of completion; an exception in here cancels the rest
         ...
 """
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
@@ -33,8 +33,8 @@ def in_processes(
     begin: Callable[..., None] | None = None,
     given: tuple[Any, ...] = (),
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Every item and its result. `begin(*given)` is called once in each process; `doing` is what a process did that
-    was ended from outside, for the error."""
+    """Yield every item and its result. `begin(*given)` runs once in each process; `doing` describes the work in the
+    error if a process is killed."""
     # spawn: a forked child of a process that already runs threads (BLAS, CUDA) can hang
     with ProcessPoolExecutor(min(processes, len(items)), get_context("spawn"), _begin, (begin, given)) as pool:
         try:
@@ -43,7 +43,7 @@ def in_processes(
                 yield waiting[done], done.result()
         except BrokenProcessPool as error:
             raise ShrikeError(
-                f"a process that {doing} was ended (out of memory?); what is finished is kept: run again to go on"
+                f"a process that {doing} was killed (out of memory?); run again to continue with the unfinished items"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -51,7 +51,7 @@ def in_processes(
 
 def _begin(begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
     parent = parent_process()
-    if parent is not None:  # one that is killed cannot end us, and its queue would be waited on for ever
+    if parent is not None:  # a killed parent cannot end this process, which would wait for work forever
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if begin is not None:
         begin(*given)

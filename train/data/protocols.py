@@ -1,4 +1,4 @@
-"""Protocols of ASVspoof 2019, 2021 and 5, and of every corpus written like one of them: lines to trials.
+"""Read protocols in the formats of ASVspoof 2019, 2021 and 5.
 
     trials = read_protocol("ASVspoof2019.LA.cm.train.trn.txt")      # .gz too
     trials[0].utterance, trials[0].bonafide, trials[0].attack       # 'LA_T_1138215', True, '-'
@@ -8,9 +8,8 @@
     2021 PA       PA_0010 PA_E_1000001 R3 M3 d4 r1 m1 s4 c4 spoof notrim eval
     5             E_1607 E_0009538969 M C05 2 E_0009486171 AC1 A26 spoof -
 
-A form is known by the number of its columns and by the place of its key. The first line decides, the others must agree:
-a file of two forms is two files by mistake. Bona fide trials have the attack "-" whatever the column says ("bonafide"
-in 2021 LA and in 5).
+The number of columns and the position of the key identify a format; all lines must have the first line's. Bona fide
+trials get the attack "-" whatever their column contains ("bonafide" in 2021 LA and in 5).
 """
 
 import gzip
@@ -24,8 +23,8 @@ from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
 KEYS = {"bonafide": True, "spoof": False}
-SPEAKER_VERIFICATION = frozenset({"target", "nontarget"})  # keys of the ASV protocols that lie beside the CM ones
-UNKNOWN_ATTACK = "unknown"  # spoof, by a protocol that does not say what made it ("-" would mean bona fide)
+SPEAKER_VERIFICATION = frozenset({"target", "nontarget"})  # keys of the ASV protocols beside the CM ones
+UNKNOWN_ATTACK = "unknown"  # of a spoof without an attack in its protocol ("-" means bona fide)
 LINE_SHOWN = 80  # characters of a wrong line in a message
 
 
@@ -37,15 +36,15 @@ class Trial:
     speaker: str
     attack: str  # "-" for bona fide
     bonafide: bool | None  # None: unlabelled
-    path: Path | None  # None: no sound was found, or not looked for
+    path: Path | None  # None: no audio was found, or not searched for
     condition: str = "-"  # codec (2021 LA and DF, 5) or environment (PA)
     subset: str = ""  # 2021: progress, eval or hidden
 
 
 class Form:
-    """One way to write a protocol, given by the names of its columns; "..." is for columns that nobody needs."""
+    """One format of protocols, given by the names of its columns; "..." stands for further, unused columns."""
 
-    # What several columns say together is joined: 2021 PA's attack is device and distance, as 2019 PA's is.
+    # Several columns are joined: 2021 PA's attack is device and distance, as in 2019 PA.
     ATTACK = frozenset({"ATTACK", "REPLAY_DEVICE", "TALKER_DISTANCE"})
     CONDITION = frozenset({"ENVIRONMENT", "CODEC", "ROOM", "MICROPHONE", "DISTANCE"})
 
@@ -64,7 +63,7 @@ class Form:
         return len(fields) in self.widths and (self.key is None or fields[self.key] in KEYS)
 
     def trial(self, fields: list[str], share: dict[str, str]) -> Trial:
-        """The trial of a line that fits; `share` keeps one string of each speaker, attack and codec for all lines."""
+        """Convert a line that fits; `share` interns the strings of speakers, attacks and codecs."""
         if self.key is None or self.speaker is None:
             return Trial(fields[self.utterance], "-", "-", None, None)
         bonafide = KEYS[fields[self.key]]
@@ -73,15 +72,15 @@ class Form:
             attack = UNKNOWN_ATTACK
         speaker, condition = fields[self.speaker], self._joined(self.condition, fields)
         subset = "" if self.subset is None else fields[self.subset]
-        keep = share.setdefault
+        intern = share.setdefault
         return Trial(
             fields[self.utterance],
-            keep(speaker, speaker),
-            keep(attack, attack),
+            intern(speaker, speaker),
+            intern(attack, attack),
             bonafide,
             None,
-            keep(condition, condition),
-            keep(subset, subset),
+            intern(condition, condition),
+            intern(subset, subset),
         )
 
     @staticmethod
@@ -102,8 +101,9 @@ FORMS = (
 
 
 def read_protocol(path: str | os.PathLike[str]) -> list[Trial]:
-    """The trials of a protocol in any of FORMS, without their sound."""
-    trials: list[Trial] = []
+    """Read the trials of a protocol in any of FORMS, without audio paths."""
+    trials: dict[str, Trial] = {}
+    lines: list[int] = []
     share: dict[str, str] = {}
     form: Form | None = None
     for number, line in _lines(path):
@@ -113,43 +113,38 @@ def read_protocol(path: str | os.PathLike[str]) -> list[Trial]:
         form = form or next((known for known in FORMS if known.fits(fields)), None)
         if form is None or not form.fits(fields):
             raise ShrikeError(f"{path}, line {number}: {_misfit(fields, form)}")
-        trials.append(form.trial(fields, share))
+        trial = form.trial(fields, share)
+        if trial.utterance in trials:
+            first = lines[list(trials).index(trial.utterance)]
+            raise ShrikeError(f"{path}: {trial.utterance} is in line {first} and in line {number}; remove one")
+        trials[trial.utterance] = trial
+        lines.append(number)
     if not trials:
-        raise ShrikeError(f"{path} is an empty protocol; a line for each trial was expected")
-    if len({trial.utterance for trial in trials}) < len(trials):
-        seen: dict[str, int] = {}
-        utterances = ((number, line.split()) for number, line in _lines(path) if line.strip())
-        for number, fields in utterances:
-            utterance = fields[form.utterance] if form else ""
-            if utterance in seen:
-                raise ShrikeError(
-                    f"{path} has {utterance} twice, in line {seen[utterance]} and in line {number}; remove one"
-                )
-            seen[utterance] = number
-    return trials
+        raise ShrikeError(f"{path} is empty; expected a protocol with a line per trial")
+    return list(trials.values())
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """The numbered lines of a text file, packed or not."""
+    """Yield the numbered lines of a text file, compressed or not."""
     try:
         with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"  # gzip's mark, whatever the name says
+            packed = file.read(2) == b"\x1f\x8b"  # gzip's magic number, whatever the file's name
         with gzip.open(path, "rt", encoding="utf-8-sig") if packed else open(path, encoding="utf-8-sig") as text:
             yield from enumerate(text, 1)
     except FileNotFoundError:
-        raise ShrikeError(f"there is no protocol {path}, a text file was expected{nearby(path)}") from None
+        raise ShrikeError(f"{path} does not exist; expected a protocol{nearby(path)}") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ShrikeError(f"{path} cannot be read as a protocol: {reason}") from error
 
 
 def _misfit(fields: list[str], form: Form | None) -> str:
-    """Why a line is none of the form, or of any."""
+    """Explain why a line does not fit the format, or any format."""
     line = " ".join(fields)
     shown = repr(line if len(line) <= LINE_SHOWN else line[:LINE_SHOWN] + "…")
     if SPEAKER_VERIFICATION.intersection(fields):
-        return f"{shown} is of a speaker-verification protocol (ASV); take the countermeasure protocol (CM)"
+        return f"{shown} is from a speaker-verification protocol (ASV); use the countermeasure protocol (CM)"
     if form is not None:
-        return f"{shown} is not of the form of the lines before it, {form.name}: {form.columns}"
+        return f"{shown} does not have the format of the lines before it, {form.name}: {form.columns}"
     known = "; ".join(f"{known.name}: {known.columns}" for known in FORMS)
-    return f"{shown} is of no known form, which are {known}; KEY is {' or '.join(KEYS)}"
+    return f"{shown} has no known format; expected {known}; KEY is {' or '.join(KEYS)}"

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def select(partition: "Partition", expression: str) -> "Partition":
-    """Only trials whose row in metadata.csv says so: "open=1", or "open=1,mp3=0" where both must hold; "" keeps all."""
+    """Select trials by their row in metadata.csv: "open=1", or "open=1,mp3=0" for both; "" selects all."""
     wanted: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in expression.split(","))):
         column, equals, value = (text.strip() for text in part.partition("="))
         if not (column and equals and value):
-            raise ShrikeError(f"cannot select by {part!r}; write column=value, several separated by commas")
+            raise ShrikeError(f"{part!r}: expected column=value, several separated by commas")
         if wanted.setdefault(column, value) != value:
-            raise ShrikeError(f"cannot select by {expression!r}: {column} cannot have two values, one was expected")
+            raise ShrikeError(f"{expression!r}: {column} has two values; expected one")
     if not wanted:
         return partition
     path, columns, rows = read_metadata(partition)
@@ -46,16 +46,16 @@ def select(partition: "Partition", expression: str) -> "Partition":
 
 
 def find_metadata(partition: "Partition") -> Path | None:
-    """metadata.csv at the corpus' root, or between there and the protocol."""
+    """Find metadata.csv at the corpus's root, or between there and the protocol."""
     places = [partition.root, *reversed([p for p in partition.protocol.parents if partition.root in p.parents])]
     return next((place / "metadata.csv" for place in places if (place / "metadata.csv").is_file()), None)
 
 
 def read_metadata(partition: "Partition") -> tuple[Path, list[str], dict[str, dict[str, str]]]:
-    """metadata.csv: where it lies, its columns, its rows by utterance."""
+    """Read metadata.csv: its path, columns, and rows by utterance."""
     path = find_metadata(partition)
     if path is None:
-        raise ShrikeError(f"this needs metadata.csv, and there is none at {partition.root}")
+        raise ShrikeError(f"{partition.root} has no metadata.csv, which is needed to select trials")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")

@@ -1,15 +1,15 @@
-"""Features, or decoded sound, computed and kept in shards that stand or fall alone; train.data.cache reads them.
+"""Shards of computed features or decoded sound; train.data.cache reads them.
 
     shards = make_shards(feature_kind(frontend), trials, folder)
-    index = read_index(folder, shards[0], kind)             # None where it is absent or damaged
+    index = read_index(folder, shards[0], kind)             # None if it is absent or damaged
 
-A shard is a run of trials in protocol order. Its name is the hash of all that decides its content: the front-end (of
-sound only the rate), the utterances and their files' sizes and times. So nothing stale is ever read, a killed run goes
-on with the shards that stand, one changed file costs one shard, and two runs that share trials share shards.
+A shard holds consecutive trials of a protocol. Its name is the hash of everything that determines its content: the
+front-end (of sound only the rate), the utterances and their files' sizes and times. Stale shards are therefore never
+read, an interrupted run continues with complete shards, and runs with equal trials share shards.
 
     SHARD.f16     frames of all its clips, one after the other, (frames, bands) float16
     SHARD.s16     samples of all its clips, one after the other, (samples,) int16
-    SHARD.json    written last: bytes of the above, frames (or samples) per clip, and why clips were left out
+    SHARD.json    written last: bytes of the above, frames (or samples) per clip, and reasons for clips left out
 """
 
 import hashlib
@@ -35,15 +35,15 @@ from train.data.processes import cores, in_processes
 from train.data.protocols import Trial
 from train.progress import Progress, say
 
-VERSION = 1  # raise it when the front-end's numbers or the format change: old shards are then never found
-SHARD_TRIALS = (64, 2048)  # least and most trials in a shard: small corpora still spread over all cores,
+VERSION = 1  # raise it when the front-end or the format changes, so that old shards are not found
+SHARD_TRIALS = (64, 2048)  # fewest and most trials in a shard: small corpora still use all cores,
 SHARDS_WANTED = 32  # and 600,000 trials make 293 shards, each an open file at most
-SAMPLE = 16  # clips that are read first, to say how long it will take and how much it will be
+SAMPLE = 16  # clips that are read first, to estimate time and size
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Trials that are computed and kept together."""
+    """Trials that are computed and stored together."""
 
     name: str
     trials: tuple[Trial, ...]
@@ -51,13 +51,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a shard's rows are, and how a clip becomes rows."""
+    """The type of a shard's rows, and the function from a clip to rows."""
 
     title: str
     ending: str
     dtype: type[np.generic]
     columns: int  # values in a row
-    identity: dict[str, Any]  # what decides the rows, beside the clip
+    identity: dict[str, Any]  # determines the rows, with the clip
     rate: int  # Hz, at which clips are read
     rows: Callable[[Samples], NDArray[Any]]  # (samples,) -> (rows, columns), in `dtype` or wider
 
@@ -77,12 +77,12 @@ def sound_kind(rate: int) -> Kind:
 
 
 def _to_int16(samples: Samples) -> NDArray[np.int16]:
-    """Exact for 16-bit recordings at the front-end's rate; what exceeds full scale after resampling is clipped."""
+    """Convert to 16 bit: exact for 16-bit recordings at the front-end's rate, clipped after resampling."""
     return np.clip(np.rint(samples * np.float32(2**15)), -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def make_shards(kind: Kind, trials: Sequence[Trial], folder: Path, processes: int = 0) -> list[Shard]:
-    """Those of all trials; what the folder lacks is computed, after its size and the time it takes were said."""
+    """Return the shards of all trials; compute missing ones, after logging an estimate of size and time."""
     shards = plan_shards(kind, trials)
     missing = [shard for shard in shards if read_index(folder, shard, kind) is None]
     if missing:
@@ -93,7 +93,7 @@ def make_shards(kind: Kind, trials: Sequence[Trial], folder: Path, processes: in
 
 
 def plan_shards(kind: Kind, trials: Sequence[Trial]) -> list[Shard]:
-    """Cut the trials into shards and name each by all that decides its content."""
+    """Split the trials into shards and name each by the hash of its content."""
     least, most = SHARD_TRIALS
     size = min(most, max(least, -(-len(trials) // SHARDS_WANTED)))
     shards = []
@@ -115,7 +115,7 @@ def _file_identity(path: Path | None) -> str:
 
 
 def read_index(folder: Path, shard: Shard, kind: Kind) -> dict[str, Any] | None:
-    """The shard's index, or None where it is absent, damaged, or its data file is not as long as it says."""
+    """Read the shard's index; None if it is absent, damaged, or does not match its data file's length."""
     try:
         index = json.loads((folder / f"{shard.name}.json").read_text("utf-8"))
         size = (folder / f"{shard.name}.{kind.ending}").stat().st_size
@@ -125,12 +125,12 @@ def read_index(folder: Path, shard: Shard, kind: Kind) -> dict[str, Any] | None:
     whole = len(frames) == len(shard.trials) and size == index.get("bytes") == kind.row_bytes * sum(frames)
     if not whole:
         data = f"{shard.name}.{kind.ending}"
-        say(f"cache: {data} has {size:,} bytes where {index.get('bytes'):,} belong; it is made again")
+        say(f"cache: {data} has {size:,} bytes instead of {index.get('bytes'):,}; it is computed again")
     return index if whole else None
 
 
 def compute_shard(kind: Kind, shard: Shard, folder: Path) -> int:
-    """Read, transform and write one shard; whatever is wrong with a clip becomes a sentence in the index."""
+    """Compute and write one shard; the index records errors of clips."""
     frames: list[int] = []
     skipped: dict[str, str] = {}
     notes: dict[str, int] = {}
@@ -167,20 +167,20 @@ def _compute_all(kind: Kind, shards: list[Shard], folder: Path, processes: int) 
 
 
 def _estimate(kind: Kind, trials: list[Trial], folder: Path, processes: int) -> None:
-    """Read a few clips spread over the list; say size and time, and stop before a disk that is too small is filled."""
+    """Estimate size and time from a few clips; raise an error if the disk is too small."""
     sample = [trials[i] for i in np.linspace(0, len(trials) - 1, min(SAMPLE, len(trials))).astype(int)]
     start, rows = time.perf_counter(), 0
     for trial in sample:
         try:
             rows += len(kind.rows(load(trial.path or "", kind.rate).samples))
         except AudioError:
-            continue  # it will be reported with all the others
+            continue  # reported with all others
     seconds = (time.perf_counter() - start) * len(trials) / len(sample) / processes
     size = kind.row_bytes * rows * len(trials) / len(sample)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ShrikeError(f"--cache {folder}: no folder can be made there ({error.strerror}); give another") from error
+        raise ShrikeError(f"--cache {folder}: cannot create the folder ({error.strerror}); use another") from error
     free = shutil.disk_usage(folder).free
     say(
         f"{kind.title.split()[0]} of {len(trials):,} clips: about {_bytes(size)} in {folder} ({_bytes(free)} free), "

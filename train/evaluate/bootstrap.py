@@ -1,4 +1,4 @@
-"""How far to trust an EER: bootstrap intervals, also of the difference between two systems on the same trials.
+"""Bootstrap intervals of an EER, and of the EER difference between two systems on the same trials.
 
 low, high = bootstrap_eer(bonafide, spoof)
 difference, low, high = paired_bootstrap_eer_difference(scores_a, scores_b, is_bonafide)
@@ -16,10 +16,10 @@ INTERVAL = (2.5, 97.5)  # percentiles of the resampled values between which 95 %
 
 
 def bootstrap_eer(bonafide: ArrayLike, spoof: ArrayLike, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the EER, resampled with replacement within each class.
+    """Return the 95 % percentile interval of the EER, resampled with replacement within each class.
 
-    It takes the trials as independent: several clips of one speaker or session make the truth wider than this, and a
-    system without an error gets (0, 0) however few its trials.
+    It assumes independent trials: with several clips per speaker or session the true interval is wider, and a system
+    without errors gets (0, 0) for any number of trials.
     """
     return interval_of(resampled_eers(ranked(bonafide, spoof)[1], resamples, seed))
 
@@ -32,24 +32,22 @@ def paired_bootstrap_eer_difference(
     seed: int = 0,
     together: int = 1,
 ) -> tuple[float, float, float]:
-    """EER of A minus EER of B on the same trials (trials,), and its 95 % interval: difference, low, high.
+    """Return the EER of A minus that of B on the same trials (trials,), and its 95 % interval: difference, low, high.
 
-    Both systems see the same resampled trials, so what makes a trial hard for both cancels. B is better if low > 0.
-    Where each clip gave several scores, one after the other, `together` says how many: they are drawn as one.
+    Both systems get the same resamples, so the difficulty of trials cancels. B is better if low > 0. With several
+    consecutive scores per clip, `together` is their number; they are drawn as one.
     """
     keys, a, b = np.asarray(is_bonafide, dtype=bool), np.asarray(scores_a), np.asarray(scores_b)
     if not a.shape == b.shape == keys.shape:
         raise ShrikeError(
-            f"scores of the shapes {a.shape} and {b.shape} came with keys of {keys.shape}, but one score of each "
-            "system per trial was expected; score both systems on the same list"
+            f"scores have the shapes {a.shape} and {b.shape}, keys {keys.shape}; expected one score of each system per "
+            "trial; score both systems on the same list"
         )
     if keys.size % together or (keys.reshape(-1, together) != keys[::together, None]).any():
-        raise ShrikeError(
-            f"{keys.size} scores are no whole clips of {together} scores with one key each, which were expected"
-        )
+        raise ShrikeError(f"{keys.size} scores: expected groups of {together} scores with one key per group")
     on_all = eer(a[keys], a[~keys]) - eer(b[keys], b[~keys])
     orders = [ranking(scores, keys) for scores in (a, b)]
-    rng = _dice(resamples, seed)
+    rng = _generator(resamples, seed)
     differences = np.empty(resamples)
     clips = keys[::together]
     drawn = np.empty(clips.size, dtype=np.int64)  # how often each is in this resample
@@ -67,23 +65,22 @@ def interval_of(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _dice(resamples: int, seed: int) -> np.random.Generator:
+def _generator(resamples: int, seed: int) -> np.random.Generator:
     if resamples < 1 or seed < 0:
-        given = f"{resamples} resamples and the seed {seed} came"
-        raise ShrikeError(f"{given}, but at least 1 and no negative seed were expected; 1000 and 0 serve well")
+        raise ShrikeError(f"{resamples} resamples, seed {seed}: expected at least 1, and a seed of 0 or more")
     return np.random.default_rng(seed)
 
 
 def resampled_eers(is_bonafide: Bools, resamples: int, seed: int) -> Floats:
-    """EERs (resamples,) of stratified resamples of ranked trials (trials,), in O(resamples · log trials).
+    """Return EERs (resamples,) of stratified resamples of ranked trials (trials,), in O(resamples · log trials).
 
-    An EER needs a resample only where its two rates cross, and how many of its trials fall below a cut is binomial.
-    Bisection finds the crossing: halve the range, draw how the trials in it split, go on in the half that crosses.
+    An EER depends on a resample only where its two rates cross, and the number of trials below a cut is binomial.
+    Bisection finds the crossing: halve the range, draw the split of its trials, continue in the half that crosses.
 
         low            middle             high        below low, fewer misses than false alarms;
          |----- drawn? ---|---- the rest ---|         below high, no longer
     """
-    rng, trials = _dice(resamples, seed), is_bonafide.size
+    rng, trials = _generator(resamples, seed), is_bonafide.size
     bona = int(np.count_nonzero(is_bonafide))
     fake = trials - bona
     originals = np.stack([np.concatenate(([0], np.cumsum(of_class))) for of_class in (is_bonafide, ~is_bonafide)])
@@ -102,10 +99,10 @@ def resampled_eers(is_bonafide: Bools, resamples: int, seed: int) -> Floats:
 
 
 def _weighted_eer(is_bonafide: Bools, drawn: Counts) -> float:
-    """EER of ranked trials (trials,) that each count as often as they were drawn."""
+    """Return the EER of ranked trials (trials,), weighted by how often each was drawn."""
     bona = int(drawn[is_bonafide].sum())
     fake = int(drawn.sum()) - bona
-    closed = np.cumsum(drawn * np.where(is_bonafide, fake, bona))  # how much of the gap is gone after each trial
+    closed = np.cumsum(drawn * np.where(is_bonafide, fake, bona))  # share of the gap closed after each trial
     at = int(np.searchsorted(closed, bona * fake))
     missed = drawn[:at][is_bonafide[:at]].sum(keepdims=True)
     refused = drawn[:at].sum(keepdims=True) - missed
@@ -113,15 +110,15 @@ def _weighted_eer(is_bonafide: Bools, drawn: Counts) -> float:
 
 
 def _gap(missed: Counts, refused: Counts, bona: int, fake: int) -> Counts:
-    """False alarm rate minus miss rate, times bona · fake: whole numbers, so that comparisons are exact."""
+    """Return false alarm rate minus miss rate, times bona · fake: integers, so comparisons are exact."""
     return bona * (fake - refused) - fake * missed
 
 
 def _eer_within(missed: Counts, refused: Counts, is_bonafide: Bools, bona: int, fake: int) -> Floats:
-    """EERs (resamples,) where the rates cross within the copies of one trial each, by the counts below that trial."""
+    """Return EERs (resamples,) whose rates cross within the copies of one trial, from the counts below it."""
     copies = _gap(missed, refused, bona, fake) // np.where(is_bonafide, fake, bona)  # up to the last point before
     miss = [(missed + beyond * is_bonafide) / bona for beyond in (copies, copies + 1)]
     false_alarm = [(fake - refused - beyond * ~is_bonafide) / fake for beyond in (copies, copies + 1)]
-    # In floats, as `equal_error` does it: which of two equally close points is taken hangs on their rounding.
+    # In floats, as in `equal_error`: rounding decides between two equally close points.
     before, after = (np.abs(m - f) for m, f in zip(miss, false_alarm, strict=True))
     return np.where(after < before, miss[1] + false_alarm[1], miss[0] + false_alarm[0]) / 2

@@ -1,7 +1,7 @@
 """Score files in ASVspoof's form: a trial per line, `UTTERANCE ATTACK KEY SCORE`, KEY being `bonafide` or `spoof`.
 
 table = read_scores("eval.scores.txt")          # plain or .gz
-write_scores("eval.scores.txt", table)          # digit for digit what read_scores reads
+write_scores("eval.scores.txt", table)          # read_scores gets the same digits back
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from train.evaluate.metrics import AsvScores, Bools, Floats, checked
 
 SCORE_FORM = "UTTERANCE ATTACK KEY SCORE"
 ASV_FORM = "ATTACK KEY SCORE"
-LINE_SHOWN = 80  # characters of a malformed line that its error repeats
+LINE_SHOWN = 80  # characters of a malformed line in its error
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +34,19 @@ class ScoreTable:
     """Scored trials, four arrays (trials,)."""
 
     utterance: NDArray[np.str_]
-    attack: NDArray[np.str_]  # `-` for bona fide by ASVspoof's custom; not looked at there
+    attack: NDArray[np.str_]  # `-` for bona fide by ASVspoof's convention; ignored there
     is_bonafide: Bools
     score: Floats
 
     def __post_init__(self) -> None:
         shapes = {field.name: np.shape(getattr(self, field.name)) for field in dataclasses.fields(self)}
         if len(set(shapes.values())) != 1 or len(shapes["score"]) != 1:
-            raise ShrikeError(f"columns of the shapes {shapes} came, but one entry per trial was expected in each")
-        assert self.is_bonafide.dtype == bool, "numbers would pick trials by index"
+            raise ShrikeError(f"columns have the shapes {shapes}; expected one entry per trial in each")
+        assert self.is_bonafide.dtype == bool, "integers would index trials"
 
     @classmethod
     def of(cls, trials: Sequence[Trial], scores: Floats) -> "ScoreTable":
-        """Scores with the names they belong to."""
+        """Combine trials with their scores."""
         return cls(
             np.array([trial.utterance for trial in trials]),
             np.array([trial.attack for trial in trials]),
@@ -63,21 +63,21 @@ class ScoreTable:
         return self.score[~self.is_bonafide]
 
     def flipped(self) -> "ScoreTable":
-        """The same trials by a system whose scores run the other way."""
+        """Return the same trials with negated scores."""
         return dataclasses.replace(self, score=-self.score)
 
 
 def read_scores(path: str | os.PathLike[str]) -> ScoreTable:
-    """Countermeasure scores from lines `UTTERANCE ATTACK KEY SCORE`; `.gz` is unpacked on the way."""
+    """Read countermeasure scores: lines `UTTERANCE ATTACK KEY SCORE`, plain or .gz."""
     utterances, attacks, keys, scores = map(np.array, _read_columns(Path(path), SCORE_FORM, ("bonafide", "spoof")))
     name, times = Counter(utterances.tolist()).most_common(1)[0]
     if times > 1:
-        raise ShrikeError(f"{path}: {name} is scored {times} times, but once was expected; was the file appended to?")
+        raise ShrikeError(f"{path}: {name} has {times} scores; expected one; was the file appended to?")
     return ScoreTable(utterances, attacks, keys == "bonafide", scores)
 
 
 def read_asv_scores(path: str | os.PathLike[str]) -> AsvScores:
-    """The organisers' speaker verification scores of ASVspoof 2019: lines `ATTACK KEY SCORE`; `.gz` is unpacked."""
+    """Read the organisers' ASV scores of ASVspoof 2019: lines `ATTACK KEY SCORE`, plain or .gz."""
     attacks, keys, scores = map(np.array, _read_columns(Path(path), ASV_FORM, ("target", "nontarget", "spoof")))
     return AsvScores(
         target=scores[keys == "target"],
@@ -88,13 +88,13 @@ def read_asv_scores(path: str | os.PathLike[str]) -> AsvScores:
 
 
 def write_scores(path: str | os.PathLike[str], table: ScoreTable) -> None:
-    """Write what `read_scores` reads, digit for digit; the file is whole or not there. A name in `.gz` is packed."""
+    """Write scores atomically and without loss of digits; a name in `.gz` is compressed."""
     path = Path(path)
     checked(table.score, "trial")
     utterances, attacks = table.utterance.tolist(), table.attack.tolist()
     for name in {*utterances, *attacks}:
         if name.split() != [name]:
-            raise ShrikeError(f"{path}: the name {name!r} came, but one without spaces was expected; rename it")
+            raise ShrikeError(f"{path}: expected names without spaces; rename {name!r}")
     keys = np.where(table.is_bonafide, "bonafide", "spoof").tolist()
     with atomic_file(path) as draft, _open_text(draft, "wt") as file:
         for utterance, attack, key, score in zip(utterances, attacks, keys, table.score.tolist(), strict=True):
@@ -108,7 +108,7 @@ def _open_text(path: Path, mode: Literal["rt", "wt"]) -> TextIO:
 
 
 def _read_columns(path: Path, form: str, keys: tuple[str, ...]) -> list[list[Any]]:
-    """The columns of a file of scores: text, but for the last, which is float. KEY is always the last but one."""
+    """Read the columns of a file of scores: text, except the last, which is float. KEY is the last but one."""
     columns: list[list[Any]] = [[] for _ in form.split()]
     try:
         with _open_text(path, "rt") as file:
@@ -119,13 +119,12 @@ def _read_columns(path: Path, form: str, keys: tuple[str, ...]) -> list[list[Any
                         column.append(field)
                 elif fields:
                     wanted = f"`{form}` with KEY one of {', '.join(keys)} and a finite SCORE"
-                    came = f"{path}:{number}: {line.strip()[:LINE_SHOWN]!r} came"
-                    raise ShrikeError(f"{came}, but {wanted} was expected; mend the line")
+                    raise ShrikeError(f"{path}:{number}: {line.strip()[:LINE_SHOWN]!r}: expected {wanted}")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         why = f"{path} cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise ShrikeError(f"{why}; a text file of lines `{form}`, plain or .gz, was expected{nearby(path)}") from error
+        raise ShrikeError(f"{why}; expected a text file of lines `{form}`, plain or .gz{nearby(path)}") from error
     if not columns[0]:
-        raise ShrikeError(f"{path} holds no scores, but lines `{form}` were expected; did the scoring run to its end?")
+        raise ShrikeError(f"{path} is empty; expected lines `{form}`; was the scoring interrupted?")
     return columns
 
 

@@ -1,4 +1,4 @@
-"""Scores of a whole cache by every exit of a network: what epochs are judged by, and what train.score writes."""
+"""Scores of all clips of a cache by every exit of a network, for dev after each epoch and for train.score."""
 
 import numpy as np
 import torch
@@ -18,28 +18,27 @@ Scores = NDArray[np.float64]
 
 
 def score_cache(
-    classroom: DistillationModel,
+    model: DistillationModel,
     augment: Augment,
     cache: FeatureCache,
     settings: TrainConfig,
     compute: ComputeDevice,
     mean: bool = False,
 ) -> Scores:
-    """Scores of every clip, (clips, exits): of its first window, or the mean over windows. Processes share the work."""
-    classroom.eval()
+    """Score every clip, (clips, exits): its first window, or the mean over windows. Processes share the work."""
+    model.eval()
     augment.eval()
     plan = scoring_plan(cache, settings.optimiser.batch, mean, compute.rank, compute.world)
-    exits = len(classroom.shallow) + 1
-    # Where a network that streams is judged: nothing of a short clip is repeated for it.
+    exits = len(model.shallow) + 1
+    # A streaming network is scored at the end of a short clip, without repeating it.
     ends = torch.tensor([scored(frames, cache.frontend) for frames in cache.lengths.tolist()])
     sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
     with torch.inference_mode(), torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
         for batch in batches(cache, plan, settings.data.workers, compute.device):
-            # The last batch is filled up with what is not looked at: torch.compile would take another size for another
-            # network, and compile it anew.
+            # The last batch is padded with rows that are ignored: torch.compile would compile again for another size.
             rows = torch.arange(len(plan[0])).clamp(max=len(batch.index) - 1)
             features = augment(batch.features[rows].to(compute.device)).contiguous(memory_format=compute.layout)
-            scores = classroom.scores(features, ends[batch.index[rows]])[: len(batch.index)].double().cpu()
+            scores = model.scores(features, ends[batch.index[rows]])[: len(batch.index)].double().cpu()
             sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
     if compute.world > 1:
         shared = sums.to(compute.device)

@@ -11,22 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from train.evaluate import metrics
 from train.evaluate.bootstrap import interval_of, resampled_eers
-from train.evaluate.metrics import (
-    DCF_FALSE_ALARM,
-    DCF_MISS,
-    AsvScores,
-    Bools,
-    actual_dcf,
-    checked,
-    cllr,
-    curve_of,
-    equal_error,
-    least_cost,
-    ranking,
-    tandem_2019,
-    tandem_2021,
-)
 from train.evaluate.scorefile import ScoreTable
 
 
@@ -65,33 +51,33 @@ class EvaluationSummary:
 
 
 def summarise(
-    table: ScoreTable, asv: AsvScores | None = None, bootstrap: int = 1000, seed: int = 0
+    table: ScoreTable, asv: metrics.AsvScores | None = None, bootstrap: int = 1000, seed: int = 0
 ) -> EvaluationSummary:
     """Compute all measures, pooled and per attack; `bootstrap` resamples per interval, 0 for none."""
-    bonafide, spoof = checked(table.bonafide, "bona fide"), checked(table.spoof, "spoofed")
-    order = ranking(table.score, table.is_bonafide)
+    bonafide, spoof = metrics.checked(table.bonafide, "bona fide"), metrics.checked(table.spoof, "spoofed")
+    order = metrics.ranking(table.score, table.is_bonafide)
     scores, keys, attacks = table.score[order], table.is_bonafide[order], table.attack[order]
 
-    def interval(of_keys: Bools) -> tuple[float, float] | None:
+    def interval(of_keys: metrics.Bools) -> tuple[float, float] | None:
         return interval_of(resampled_eers(of_keys, bootstrap, seed)) if bootstrap else None
 
     def of_attack(name: str) -> AttackSummary:
         mine = keys | (attacks == name)
-        curve = curve_of(scores[mine], keys[mine])
+        curve = metrics.curve_of(scores[mine], keys[mine])
         errors = asv.errors(name) if asv is not None and name in asv.spoof_attack else None
         if errors and not errors.spoof_false_alarm:
             errors = None  # the ASV system rejects every trial of this attack, so its t-DCF is undefined
         return AttackSummary(
             attack=name,
             trials=int(np.count_nonzero(mine)) - bonafide.size,
-            eer=equal_error(curve)[0],
+            eer=metrics.equal_error(curve)[0],
             eer_interval=interval(keys[mine]),
-            min_tdcf_2019=tandem_2019(curve, errors) if errors else None,
-            min_tdcf_2021=tandem_2021(curve, errors) if errors else None,
+            min_tdcf_2019=metrics.tandem_2019(curve, errors) if errors else None,
+            min_tdcf_2021=metrics.tandem_2021(curve, errors) if errors else None,
         )
 
-    curve, errors = curve_of(scores, keys), asv.errors() if asv is not None else None
-    rate, threshold = equal_error(curve)
+    curve, errors = metrics.curve_of(scores, keys), asv.errors() if asv is not None else None
+    rate, threshold = metrics.equal_error(curve)
     return EvaluationSummary(
         trials=keys.size,
         bonafide=bonafide.size,
@@ -99,11 +85,11 @@ def summarise(
         eer=rate,
         eer_interval=interval(keys),
         eer_threshold=threshold,
-        min_dcf=least_cost(curve, DCF_MISS, DCF_FALSE_ALARM),
-        actual_dcf=actual_dcf(bonafide, spoof),
-        cllr=cllr(bonafide, spoof),
-        min_tdcf_2019=tandem_2019(curve, errors) if errors else None,
-        min_tdcf_2021=tandem_2021(curve, errors) if errors else None,
+        min_dcf=metrics.least_cost(curve, metrics.DCF_MISS, metrics.DCF_FALSE_ALARM),
+        actual_dcf=metrics.actual_dcf(bonafide, spoof),
+        cllr=metrics.cllr(bonafide, spoof),
+        min_tdcf_2019=metrics.tandem_2019(curve, errors) if errors else None,
+        min_tdcf_2021=metrics.tandem_2021(curve, errors) if errors else None,
         attacks=tuple(of_attack(name) for name in sorted(set(attacks[~keys].tolist()))),
     )
 

@@ -1,14 +1,13 @@
-"""How far a student's features are from its teacher's: one module for a pair, called with what both see.
+"""Distances between a student's and its teacher's features: one module per pair.
 
 | --feature  | compared                                                     | weights | paper                       |
 | linear     | pooled features, the student's through a linear map          | the map | Zhang et al., ICCV 2019     |
-| attention  | where a map has its energy, a unit vector for each window    | none    | Zagoruyko & Komodakis, 2017 |
-| similarity | which windows of the batch are alike, a unit vector for each | none    | Tung & Mori, ICCV 2019      |
-| relational | distances between the windows of the batch, by their mean    | none    | Park et al., CVPR 2019      |
+| attention  | energy maps, a unit vector per window                        | none    | Zagoruyko & Komodakis, 2017 |
+| similarity | rows of the batch's Gram matrix, each a unit vector          | none    | Tung & Mori, ICCV 2019      |
+| relational | distances between the windows of the batch, over their mean  | none    | Park et al., CVPR 2019      |
 
-All are means over the windows of the batch; the last three are of the order of one whatever the features' size, and
-each class says where its paper scales otherwise. Under torchrun a process compares windows of its own share of the
-batch.
+All are means over the windows of the batch. The last three are of order one for any feature size; each class names the
+scale of its paper. Under torchrun a process compares the windows of its share of the batch.
 """
 
 from typing import ClassVar
@@ -31,19 +30,19 @@ class Projection(nn.Linear):
 
 
 class Alignment(nn.Module):
-    """One without weights."""
+    """A distance without weights."""
 
-    energy: ClassVar[bool] = False  # whether the views must hold their maps' energy
+    energy: ClassVar[bool] = False  # whether it needs energy maps
 
     def __init__(self, student: int, teacher: int) -> None:
         super().__init__()
 
 
 class AttentionTransfer(Alignment):
-    """Squared distance between the two energy maps, each as a vector of length 1: from 0 to 2.
+    """Squared distance between the two energy maps as unit vectors: from 0 to 2.
 
-    The student's map is averaged down to the size of the deeper one. Their code takes the mean over places instead of
-    the sum, and weighs it by a thousand.
+    The student's map is averaged down to the size of the teacher's. The authors' code averages over the map instead of
+    summing, with a weight of a thousand.
     """
 
     energy = True
@@ -56,21 +55,21 @@ class AttentionTransfer(Alignment):
 
 
 class SimilarityPreserving(Alignment):
-    """Squared distance between rows of the two Gram matrices of the batch, each row of length 1: from 0 to 4.
+    """Squared distance between rows of the two Gram matrices of the batch, each a unit vector: from 0 to 4.
 
-    Of pooled features, where the paper takes whole maps. The paper divides by the batch once more (and then weighs by
-    3000), so that a term shrinks as the batch grows.
+    Of pooled features, where the paper takes whole maps. The paper divides by the batch once more (with a weight of
+    3000), so its term shrinks as the batch grows.
     """
 
     def forward(self, student: StageOutput, teacher: StageOutput) -> Tensor:
-        rows = [_directions(view.pooled @ view.pooled.T) for view in (student, teacher)]
+        rows = [_directions(output.pooled @ output.pooled.T) for output in (student, teacher)]
         return (rows[0] - rows[1]).square().sum(dim=1).mean()
 
 
 class Relational(Alignment):
     """RKD-D: Huber loss between the two matrices of distances, each divided by its mean distance.
 
-    The paper's other half, angles between triplets (RKD-A), is left out: its cost grows with the batch's cube.
+    The paper's other half, angles between triplets (RKD-A), is left out: its cost grows with the cube of the batch.
     """
 
     def forward(self, student: StageOutput, teacher: StageOutput) -> Tensor:
@@ -78,12 +77,12 @@ class Relational(Alignment):
 
 
 def _directions(rows: Tensor) -> Tensor:
-    """(batch, ...) -> (batch, all the rest), each of length 1."""
+    """Flatten (batch, ...) to rows of length 1."""
     return functional.normalize(rows.flatten(1), dim=1)
 
 
 def _distances(pooled: Tensor) -> Tensor:
-    """(batch, width) -> (batch (batch - 1) / 2,): every pair once, so that a distance of zero to itself has no part."""
+    """Map (batch, width) to (batch (batch - 1) / 2,), every pair once, without the zero distances to itself."""
     distances = functional.pdist(pooled)
     return distances / (distances.mean() + TINY)
 

@@ -1,10 +1,10 @@
-"""A finished network as a teacher: what it says of a whole window is what a student shall say, at every step of it.
+"""A trained windowed network as teacher: its logits of a window are the soft targets of every stage and step.
 
-    mentor = ExternalTeacher(Path("runs/whole/model.pt"), settings.frontend, compute)
-    said = mentor(raw)                           # raw log power (batch, 1, bands, 600) -> logits (batch, 2)
+    teacher = ExternalTeacher(Path("runs/whole/model.pt"), settings.frontend, compute)
+    logits = teacher(raw)                        # raw log power (batch, 1, bands, 600) -> (batch, 2)
 
-It sees the student's frames, augmented as the student sees them, at the level that it was itself trained with. It is
-no part of what is saved: the checkpoint holds its hash, and a resumed run wants the same file.
+It receives the student's augmented frames, at the level of its own training. The checkpoint stores only the file's
+hash; a resumed run requires the same file.
 """
 
 from pathlib import Path
@@ -21,18 +21,17 @@ from train.device import ComputeDevice
 
 
 class ExternalTeacher:
-    """Frozen, in eval mode, outside the modules that learn."""
+    """A frozen network in eval mode, outside the trained modules."""
 
     def __init__(self, path: Path, frontend: FrontEnd, compute: ComputeDevice) -> None:
         checkpoint = read_checkpoint(path)
         settings = checkpoint.settings
         if settings.model.streaming:
-            raise ShrikeError(f"--teacher-model {path}: streams itself; one that sees whole windows was expected")
+            raise ShrikeError(f"--teacher-model {path}: is a streaming model; a windowed one was expected")
         if settings.frontend.with_level("none") != frontend.with_level("none"):
-            ours, its = frontend.bands, settings.frontend.bands
             raise ShrikeError(
-                f"--teacher-model {path}: was trained with --frontend {settings.data.frontend} ({its} bands); the same "
-                f"as the student's ({ours} bands) was expected"
+                f"--teacher-model {path}: has {settings.frontend.bands} bands (--frontend {settings.data.frontend}); "
+                f"expected {frontend.bands}, as the student has"
             )
         self.identity = sha256_file(path)
         self.frontend, self.compute = settings.frontend, compute

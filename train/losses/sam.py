@@ -1,24 +1,21 @@
-"""One step downhill: plainly, or from the highest point of a small ball around the weights.
+"""One optimiser step: plain, or sharpness-aware.
 
-    step = descent(classroom, optimiser, settings)
+    step = descent(model, optimiser, settings)
     losses = step.step(backward)                    # backward() leaves gradients behind and returns losses by name
 
-Sharpness-aware minimisation (SAM, Foret et al., ICLR 2021) looks for weights w around which the loss is flat:
+Sharpness-aware minimisation (SAM, Foret et al., ICLR 2021) takes the gradient at the highest point of a ball:
 
     1. backward at w                g = gradient of the loss on this batch
     2. up to w + e                  e = rho g / |g|                     |.| over all weights together
     3. backward at w + e, back to w
     4. clip, Adam at w              with the gradient of w + e
 
-Adaptive SAM (Kwon et al., ICML 2021) measures the ball in units of t = |w| + 0.01, weight for weight, so that
-e = rho t² g / |t g|. Deviation: their code leaves biases as they are, here all weights are treated alike.
+Adaptive SAM (Kwon et al., ICML 2021) measures the ball in units of t = |w| + 0.01 for each weight, so
+e = rho t² g / |t g|. Deviation: the authors' code leaves biases out, here all weights are treated alike.
 
-Batch-norm statistics move once a step, at w (as in 2506.11532). Both passes drop the same features, so that the second
-is of the very loss that the first one climbed. Weight decay is Adam's and acts at w. Nothing is kept between steps.
-
-Under torchrun both passes average their gradients over all processes: everybody climbs to the same point, the step is
-that of one process with the whole batch, batch norm aside, and rho means the same for any number of processes. (Foret
-et al. also describe the other way, a point of its own for each process, which saves one exchange of gradients.)
+Batch-norm statistics change once a step, at w (as in 2506.11532). Both passes drop the same features. Weight decay is
+Adam's and acts at w. Under torchrun both passes average gradients over all processes, so the step is that of one
+process with the whole batch, batch norm aside. (Foret et al. also describe one ascent per process.)
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,12 +29,12 @@ from train.config import Optimiser
 
 Losses = dict[str, Tensor]
 
-ETA = 0.01  # of ASAM: a weight of zero has a little room too
-TINY = 1e-12  # beside a gradient's norm, for a batch that has none
+ETA = 0.01  # of ASAM: also a weight of zero moves
+TINY = 1e-12  # added to the norm, for a gradient of zero
 
 
 def ascent(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float, adaptive: bool = False) -> list[Tensor]:
-    """The step to the highest point of the ball, as far as the gradient knows."""
+    """Return the step to the highest point of the ball, to first order."""
     sizes = [weight.detach().abs() + ETA if adaptive else None for weight in weights]
     scaled = [gradient if size is None else gradient * size for gradient, size in zip(gradients, sizes, strict=True)]
     factor = rho / (nn.utils.get_total_norm(scaled) + TINY)
@@ -46,7 +43,7 @@ def ascent(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float, a
 
 @contextmanager
 def moved(weights: Sequence[Tensor], steps: Sequence[Tensor]) -> Iterator[None]:
-    """The weights plus the steps, for as long as the block lasts; then the very weights of before."""
+    """Add the steps to the weights inside the block, then restore the weights exactly."""
     with torch.no_grad():
         before = [weight.clone() for weight in weights]
         for weight, step in zip(weights, steps, strict=True):
@@ -85,7 +82,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class SharpnessAware(Descent):
-    """The same with the gradient of the ball's highest point; `rise` is how much higher it is than where we stand."""
+    """The same with the gradient at the ball's highest point; `rise` is the increase of the loss up to there."""
 
     rho: float
     adaptive: bool = False
@@ -103,7 +100,7 @@ class SharpnessAware(Descent):
 
 
 def descent(module: nn.Module, optimiser: torch.optim.Optimizer, settings: Optimiser) -> Descent:
-    """What the settings ask for."""
+    """Return the kind of step that the settings name."""
     if settings.sam == "off":
         return Descent(module, optimiser, settings.clip)
     return SharpnessAware(module, optimiser, settings.clip, settings.rho, settings.sam == "adaptive")

@@ -4,11 +4,7 @@
     head = criterion.head(width)
     loss = criterion(x, head(x), target, step)
 
-| loss         | logits                     | effect of the margin, in training only                               |
-| asoftmax     | |x| cos, two classes       | the target's angle counts as if it were four times as large          |
-| amsoftmax    | 20 cos, two classes        | the target's cosine is reduced by 0.9                                |
-| ocsoftmax    | +-10 (cos - 0.55), one     | bona fide is pulled above a cosine of 0.9, spoof pushed below 0.2    |
-| crossentropy | w x + b                    | none                                                                 |
+docs/training.md compares them.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every stage of a network sees of a batch, and what its classifier says to it."""
+"""The outputs of every stage of a network on a batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,21 @@ Stages = Callable[[Tensor, bool], tuple[list[Tensor], list[Tensor]]]  # train.ne
 
 @dataclass(frozen=True)
 class StageOutput:
-    """One stage's, in full precision."""
+    """One stage's output, in full precision."""
 
     pooled: Tensor  # (batch, width)
     logits: Tensor  # (batch, 2)
-    energy: Tensor | None  # (batch, bands, frames), where asked for: the mean square over channels
+    energy: Tensor | None  # (batch, bands, frames), on request: the mean square over channels
 
     def detach(self) -> "StageOutput":
-        return StageOutput(
-            self.pooled.detach(), self.logits.detach(), None if self.energy is None else self.energy.detach()
-        )
+        energy = None if self.energy is None else self.energy.detach()
+        return StageOutput(self.pooled.detach(), self.logits.detach(), energy)
 
 
 def run_stages(
     stages: Stages, classifiers: Sequence[nn.Module], features: Tensor, energy: bool = False
 ) -> list[StageOutput]:
-    """Of the stages that have a classifier, shallow to deep; the last classifier is the last stage's."""
+    """Return the outputs of the deepest stages, shallow to deep, one for each classifier."""
     pooled, energies = stages(features, energy)
     pooled = [x.float() for x in pooled[-len(classifiers) :]]
     with torch.autocast(features.device.type, enabled=False):

@@ -1,7 +1,4 @@
-"""Networks by name: `build("ecanet18")`.
-
-python -m train --list-networks     # parameters and multiply-adds of all of them
-"""
+"""Networks by name: `build("ecanet18")`. `python -m train --list-networks` prints parameters and multiply-adds."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,20 +12,20 @@ if TYPE_CHECKING:
 
 SENETS = tuple(f"{family}net{layers}" for family in ("eca", "se") for layers in (9, 18, 34, 50))
 NAMES = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile")
-STREAMING = (*SENETS, "ecamobile")  # what can also look back only
+STREAMING = (*SENETS, "ecamobile")  # those with a causal, stateful form
 
 
 def build(
     name: str, width: float = 1.0, dropout: float = 0.0, loss: str = "asoftmax", gate_seconds: float | None = None
 ) -> "StagedNetwork":
-    """The network of that name with fresh weights and the classifier of that loss; an unknown name lists the known.
+    """Build a randomly initialised network with the classifier of a loss.
 
-    With `gate_seconds`, a time constant, it is a train.networks.streaming.StreamingNetwork.
+    With `gate_seconds`, the time constant of its gates' averages, it is a train.networks.streaming.StreamingNetwork.
     """
     from train.networks.heads import HEADS
     from train.networks.light import ecamobile
     from train.networks.res2net import RES2NETS, res2net
-    from train.networks.senet import UNITS, senet  # torch loads here, not with the list of names
+    from train.networks.senet import UNITS, senet  # torch is loaded only here
 
     known: dict[str, Callable[..., StagedNetwork]] = {
         **{f"{gate}net{layers}": partial(senet, gate, layers) for gate in ("eca", "se") for layers in UNITS},
@@ -36,12 +33,12 @@ def build(
         "ecamobile": ecamobile,
     }
     if name not in known:
-        raise ShrikeError(f"unknown network {name!r}; known are: {', '.join(known)}{nearest(name, known)}")
+        raise ShrikeError(f"unknown network {name!r}; expected one of {', '.join(known)}{nearest(name, known)}")
     make = partial(known[name], width=width, dropout=dropout, head=HEADS[loss])
     if gate_seconds is None:
         return make()
     if name not in STREAMING:
-        raise ShrikeError(f"{name} cannot stream: it looks into the future; networks that can: {', '.join(STREAMING)}")
+        raise ShrikeError(f"{name} has no streaming form; expected one of {', '.join(STREAMING)}")
     from train.networks.streaming import CausalLayers, StreamingNetwork
 
     return make(time=CausalLayers(gate_seconds), network=StreamingNetwork)

@@ -1,10 +1,10 @@
-"""What SENet and ECANet are made of: a residual unit of convolutions, and a gate that weighs its channels.
+"""Building blocks of SENet and ECANet: a residual unit of convolutions, and a gate that weighs its channels.
 
 Shapes are (batch, channels, bands, frames) throughout; a stage's first unit halves bands and frames (rounded up).
 
-What looks along time, kernels of size 3 and the mean behind a gate, comes from a `TemporalLayers`: here it sees past and future
-alike, and the whole window; train.networks.streaming has the one that looks back only. A gate weighs a whole window by
-one mean a channel, (batch, channels, 1, 1), or every frame by its own, (batch, channels, 1, frames).
+Layers that extend over time, kernels of size 3 and the mean before a gate, come from a `TemporalLayers`: symmetric
+here, causal in train.networks.streaming. A gate weighs a window by one mean per channel, (batch, channels, 1, 1); in a
+causal network it weighs each frame by a running mean, (batch, channels, 1, frames).
 """
 
 import math
@@ -17,26 +17,26 @@ from torch.nn import functional
 SE_REDUCTION = 16  # hidden width of the squeeze-and-excitation gate is channels / 16 (Hu et al. 2018)
 ECA_GAMMA, ECA_B = 2, 1  # kernel size |log2(channels) / gamma + b / gamma|, made odd (Wang et al. 2020, equation 12)
 
-Gate = Callable[..., nn.Module]  # channels, and for those that look along time a TemporalLayers
+Gate = Callable[..., nn.Module]  # called with the channels and, unless it ignores time, a TemporalLayers
 
 
 class TemporalLayers:
-    """How a network looks along time: a window as a whole."""
+    """Makes the layers that extend over time: symmetric ones, for windows."""
 
     def convolution(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-        """A square kernel that keeps the shape, but for its stride."""
+        """Return a square kernel with padding, without bias."""
         return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
     def stem(self, outputs: int, kernel: int, stride: tuple[int, int]) -> nn.Conv2d:
-        """The same on features, with a stride of its own along bands and frames."""
+        """Return the first convolution, with separate strides along bands and frames."""
         return nn.Conv2d(1, outputs, kernel, stride, kernel // 2, bias=False)
 
     def mean(self, channels: int) -> nn.Module:
-        """What a gate looks at."""
+        """Return the mean before a gate."""
         return nn.AdaptiveAvgPool2d(1)
 
     def after(self, stride: int) -> "TemporalLayers":
-        """The same behind a layer of that stride."""
+        """Return the factory for layers after one of that stride."""
         return self
 
 
@@ -44,7 +44,7 @@ SYMMETRIC = TemporalLayers()
 
 
 class SqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation (Hu et al., CVPR 2018): two small layers look at the channels' means and weigh them."""
+    """Squeeze-and-excitation (Hu et al., CVPR 2018): two small layers turn the channels' means into weights."""
 
     def __init__(self, channels: int, time: TemporalLayers = SYMMETRIC) -> None:
         super().__init__()
@@ -78,22 +78,23 @@ class EfficientChannelAttention(nn.Module):
 GATES: dict[str, Gate] = {"se": SqueezeExcitation, "eca": EfficientChannelAttention}
 
 
+def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Return the identity, or a 1x1 convolution with batch norm if the shape changes (He et al. 2016, option B)."""
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
 class ResidualUnit(nn.Module):
     """relu(gate(convolutions(x)) + shortcut(x)); kernels (3, 3) for 9-34 layers, (1, 3, 1) for 50.
 
     All convolutions of a unit have the unit's output width, in the 50-layer networks too: the paper's table names one
     width a stage and no expansion. The stride sits on the first kernel of size 3; where shape or width changes, the
-    shortcut is a 1x1 convolution with batch norm (He et al. 2016, option B).
+    shortcut is a convolution.
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        kernels: tuple[int, ...],
-        gate: Gate,
-        time: TemporalLayers = SYMMETRIC,
+        self, inputs: int, outputs: int, stride: int, time: TemporalLayers, kernels: tuple[int, ...], gate: Gate
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -106,23 +107,7 @@ class ResidualUnit(nn.Module):
             width = outputs
         self.body = nn.Sequential(*layers)
         self.gate = gate(outputs, time.after(stride))
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.gate(self.body(x)) + self.shortcut(x))
-
-
-def residual_stage(
-    inputs: int,
-    outputs: int,
-    units: int,
-    stride: int,
-    kernels: tuple[int, ...],
-    gate: Gate,
-    time: TemporalLayers = SYMMETRIC,
-) -> nn.Sequential:
-    """`units` residual units; only the first changes shape."""
-    first, after = ResidualUnit(inputs, outputs, stride, kernels, gate, time), time.after(stride)
-    return nn.Sequential(first, *(ResidualUnit(outputs, outputs, 1, kernels, gate, after) for _ in range(units - 1)))

@@ -4,21 +4,23 @@
                         --stage 3--> 64 x 12 x 75 --stage 4--> 128 x 6 x 38 --mean--> 128 --head--> 2
 
 A unit is MobileNetV2's (Sandler et al., CVPR 2018): 1x1 to three times the width, 3x3 on each channel alone, 1x1 back,
-and x added where the shape stays. Deviations, each for a reason:
+and a skip connection where the shape stays. Deviations, each for a reason:
 
     expansion 3, not 6        moving activations is what costs time on a small device, and here they are widest
     ECA behind the last 1x1   MobileNetV3 (Howard et al., ICCV 2019) gates the wide part; this is a third of it
     ReLU, not ReLU6           in INT8 the scale is what clips
     a ReLU after every unit   unsigned activations use all INT8 levels on a CPU (export/int8/scales.py)
-    stem 3x3, step 1 x 2      frames overlap by 75 % (wide) and 92 % (f0): every second says nearly the same
+    stem 3x3, step 1 x 2      frames overlap by 75 % (wide) and 92 % (f0), so neighbours are nearly equal
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from train.networks.blocks import GATES, SYMMETRIC, Gate, TemporalLayers
 from train.networks.heads import AngleLinear, Head
-from train.networks.senet import STAGE_STRIDES, StagedNetwork, initialise, scaled
+from train.networks.senet import StagedNetwork, scaled, staged
 
 STEM_WIDTH = 16
 STEM_STRIDE = (1, 2)  # bands, frames
@@ -28,9 +30,9 @@ EXPANSION = 3
 
 
 class InvertedUnit(nn.Module):
-    """relu(gate(1x1(depthwise 3x3(1x1(x)))) + x), without x where the shape changes."""
+    """relu(gate(1x1(depthwise 3x3(1x1(x)))) + x); no skip where the shape changes."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, gate: Gate, time: TemporalLayers = SYMMETRIC) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, time: TemporalLayers, gate: Gate = GATES["eca"]) -> None:
         super().__init__()
         wide = EXPANSION * inputs
         self.body = nn.Sequential(
@@ -47,29 +49,14 @@ class InvertedUnit(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        seen: Tensor = self.gate(self.body(x))
-        return torch.relu(seen + x if self.residual else seen)
+        y: Tensor = self.gate(self.body(x))
+        return torch.relu(y + x if self.residual else y)
 
 
-def ecamobile(
-    width: float = 1.0,
-    dropout: float = 0.0,
-    head: type[Head] = AngleLinear,
-    time: TemporalLayers = SYMMETRIC,
-    network: type[StagedNetwork] = StagedNetwork,
-) -> StagedNetwork:
-    """The light network; `width` scales every channel count, `time` and `network` say how it looks along time."""
+def ecamobile(width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear, **form: Any) -> StagedNetwork:
+    """Build the light network; `width` scales channels, `form` is empty or `time` and `network` (streaming)."""
     stem_width, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
-    stem = nn.Sequential(time.stem(stem_width, 3, STEM_STRIDE), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True))
-    time = time.after(STEM_STRIDE[1])
-    stages: list[nn.Module] = []
-    inputs = stem_width
-    for outputs, units, stride in zip(widths, UNITS, STAGE_STRIDES, strict=True):
-        first, time = InvertedUnit(inputs, outputs, stride, GATES["eca"], time), time.after(stride)
-        stages.append(
-            nn.Sequential(first, *(InvertedUnit(outputs, outputs, 1, GATES["eca"], time) for _ in range(units - 1)))
-        )
-        inputs = outputs
-    made = network(stem, stages, tuple(widths), dropout, head)
-    made.apply(initialise)
-    return made
+    time = form.get("time", SYMMETRIC)
+    stem = time.stem(stem_width, 3, STEM_STRIDE)
+    form |= {"time": time.after(STEM_STRIDE[1])}
+    return staged(stem, InvertedUnit, widths, UNITS, dropout, head, **form)

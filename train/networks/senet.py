@@ -3,12 +3,16 @@
     (batch, 1, 45, 600) --stem--> 16 x 45 x 600 --stage 1--> 32 x 45 x 600 --stage 2--> 64 x 23 x 300
                         --stage 3--> 128 x 12 x 150 --stage 4--> 256 x 6 x 75 --mean--> 256 --AngleLinear--> 2
 
-Any number of bands and frames fits: the pooling takes the mean of whatever is left.
+The final mean accepts any number of bands and frames.
 """
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
-from train.networks.blocks import GATES, SYMMETRIC, TemporalLayers, residual_stage
+from train.networks.blocks import GATES, SYMMETRIC, ResidualUnit, TemporalLayers
 from train.networks.heads import AngleLinear, Head
 
 STEM_WIDTH = 16
@@ -19,10 +23,10 @@ KERNELS = {9: (3, 3), 18: (3, 3), 34: (3, 3), 50: (1, 3, 1)}
 
 
 class StagedNetwork(nn.Module):
-    """A stem, four stages, and one classifier on the pooled output of the last stage: what all our networks are.
+    """The form of all our networks: a stem, four stages, and a classifier on the last stage's pooled output.
 
-    Self-distillation looks at every stage's pooled output (`embeddings`); its own classifiers live elsewhere
-    (train.losses.distillation), so that a network without them is simply this module.
+    Self-distillation uses every stage's pooled output; its classifiers are in train.losses.distillation, so a stripped
+    network is this module alone.
     """
 
     def __init__(
@@ -37,12 +41,12 @@ class StagedNetwork(nn.Module):
         self.head = head(widths[-1])
 
     def steps(self, frames: int) -> list[int]:
-        """Behind which frames of a window the network is taught and judged; one that streams knows many."""
+        """Frame counts after which a window is scored in training; a streaming network has many."""
         return [frames]
 
     def stage_outputs(self, features: Tensor, energy: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-        """(batch, 1, bands, frames) -> of every stage, shallow to deep, the pooled output (batch, width) and, if asked
-        for, where on the map its energy is: the mean square over channels, (batch, bands, frames)."""
+        """Return for each stage the pooled output (batch, width) and, with `energy`, the mean square over channels
+        (batch, bands, frames); features are (batch, 1, bands, frames)."""
         x = self.stem(features)
         pooled, energies = [], []
         for stage in self.stages:
@@ -53,7 +57,7 @@ class StagedNetwork(nn.Module):
         return pooled, energies
 
     def embeddings(self, features: Tensor) -> list[Tensor]:
-        """The pooled outputs alone."""
+        """Return the pooled outputs of all stages."""
         return self.stage_outputs(features)[0]
 
     def forward(self, features: Tensor) -> Tensor:
@@ -65,37 +69,43 @@ class StagedNetwork(nn.Module):
 
 
 def scaled(channels: int, width: float, least: int = 4) -> int:
-    """A channel count times the width factor."""
+    """Multiply a channel count by the width factor."""
     return max(least, round(channels * width))
 
 
-def senet(
-    gate: str,
-    layers: int,
-    width: float = 1.0,
-    dropout: float = 0.0,
-    head: type[Head] = AngleLinear,
+def staged(
+    stem: nn.Conv2d,
+    unit: Callable[[int, int, int, TemporalLayers], nn.Module],
+    widths: Sequence[int],
+    units: Sequence[int],
+    dropout: float,
+    head: type[Head],
     time: TemporalLayers = SYMMETRIC,
     network: type[StagedNetwork] = StagedNetwork,
 ) -> StagedNetwork:
-    """One of the eight networks; `width` scales every channel count (0.25 screens ideas several times faster).
-
-    `time` and `network` say how it looks along time.
-    """
-    stem_width, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
-    stem = nn.Sequential(nn.Conv2d(1, stem_width, 1, bias=False), nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True))
-    stages: list[nn.Module] = []
-    inputs = stem_width
-    for outputs, units, stride in zip(widths, UNITS[layers], STAGE_STRIDES, strict=True):
-        stages.append(residual_stage(inputs, outputs, units, stride, KERNELS[layers], GATES[gate], time))
-        inputs, time = outputs, time.after(stride)
-    made = network(stem, stages, tuple(widths), dropout, head)
+    """Build a network of units(inputs, outputs, stride, time); only the first unit of a stage changes the shape."""
+    inputs, stages = stem.out_channels, list[nn.Module]()
+    first_layers = nn.Sequential(stem, nn.BatchNorm2d(inputs), nn.ReLU(inplace=True))
+    for outputs, count, stride in zip(widths, units, STAGE_STRIDES, strict=True):
+        first, time = unit(inputs, outputs, stride, time), time.after(stride)
+        stages.append(nn.Sequential(first, *(unit(outputs, outputs, 1, time) for _ in range(count - 1))))
+        inputs = outputs
+    made = network(first_layers, stages, tuple(widths), dropout, head)
     made.apply(initialise)
     return made
 
 
+def senet(
+    gate: str, layers: int, width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear, **form: Any
+) -> StagedNetwork:
+    """Build one of the eight networks; `width` scales channels, `form` is empty or `time` and `network` (streaming)."""
+    stem, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
+    unit = partial(ResidualUnit, kernels=KERNELS[layers], gate=GATES[gate])
+    return staged(nn.Conv2d(1, stem, 1, bias=False), unit, widths, UNITS[layers], dropout, head, **form)
+
+
 def initialise(module: nn.Module) -> None:
-    """He initialisation for convolutions before ReLU; batch norms start as identity (PyTorch's default)."""
+    """Apply He initialisation to convolutions; batch norms start as identity (PyTorch's default)."""
     if isinstance(module, nn.Conv2d | nn.Conv1d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

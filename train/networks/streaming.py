@@ -1,30 +1,30 @@
-r"""Networks that remember: the same layers, looking back only, so that a stream costs what is new and nothing twice.
+r"""Streaming networks: the same layers, causal and stateful, so that a stream costs its new frames only.
 
     network = build("senet9", gate_seconds=1.0)
-    network(features)                                # a whole clip, from the beginning: (batch, 2)
+    network(features)                                # a whole clip: logits (batch, 2)
     state = network.reset_state(batch, bands)        # {name: tensor}, always in the same order
     logits, state = network.step(features, state)    # 8, 16, 24 ... new frames: (batch, 2) after them
 
-One definition, two ways to run it: steps of any size, multiples of `network.stride`, give what the whole clip gives.
+Steps of any size, multiples of `network.stride`, give the same logits as the whole clip.
 
-Convolutions of size 3 in time. The symmetric ones look one frame ahead; with stride 2 that frame has come by the time
-an output is due, so there they stay as they were:
+Convolutions of size 3 in time. A symmetric one needs one future frame; with stride 2 that frame has already arrived
+when an output is due, so stride 2 needs no change:
 
     stride 1    input   . . t-2 t-1  t               stride 2    input   . . 2t-1  2t  2t+1
                          \___\___\___|                                    \_____\____|
                 output               t               output                          t
-    kept        the last two frames of the input     kept        the last one
+    state       the last two input frames            state       the last one
 
-Gates weigh frame t by a running average of its past, a(t) = d a(t-1) + (1 - d) m(t), where m is a channel's mean over
-bands and d follows from a time constant. Before the first frame stands a learned a(-1), so no frame is a special case.
-The pooled output is the mean over the newest 600 frames. What the logits after frame t of a SENet9 have seen:
+Gates weigh frame t by a running average, a(t) = d a(t-1) + (1 - d) m(t), where m is a channel's mean over bands and d
+follows from a time constant; a(-1) is learned. The pooled output is the mean over the newest 600 frames. The receptive
+field of a SENet9's logits after frame t:
 
-    pooling                                [= 75 map frames of 8 frames each, all weighed alike =]
-    kernels                          [=47=]      each map frame sees 47 frames, the last of them  [=47=]
-    gates      ~~~~~~~~ fading with --gate-seconds into the past of each of them ~~~~~~~~~~~~~~~~~~~~~~~
+    pooling                                [= 75 map frames of 8 frames each, equal weights =]
+    kernels                          [=47=]      each map frame covers 47 frames, up to its last  [=47=]
+    gates      ~~~~~~~~ decaying with --gate-seconds before each of them ~~~~~~~~~~~~~~~~~~~~~~~~~~~
     frames     0                        t-638  t-600                                                   t
 
-All averages are matrix products with a constant, and float32 whatever the rest is computed in.
+All averages are matrix products with a constant, in float32 whatever the precision of the rest.
 """
 
 import math
@@ -41,35 +41,35 @@ from train.networks.blocks import TemporalLayers
 from train.networks.heads import CLASSES, Head
 from train.networks.senet import StagedNetwork
 
-GATE_SECONDS = 1.0  # time constant of the gates' averages: five syllables, and as long as the first score waits
+GATE_SECONDS = 1.0  # s, time constant of the gates' averages: five syllables, and the delay of the first score
 BLOCK = 128  # map frames averaged by one matrix product: its matrix has 66 KB
-FIRST_FRAMES = 112  # behind which training takes its first loss: runtime.audio.score_times.first of f0, 1.0 s of sound
+FIRST_FRAMES = 112  # frames before the first loss in training: runtime.audio.score_times.first of f0, 1.0 s of sound
 
-State = dict[str, Tensor]  # by the name of the layer that keeps it, in the order of the layers; all (batch, ...)
+State = dict[str, Tensor]  # by layer name, in the order of the layers; all (batch, ...)
 
 
-# ---- layers that remember --------------------------------------------------------------------------------------------
+# ---- stateful layers -------------------------------------------------------------------------------------------------
 
 
 class StatefulModule(nn.Module):
-    """A layer that needs something of the past. Without one, `past` is None: what comes is the beginning of a clip."""
+    """A layer with a state. Without one, `state` is None and the input is the beginning of a clip."""
 
-    state: Tensor | None = None  # what the last step left
-    next_state: Tensor | None = None  # what this step leaves to the next
+    state: Tensor | None = None  # from the previous step
+    next_state: Tensor | None = None  # for the next step
 
     def initial_state(self, x: Tensor) -> Tensor:
-        """What stands in the past's place before anything came, for an input like x."""
+        """Return the state before the first step, for an input like x."""
         raise NotImplementedError
 
 
 def stateful_modules(module: nn.Module) -> dict[str, StatefulModule]:
-    """All layers of a module that remember, by name, in their order."""
+    """Return all stateful layers of a module, by name, in their order."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, StatefulModule)}
 
 
 @contextmanager
 def stepping(module: nn.Module, state: State) -> Iterator[State]:
-    """Inside, the module goes on from `state`; afterwards what it gave holds the next one."""
+    """Run the module from `state` inside the block; afterwards the yielded dict holds the next state."""
     layers, new = stateful_modules(module), State()
     assert list(layers) == list(state), "a state of another network"
     for name, layer in layers.items():
@@ -86,7 +86,7 @@ def stepping(module: nn.Module, state: State) -> Iterator[State]:
 
 @torch.no_grad()
 def initial_states(module: nn.Module, features: Tensor) -> State:
-    """The state in front of a first step like `features`, which is run to see every layer's shapes."""
+    """Return the state before a first step like `features`, which is run to find the shapes of all layers."""
     layers, state = stateful_modules(module), State()
     names = {layer: name for name, layer in layers.items()}
 
@@ -106,9 +106,9 @@ def initial_states(module: nn.Module, features: Tensor) -> State:
 
 
 class CausalConvolution(StatefulModule, nn.Conv2d):
-    """A kernel that ends, in time, with the newest frame; bands are padded as ever.
+    """A kernel that ends, in time, with the newest frame; bands are padded symmetrically.
 
-    Keeps (batch, inputs, bands, size - stride): the last frames of its input. Zeros before the first.
+    State: the last input frames, (batch, inputs, bands, size - stride), initially zero.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: tuple[int, int], groups: int = 1) -> None:
@@ -125,12 +125,12 @@ class CausalConvolution(StatefulModule, nn.Conv2d):
             return super().forward(x)
         bands, size, stride = self.padding[0], self.kernel_size[1], self.stride[1]
         if self.reach == size // 2 and x.shape[3] % stride == 0:
-            # The convolution's own padding, without a copy: the zeros behind the last frame are never reached.
+            # The convolution's own padding saves a copy; its zeros after the last frame are never reached.
             return functional.conv2d(x, self.weight, self.bias, self.stride, (int(bands), self.reach), 1, self.groups)
         return super().forward(functional.pad(x, (self.reach, 0)))
 
 
-class Averaging(StatefulModule):
+class ExponentialMean(StatefulModule):
     """a(t) = d a(t-1) + (1 - d) x(t) over the last axis; d is exp(-1 / `frames`)."""
 
     weights: Tensor
@@ -138,14 +138,14 @@ class Averaging(StatefulModule):
     def __init__(self, frames: float) -> None:
         super().__init__()
         self.decay = math.exp(-1 / frames)
-        # Column t: what stands before the block and each of its frames weigh in a(t).
+        # Column t: weights in a(t) of the average before the block, and of the block's frames.
         age = torch.arange(BLOCK, dtype=torch.float64) - torch.arange(BLOCK, dtype=torch.float64)[:, None]
         inside = torch.where(age >= 0, (1 - self.decay) * self.decay ** age.clamp_min(0), 0.0)
         before = self.decay ** torch.arange(1, BLOCK + 1, dtype=torch.float64)
         self.register_buffer("weights", torch.cat([before[None], inside]).float(), persistent=False)
 
     def average(self, x: Tensor) -> Tensor:
-        """(batch, ..., frames) -> the same. Keeps the last, (batch, ..., 1)."""
+        """Average (batch, ..., frames), same shape. State: the last average, (batch, ..., 1)."""
         before = self.initial_state(x) if self.state is None else self.state
         averages: list[Tensor] = []
         with torch.autocast(x.device.type, enabled=False):
@@ -159,15 +159,15 @@ class Averaging(StatefulModule):
         return averages[0] if whole else torch.cat(averages, dim=-1)
 
 
-class RunningMean(Averaging):
-    """What a gate looks at: (batch, channels, bands, frames) -> (batch, channels, 1, frames).
+class RunningMean(ExponentialMean):
+    """The mean before a gate: (batch, channels, bands, frames) -> (batch, channels, 1, frames).
 
-    `start` is the average before the first frame, learned. It begins at zero, the mean of what a fresh batch norm says.
+    `start`, the average before the first frame, is learned from zero, the mean after a fresh batch norm.
     """
 
     def __init__(self, channels: int, seconds: float, stride: int) -> None:
         super().__init__(seconds * RATE / HOP / stride)
-        self.stride = stride  # frames of the features behind one frame here
+        self.stride = stride  # frames of the features per frame here
         self.start = nn.Parameter(torch.zeros(channels))
 
     def initial_state(self, x: Tensor) -> Tensor:
@@ -178,11 +178,11 @@ class RunningMean(Averaging):
         return self.average(mean if mean.dtype == torch.float32 else mean.float())
 
 
-class RunningLevel(Averaging):
-    """Raw log power (batch, 1, bands, frames) minus the running mean of its own mean over bands.
+class RunningLevel(ExponentialMean):
+    """Raw log power (batch, 1, bands, frames) minus the running mean of its mean over bands.
 
-    Keeps (batch, 1, 2, 1): the weighted sum of what came, and the sum of the weights. Their ratio is a mean of what
-    came and of nothing else, from the first frame on: a factor on the sound is a constant in both, and gone.
+    State: the weighted sum of frames, and the sum of weights, (batch, 1, 2, 1). Their ratio is an unbiased mean from
+    the first frame on, so a gain on the sound, a constant in both, cancels.
     """
 
     mean: Tensor
@@ -197,15 +197,15 @@ class RunningLevel(Averaging):
         return x.new_zeros(len(x), 1, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # One frame's rows are its mean and 1: two operations in a graph, where a Pad takes eight.
+        # Rows are the frame's mean and 1: two operations in a graph, where a Pad takes eight.
         sums = self.average(x.mean(dim=2, keepdim=True) * self.mean + self.weight)
         return x - sums[:, :, :1] / sums[:, :, 1:]
 
 
 class SlidingMean(StatefulModule):
-    """(batch, rows, frames) -> (batch, rows): the mean over the newest `slots` frames, or over those that came.
+    """The mean over the newest `slots` frames, or over all so far: (batch, rows + 1, frames) -> (batch, rows).
 
-    A stream hands over one row more, of ones. Keeps (batch, rows + 1, slots), oldest first: the ones are what came.
+    The last input row is ones; it counts the frames. State: the newest frames, (batch, rows + 1, slots), oldest first.
     """
 
     def __init__(self, slots: int) -> None:
@@ -216,7 +216,6 @@ class SlidingMean(StatefulModule):
         return x.new_zeros(*x.shape[:2], self.slots)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, rows + 1, frames) -> (batch, rows)."""
         past = self.initial_state(x) if self.state is None else self.state
         ring = torch.cat([past, x], dim=2)[..., -self.slots :]
         if self.state is not None:
@@ -226,9 +225,9 @@ class SlidingMean(StatefulModule):
 
 
 def sliding_means(x: Tensor, ends: list[int], slots: int) -> Tensor:
-    """The same after each of the frames `ends` (k,) of a whole clip, without ones: (batch, rows, frames or k)."""
-    place, after = torch.arange(x.shape[2], device=x.device)[:, None], torch.tensor(ends, device=x.device)
-    inside = ((place < after) & (place >= after - slots)).float()
+    """Compute SlidingMean after each of the frames `ends` (k,) of a whole clip: (batch, rows, frames) -> (.., k)."""
+    index, after = torch.arange(x.shape[2], device=x.device)[:, None], torch.tensor(ends, device=x.device)
+    inside = ((index < after) & (index >= after - slots)).float()
     with torch.autocast(x.device.type, enabled=False):
         return x.float() @ (inside / inside.sum(dim=0))
 
@@ -237,7 +236,7 @@ def sliding_means(x: Tensor, ends: list[int], slots: int) -> Tensor:
 
 
 class CausalLayers(TemporalLayers):
-    """Looks back only."""
+    """Makes causal layers with a state."""
 
     def __init__(self, gate_seconds: float = GATE_SECONDS, stride: int = 1) -> None:
         self.gate_seconds, self.stride = gate_seconds, stride
@@ -258,10 +257,10 @@ class CausalLayers(TemporalLayers):
 
 
 class StreamingNetwork(StagedNetwork):
-    """A staged network whose layers remember, with a score behind every step.
+    """A staged network of causal layers, with a score after every step.
 
-    A head that is a linear map says its two numbers of every map frame and the newest are averaged, which is the same
-    as the map of the average, and keeps two rows instead of a whole width. One on cosines needs the average first.
+    A linear head maps every map frame to logits, of which the newest are averaged: equal to the map of the average,
+    with a state of two rows instead of a whole width. A head on cosines needs the average first.
     """
 
     def __init__(
@@ -272,12 +271,11 @@ class StreamingNetwork(StagedNetwork):
         self.newest = SlidingMean(WINDOW_FRAMES // self.stride)
 
     def steps(self, frames: int) -> list[int]:
-        """From the first second on all; of a shorter clip its end."""
+        """Frame counts that are scored: every step from the first second on, or the end of a shorter clip."""
         return list(range(FIRST_FRAMES, frames + 1, STEP)) or [frames // self.stride * self.stride]
 
     def stage_outputs(self, features: Tensor, energy: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-        """As in StagedNetwork, but pooled behind every step of a clip from its first second on: (batch k, width), the
-        k steps of a clip together."""
+        """As in StagedNetwork, but pooled after each of a clip's k steps: (batch k, width), a clip's steps together."""
         frames = features.shape[3] // self.stride * self.stride
         x = self.stem(features[..., :frames])
         ends = self.steps(frames)
@@ -292,8 +290,7 @@ class StreamingNetwork(StagedNetwork):
         return pooled, energies
 
     def forward(self, features: Tensor) -> Tensor:
-        """New frames -> logits (batch, 2) after them: from the beginning of a clip, unless in a step. Frames that make
-        no whole stride are left out."""
+        """Return logits (batch, 2) after new frames; frames beyond a multiple of the stride are left out."""
         left = int(features.shape[3]) % self.stride
         x = self.stem(features[..., :-left] if left else features)
         for stage in self.stages:
@@ -301,23 +298,23 @@ class StreamingNetwork(StagedNetwork):
         x = self.dropout(x.mean(dim=2))  # (batch, width, map frames)
         if self.head.cosine:
             return self.head(self.newest(torch.cat([x, x[:, :1] * 0 + 1], dim=1)))
-        return self.newest(self.opinions(x))
+        return self.newest(self.frame_logits(x))
 
-    def opinions(self, x: Tensor) -> Tensor:
-        """(batch, width, frames) -> (batch, 3, frames): every frame's logits, and 1."""
+    def frame_logits(self, x: Tensor) -> Tensor:
+        """Map (batch, width, frames) to every frame's logits and a row of ones, (batch, 3, frames)."""
         weight, bias = self.head.matrix()
         weight = functional.pad(weight, (0, 0, 0, 1))
         bias = functional.pad(weight.new_zeros(CLASSES) if bias is None else bias, (0, 1), value=1.0)
         return functional.conv1d(x, weight[..., None], bias)
 
     def step(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """New frames (batch, 1, bands, n stride) -> logits (batch, 2) after them, and the state for the next."""
+        """Return logits (batch, 2) after new frames (batch, 1, bands, n stride), and the next state."""
         assert features.shape[3] % self.stride == 0, f"{features.shape[3]} frames are no multiple of {self.stride}"
         with stepping(self, state) as new:
             logits = self(features)
         return logits, new
 
     def reset_state(self, batch: int, bands: int) -> State:
-        """The state of `batch` streams that have heard nothing yet."""
+        """Return the initial state of `batch` streams."""
         like = next(self.parameters())
         return initial_states(self, like.new_zeros(batch, 1, bands, self.stride))

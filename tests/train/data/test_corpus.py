@@ -12,7 +12,7 @@ import soundfile
 from runtime.audio.decode import load
 from runtime.audio.features import RATE
 from tests.listing import listed
-from tests.train.layouts import PLAIN, plain, protocol, refused, sounds, utterances
+from tests.train.data.layouts import PLAIN, plain, protocol, refused, sounds, utterances
 from train.data.corpus import open_corpus
 
 
@@ -164,13 +164,13 @@ class TestChoosingAProtocol:
     @pytest.mark.parametrize("name", ["train", "dev"])
     def test_training_needs_labels(self, tmp_path: Path, name: str) -> None:
         names = protocol(plain(tmp_path) / "names.txt", ["u1", "u2"])
-        assert "no labels" in refused(tmp_path, name, protocol=names)
+        assert str(names) in refused(tmp_path, name, protocol=names)
         assert open_corpus(tmp_path, "eval", protocol=names).unlabelled == 2
 
     def test_what_cannot_be_opened(self, tmp_path: Path) -> None:
         assert "train, dev, eval" in refused(tmp_path, "test")
-        assert "no directory" in refused(tmp_path / "absent")
-        assert "no protocol" in refused(plain(tmp_path), protocol=tmp_path / "absent.txt")
+        assert "absent" in refused(tmp_path / "absent")
+        assert "absent.txt" in refused(plain(tmp_path), protocol=tmp_path / "absent.txt")
 
 
 class TestIdentity:

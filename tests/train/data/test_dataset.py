@@ -46,18 +46,18 @@ def test_processes_share_each_batch_without_overlap(cache: FeatureCache) -> None
 
 def test_balanced_sampling_shows_both_classes_alike(cache: FeatureCache) -> None:
     few = np.flatnonzero(cache.labels == 1)[:3]
-    kept = np.r_[few, np.flatnonzero(cache.labels == 0)]
+    few_fakes = np.r_[few, np.flatnonzero(cache.labels == 0)]
 
     class Skewed:
-        frontend, labels, lengths = cache.frontend, cache.labels[kept], cache.lengths[kept]
+        frontend, labels, lengths = cache.frontend, cache.labels[few_fakes], cache.lengths[few_fakes]
 
         def __len__(self) -> int:
-            return len(kept)
+            return len(few_fakes)
 
     plan = training_plan(Skewed(), 4, 0, 0, balanced=True)  # type: ignore[arg-type]
     labels = Skewed.labels[plan[..., 0]]
     assert (labels.mean(axis=1) == 0.5).all()
-    drawn = np.bincount(plan[..., 0].ravel(), minlength=len(kept))[:3]
+    drawn = np.bincount(plan[..., 0].ravel(), minlength=len(few_fakes))[:3]
     assert drawn.max() - drawn.min() <= 1  # the rare ones are repeated evenly
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.layouts import PLAIN, plain, protocol, refused, sounds, utterances
+from tests.train.data.layouts import PLAIN, plain, protocol, refused, sounds, utterances
 from train.data.corpus import open_corpus
 from train.data.corpus_index import CorpusIndex
 
@@ -90,7 +90,7 @@ class TestFindingSound:
         assert utterances(partition) == ["u1", "u2", "u3"]
         assert partition.missing == ("u4",)
 
-    def test_the_path_without_links_is_remembered(self, tmp_path: Path) -> None:
+    def test_the_path_without_links_wins(self, tmp_path: Path) -> None:
         plain(tmp_path)
         for name in "aemxz":
             (tmp_path / name).symlink_to(tmp_path / "flac")

@@ -140,23 +140,23 @@ def test_batch_norms_see_a_step_once() -> None:
 )
 def test_networks_and_losses_of_all_kinds_come_back_and_move_on(name: str, loss: str) -> None:
     torch.manual_seed(0)
-    room = DistillationModel(build(name, 0.1, loss=loss), Distillation(loss=loss)).train()  # type: ignore[arg-type]
+    distilled = DistillationModel(build(name, 0.1, loss=loss), Distillation(loss=loss)).train()  # type: ignore[arg-type]
     features, target = torch.randn(4, 1, 45, 32), torch.tensor([0, 1, 0, 1])
 
     def backward() -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = room(features, target, 0)
+        losses: dict[str, Tensor] = distilled(features, target, 0)
         losses["total"].backward()
         return {name: value.detach() for name, value in losses.items()}
 
-    before = [weight.detach().clone() for weight in room.parameters()]
-    still = torch.optim.SGD(room.parameters(), lr=0.0)
-    losses = SharpnessAware(room, still, clip=5.0, rho=0.05).step(backward)
-    assert all(torch.equal(a, b) for a, b in zip(before, room.parameters(), strict=True))
+    before = [weight.detach().clone() for weight in distilled.parameters()]
+    still = torch.optim.SGD(distilled.parameters(), lr=0.0)
+    losses = SharpnessAware(distilled, still, clip=5.0, rho=0.05).step(backward)
+    assert all(torch.equal(a, b) for a, b in zip(before, distilled.parameters(), strict=True))
     assert float(losses["rise"]) != 0.0 and bool(torch.isfinite(losses["rise"]))
-    counts = {int(value) for key, value in room.state_dict().items() if key.endswith("num_batches_tracked")}
+    counts = {int(value) for key, value in distilled.state_dict().items() if key.endswith("num_batches_tracked")}
     assert counts == {1}
-    SharpnessAware(room, adam(room, Optimiser()), clip=5.0, rho=0.05).step(backward)
-    assert all(torch.isfinite(weight).all() for weight in room.parameters())
+    SharpnessAware(distilled, adam(distilled, Optimiser()), clip=5.0, rho=0.05).step(backward)
+    assert all(torch.isfinite(weight).all() for weight in distilled.parameters())
 
 
 @pytest.mark.parametrize("sam", ["plain", "adaptive"])

@@ -28,7 +28,7 @@ def test_shapes_after_each_block_are_the_papers(name: str) -> None:
 def test_all_are_there_and_an_unknown_name_lists_them() -> None:
     eight = {f"{kind}net{depth}" for kind in ("eca", "se") for depth in (9, 18, 34, 50)}
     assert set(NAMES) == eight | {"res2net50", "seres2net50", "mpif50", "ecamobile"}
-    with pytest.raises(ShrikeError, match=r"'resnet7'.*ecanet9.*senet50.*mpif50.*ecamobile") as error:
+    with pytest.raises(ShrikeError, match="resnet7") as error:
         build("resnet7")
     assert all(name in str(error.value) for name in NAMES)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from train.networks import build
-from train.networks.blocks import SqueezeExcitation
+from train.networks.blocks import SYMMETRIC, SqueezeExcitation
 from train.networks.cost import stage_shapes
 from train.networks.res2net import SCALE, PerspectiveFusion, Res2Unit, no_gate
 
@@ -29,7 +29,7 @@ def test_any_width_gives_whole_groups(width: int) -> None:
 def seen(stride: int) -> tuple[Tensor, Tensor]:
     """Gradients (groups out, groups in) and (bands, frames) of group 4's middle, of a unit's inner part alone."""
     torch.manual_seed(0)
-    unit = Res2Unit(SCALE, SCALE, stride, no_gate).eval()
+    unit = Res2Unit(SCALE, SCALE, stride, SYMMETRIC, no_gate).eval()
     for module in unit.convolutions:
         for weight in module.parameters():
             nn.init.constant_(weight, 0.5)  # nothing is cut by a ReLU

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from train.networks import build
+from train.networks.blocks import SYMMETRIC
 from train.networks.cost import multiply_adds, stage_shapes
 from train.networks.light import EXPANSION, InvertedUnit, ecamobile
 
@@ -37,9 +38,9 @@ def test_multiply_adds_of_a_depthwise_convolution_are_counted_once_a_channel() -
 def test_a_unit_passes_its_input_on_where_the_shape_stays_and_only_there() -> None:
     x = torch.randn(2, 8, 9, 10)
     for outputs, stride, shape in ((8, 1, (2, 8, 9, 10)), (16, 1, (2, 16, 9, 10)), (8, 2, (2, 8, 5, 5))):
-        unit = InvertedUnit(8, outputs, stride, lambda channels, time: nn.Identity()).eval()
+        unit = InvertedUnit(8, outputs, stride, SYMMETRIC, lambda channels, time: nn.Identity()).eval()
         nn.init.zeros_(unit.body[-1].weight)  # type: ignore[arg-type]
         out = unit(x)
         assert out.shape == shape and torch.equal(out, x.relu() if stride == 1 and outputs == 8 else torch.zeros(shape))
-    depthwise = InvertedUnit(8, 8, 1, lambda channels, time: nn.Identity()).body[3]
+    depthwise = InvertedUnit(8, 8, 1, SYMMETRIC, lambda channels, time: nn.Identity()).body[3]
     assert isinstance(depthwise, nn.Conv2d) and depthwise.groups == depthwise.in_channels == EXPANSION * 8

@@ -1,4 +1,4 @@
-"""Who teaches whom, in whole classrooms: no gradient to a teacher, exact resume, and nothing of it in what ships."""
+"""Teachers in whole runs: no gradient into a teacher, exact resume, and no helpers in the exported graph."""
 
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ from train.checkpoint import read_checkpoint
 from train.config import Data, Distillation, Optimiser, TrainConfig
 from train.losses.distillation import DistillationModel, distance
 from train.losses.sam import SharpnessAware
-from train.losses.teachers import Average
+from train.losses.teachers import MeanTeacher
 from train.networks import build
 from train.optimiser import adam
 
@@ -30,7 +30,7 @@ VARIANTS = [
 ]
 
 
-def classroom(**settings: Any) -> DistillationModel:
+def distillation_model(**settings: Any) -> DistillationModel:
     torch.manual_seed(0)
     return DistillationModel(build("ecanet9", width=0.1), Distillation(**settings)).train()
 
@@ -40,91 +40,91 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(6, 1, 45, 64, generator=generator), torch.tensor([0, 1, 0, 1, 1, 0])
 
 
-def average(room: DistillationModel) -> Average:
-    assert room.helpers is not None and isinstance(room.helpers.teacher, Average)
-    return room.helpers.teacher
+def average(distilled: DistillationModel) -> MeanTeacher:
+    assert distilled.helpers is not None and isinstance(distilled.helpers.teacher, MeanTeacher)
+    return distilled.helpers.teacher
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=lambda settings: "-".join(settings.values()))
 def test_every_combination_learns_and_uses_all_its_weights(settings: dict[str, Any]) -> None:
-    room = classroom(**settings)
-    losses = room(*batch(), 0)
+    distilled = distillation_model(**settings)
+    losses = distilled(*batch(), 0)
     losses["total"].backward()
     assert torch.isfinite(losses["total"])
     students = 4 if settings["teacher"] == "average" else 3
     assert {f"soft{n}" for n in range(1, students + 1)} == {name for name in losses if name.startswith("soft")}
     assert {f"feature{n}" for n in range(1, students + 1)} == {name for name in losses if name.startswith("feature")}
-    without = [name for name, weight in room.named_parameters() if weight.requires_grad and weight.grad is None]
+    without = [name for name, weight in distilled.named_parameters() if weight.requires_grad and weight.grad is None]
     assert without == []  # DDP waits for every gradient
 
 
 @pytest.mark.parametrize("part", ["soft1", "soft2", "soft3", "feature1", "feature2", "feature3"])
 @pytest.mark.parametrize("feature", ["linear", "attention", "similarity", "relational"])
 def test_the_next_stage_teaches_and_does_not_learn_from_it(part: str, feature: str) -> None:
-    room = classroom(teacher="next", feature=feature)
-    room(*batch(), 0)[part].backward()
+    distilled = distillation_model(teacher="next", feature=feature)
+    distilled(*batch(), 0)[part].backward()
     stage = int(part[-1])
-    assert any(weight.grad is not None for weight in room.network.stages[stage - 1].parameters())
-    later = [*room.network.stages[stage:].parameters(), *room.network.head.parameters()]
-    later += [*room.shallow[stage:].parameters()]
+    assert any(weight.grad is not None for weight in distilled.network.stages[stage - 1].parameters())
+    later = [*distilled.network.stages[stage:].parameters(), *distilled.network.head.parameters()]
+    later += [*distilled.shallow[stage:].parameters()]
     assert all(weight.grad is None for weight in later)
 
 
 def test_next_compares_neighbours() -> None:
-    room = classroom(teacher="next")
-    assert room.helpers is not None
-    losses = room(*batch(), 0)
-    pooled = room.network.embeddings(batch()[0])
-    logits = [classify(x) for classify, x in zip([*room.shallow, room.network.head], pooled, strict=True)]
+    distilled = distillation_model(teacher="next")
+    assert distilled.helpers is not None
+    losses = distilled(*batch(), 0)
+    pooled = distilled.network.embeddings(batch()[0])
+    logits = [classify(x) for classify, x in zip([*distilled.shallow, distilled.network.head], pooled, strict=True)]
     for number in range(3):
         assert torch.allclose(losses[f"soft{number + 1}"], distance(logits[number], logits[number + 1], 3.0), atol=1e-6)
-        projected = room.helpers.projections[number].weight @ pooled[number].T
-        projected = projected.T + room.helpers.projections[number].bias
+        projected = distilled.helpers.projections[number].weight @ pooled[number].T
+        projected = projected.T + distilled.helpers.projections[number].bias
         expected = (projected - pooled[number + 1]).square().mean()
         assert torch.allclose(losses[f"feature{number + 1}"], expected, atol=1e-6)
 
 
 def test_the_average_teaches_every_stage_and_does_not_learn() -> None:
-    room = classroom(teacher="average")
+    distilled = distillation_model(teacher="average")
     with torch.no_grad():
-        room.network.head.weight.mul_(-1)  # pupil and teacher disagree
-    losses = room(*batch(), 0)
+        distilled.network.head.weight.mul_(-1)  # pupil and teacher disagree
+    losses = distilled(*batch(), 0)
     losses["total"].backward()
-    teacher = average(room)
+    teacher = average(distilled)
     assert all(weight.grad is None for weight in teacher.parameters())
     features = batch()[0]
     theirs = teacher.network(features)
-    ours = room.network(features)
+    ours = distilled.network(features)
     assert torch.allclose(losses["soft4"], distance(ours, theirs, 3.0), atol=1e-6) and bool(losses["soft4"] > 0)
     assert not any(weight.requires_grad for weight in teacher.parameters())
 
 
 def test_the_average_is_the_mean_of_all_steps_and_then_forgets() -> None:
-    room = classroom(teacher="average", decay=0.75)
-    weight, own = room.network.head.weight, average(room).network.head.weight
+    distilled = distillation_model(teacher="average", decay=0.75)
+    weight, own = distilled.network.head.weight, average(distilled).network.head.weight
     values = []
     for step, value in enumerate((8.0, 4.0, 3.0, 1.0, 5.0)):
         with torch.no_grad():
             weight.fill_(value)
-            room.shallow[0].weight.fill_(value)
-        room.advance(step)
+            distilled.shallow[0].weight.fill_(value)
+        distilled.advance(step)
         values.append(float(own[0, 0]))
     # 1 - 1 / (step + 1) is 0, 1/2, 2/3, 3/4, 4/5, of which the last is more than the decay
     assert values == pytest.approx([8.0, 6.0, 5.0, 4.0, 0.75 * 4.0 + 0.25 * 5.0])
-    assert torch.allclose(average(room).classifiers[0].weight, own[0, 0])
+    assert torch.allclose(average(distilled).classifiers[0].weight, own[0, 0])
 
 
 def test_the_averages_batch_norms_are_its_own() -> None:
-    room = classroom(teacher="average")
+    distilled = distillation_model(teacher="average")
     with torch.no_grad():
-        room.network.stem[0].weight.mul_(3)  # type: ignore[union-attr]
-    room(*batch(), 0)
-    trained, own = room.network.stem[1], average(room).network.stem[1]
+        distilled.network.stem[0].weight.mul_(3)  # type: ignore[union-attr]
+    distilled(*batch(), 0)
+    trained, own = distilled.network.stem[1], average(distilled).network.stem[1]
     assert int(own.num_batches_tracked) == 1 and not torch.equal(own.running_var, trained.running_var)
     features = batch()[0]
-    seen = average(room).network.stem[0](features).var(dim=(0, 2, 3))  # what its own weights make of the batch
+    seen = average(distilled).network.stem[0](features).var(dim=(0, 2, 3))  # what its own weights make of the batch
     assert torch.allclose(own.running_var, 0.9 + 0.1 * seen, atol=1e-4)
-    room.advance(0)
+    distilled.advance(0)
     assert not torch.equal(own.running_var, trained.running_var)  # the average is of weights alone
 
 
@@ -135,8 +135,8 @@ def test_model_pt_holds_what_ships_and_last_pt_what_is_trained(
     trainer = small_run(made_corpus, made_cache, tmp_path / "run", {"teacher": "average", "ship": ship}, epochs=1)
     trainer.run()
     model, last = (read_checkpoint(tmp_path / "run" / name) for name in ("model.pt", "last.pt"))
-    room = trainer.model
-    trained, averaged = room.network.state_dict(), average(room).network.state_dict()
+    distilled = trainer.model
+    trained, averaged = distilled.network.state_dict(), average(distilled).network.state_dict()
     assert any(not torch.equal(trained[name], averaged[name]) for name in trained)
     shipped = averaged if ship == "average" else trained
     assert all(torch.equal(model.weights[name], shipped[name]) for name in shipped)
@@ -145,7 +145,7 @@ def test_model_pt_holds_what_ships_and_last_pt_what_is_trained(
         network = checkpoint.network().state_dict()
         assert all(torch.equal(network[name], shipped[name]) for name in shipped)
     features = torch.randn(2, 1, 45, 600)
-    judged = room.eval().scores(features)
+    judged = distilled.eval().scores(features)
     for checkpoint in (model, last):
         assert torch.allclose(
             checkpoint.distillation_model().scores(features), judged, atol=1e-4
@@ -171,19 +171,19 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     assert same(whole, resumed)
     learned = {f"weight_{name}" for name in ("hard", "soft", "feature")}
     assert (learned <= set(whole.history[0]["loss"])) == (settings.get("balance") == "uncertainty")
-    kept = {name.partition(".")[0] for name in whole.helpers}
+    names = {name.partition(".")[0] for name in whole.helpers}
     wanted = {"classifiers"} | ({"teacher"} if settings.get("teacher") == "average" else set())
-    assert kept == wanted | ({"balance"} if settings.get("balance") == "uncertainty" else set())
+    assert names == wanted | ({"balance"} if settings.get("balance") == "uncertainty" else set())
 
 
 @pytest.mark.parametrize("settings", VARIANTS[1::5], ids=lambda settings: "-".join(settings.values()))
 def test_nothing_of_the_helpers_is_in_the_exported_graph(settings: dict[str, Any]) -> None:
     from train.checkpoint import Checkpoint, RunProgress
 
-    room = classroom(**settings).eval()
+    distilled = distillation_model(**settings).eval()
     whole = TrainConfig(Data(Path("none")), distillation=Distillation(**settings))
     whole = TrainConfig.from_dict({**whole.to_dict(), "model": {"network": "ecanet9", "width": 0.1, "dropout": 0.0}})
-    checkpoint = Checkpoint(whole, *room.state(), {}, RunProgress(), [], {}, {})
+    checkpoint = Checkpoint(whole, *distilled.state(), {}, RunProgress(), [], {}, {})
     plain = Checkpoint(
         TrainConfig.from_dict({**whole.to_dict(), "distillation": Distillation("off").__dict__}),
         checkpoint.weights, {}, {}, RunProgress(), [], {}, {},
@@ -196,9 +196,9 @@ def test_nothing_of_the_helpers_is_in_the_exported_graph(settings: dict[str, Any
 def in_process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    room = classroom(teacher="average", feature="attention", balance="uncertainty", decay=0.5)
-    lesson = nn.parallel.DistributedDataParallel(room)
-    step = SharpnessAware(room, adam(room, Optimiser()), clip=5.0, rho=0.1)
+    distilled = distillation_model(teacher="average", feature="attention", balance="uncertainty", decay=0.5)
+    lesson = nn.parallel.DistributedDataParallel(distilled)
+    step = SharpnessAware(distilled, adam(distilled, Optimiser()), clip=5.0, rho=0.1)
     features, target = (part[rank::2] for part in batch())
     for number in range(2):
 
@@ -208,8 +208,8 @@ def in_process(rank: int, folder: str) -> None:
             return losses
 
         step.step(backward)
-        room.advance(number)
-    torch.save({name: weight.detach() for name, weight in room.named_parameters()}, f"{folder}/{rank}.pt")
+        distilled.advance(number)
+    torch.save({name: weight.detach() for name, weight in distilled.named_parameters()}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -221,7 +221,7 @@ def test_processes_keep_the_same_weights_learned_balance_and_average(tmp_path: P
 
 
 def test_an_average_ships_only_where_there_is_one() -> None:
-    with pytest.raises(ShrikeError, match="--ship average needs --teacher average"):
+    with pytest.raises(ShrikeError, match="--ship average"):
         TrainConfig(Data(Path("none")), distillation=Distillation(ship="average"))
     with pytest.raises(ShrikeError, match="--decay"):
         TrainConfig(Data(Path("none")), distillation=Distillation(decay=1.0))
