@@ -74,7 +74,7 @@ def test_sound_that_nothing_touched_gives_the_cached_features(name: str, made_co
 
 
 def same(one: SoundBatch, other: SoundBatch) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("sound", "order", "target", "index"))
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("sound", "order", "target", "clips"))
 
 
 def test_what_is_heard_follows_from_seed_and_epoch_for_any_number_of_readers(cache: SoundCache) -> None:

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     features: Tensor  # (batch, 1, bands, 600) float16
     target: Tensor  # (batch,) int64: 1 bona fide, 0 spoof, -1 unlabelled
-    index: Tensor  # (batch,) int64: index of the clip in the cache
+    clips: Tensor  # (batch,) int64: index of the clip in the cache
 
 
 class SoundBatch(NamedTuple):
@@ -34,7 +34,7 @@ class SoundBatch(NamedTuple):
     sound: Tensor  # (batch, samples of a window) float32; short clips are padded with zeros
     order: Tensor  # (batch, 600) int64: index of each frame, as short clips repeat theirs
     target: Tensor
-    index: Tensor
+    clips: Tensor
 
 
 def training_plan(
@@ -88,8 +88,8 @@ class Windows(Dataset[Batch]):
         for row, (clip, start) in zip(rows, crops, strict=True):
             row[:] = self.cache.window(clip, start)
         features = torch.from_numpy(rows).transpose(1, 2)[:, None]  # (batch, 1, bands, width)
-        index = torch.from_numpy(crops[:, 0].copy())
-        return Batch(features, torch.from_numpy(self.labels[crops[:, 0]]), index)
+        clips = torch.from_numpy(crops[:, 0].copy())
+        return Batch(features, torch.from_numpy(self.labels[crops[:, 0]]), clips)
 
 
 class SoundWindows(Dataset[SoundBatch]):
@@ -117,8 +117,8 @@ class SoundWindows(Dataset[SoundBatch]):
             count = max(1, frontend.count(len(samples)))
             places[:] = np.arange(frontend.width) + (start if count < frontend.width else 0)
             places %= count
-        target, index = (torch.from_numpy(part) for part in (self.labels[crops[:, 0]], crops[:, 0].copy()))
-        return SoundBatch(torch.from_numpy(sound), torch.from_numpy(order), target, index)
+        target, clips = (torch.from_numpy(part) for part in (self.labels[crops[:, 0]], crops[:, 0].copy()))
+        return SoundBatch(torch.from_numpy(sound), torch.from_numpy(order), target, clips)
 
     def augmented(self, clip: int, start: int, size: int) -> NDArray[np.float32]:
         """Return a window's samples after the transforms: (size,), or fewer of a shorter clip."""

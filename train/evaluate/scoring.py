@@ -36,10 +36,10 @@ def score_cache(
     with torch.inference_mode(), torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
         for batch in batches(cache, plan, settings.data.workers, compute.device):
             # The last batch is padded with rows that are ignored: torch.compile would compile again for another size.
-            rows = torch.arange(len(plan[0])).clamp(max=len(batch.index) - 1)
+            rows = torch.arange(len(plan[0])).clamp(max=len(batch.clips) - 1)
             features = augment(batch.features[rows].to(compute.device)).contiguous(memory_format=compute.layout)
-            scores = model.scores(features, ends[batch.index[rows]])[: len(batch.index)].double().cpu()
-            sums.index_add_(0, batch.index, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
+            scores = model.scores(features, ends[batch.clips[rows]])[: len(batch.clips)].double().cpu()
+            sums.index_add_(0, batch.clips, torch.cat([scores, torch.ones(len(scores), 1)], dim=1))
     if compute.world > 1:
         shared = sums.to(compute.device)
         dist.all_reduce(shared)

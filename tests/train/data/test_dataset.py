@@ -68,7 +68,7 @@ def test_batches_are_the_same_for_any_number_of_reading_processes(cache: Feature
         assert batch.features.shape == (8, 1, 45, 600) and batch.features.dtype == torch.float16
         for row, (clip, start) in enumerate(crops):
             assert np.array_equal(batch.features[row, 0].numpy().T, cache.window(clip, start))
-            assert batch.target[row] == int(cache.trials[clip].bonafide or 0) and batch.index[row] == clip
+            assert batch.target[row] == int(cache.trials[clip].bonafide or 0) and batch.clips[row] == clip
 
 
 def test_scoring_takes_first_windows_or_all_with_the_last_at_the_end(cache: FeatureCache) -> None:
