@@ -22,13 +22,15 @@ from train.loop import Trainer
 @pytest.fixture
 def trainer(made_corpus: Path, made_cache: Path, tmp_path: Path) -> Trainer:
     settings = TrainConfig(
-        Data(corpus=made_corpus), Model("senet9", width=0.25), optimiser=Optimiser(epochs=2, batch=6),
+        Data(corpus=made_corpus), Model("senet9", width=0.1), optimiser=Optimiser(epochs=2, batch=6),
         run=Run(out=tmp_path / "run", threads=1),
     )  # fmt: skip
     caches = [
         build_cache(PRESETS["f0"], open_corpus(made_corpus, name).trials, made_cache, 1) for name in ("train", "dev")
     ]
-    return Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    made = Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    made.history.write = False  # no curves and no TensorBoard
+    return made
 
 
 def test_narrow_networks_on_wide_features_do_not_crash_the_process() -> None:

@@ -3,6 +3,7 @@
 print(cost_table("f0", width=1.0))
 """
 
+import copy
 from typing import Literal
 
 import torch
@@ -17,22 +18,23 @@ from train.networks.streaming import GATE_SECONDS, StreamingNetwork
 
 @torch.no_grad()
 def stage_shapes(network: StagedNetwork, bands: int, frames: int) -> list[tuple[int, ...]]:
-    """Return (channels, bands, frames) behind the stem and behind every stage."""
-    network.eval()
-    x = network.stem(torch.zeros(1, 1, bands, frames))
-    shapes = [tuple(x.shape[1:])]
+    """Return (channels, bands, frames) after the stem and after every stage of a windowed network."""
+    network = copy.deepcopy(network).eval().to("meta")
+    outputs = [network.stem(torch.zeros(1, 1, bands, frames, device="meta"))]
     for stage in network.stages:
-        x = stage(x)
-        shapes.append(tuple(x.shape[1:]))
-    return shapes
+        outputs.append(stage(outputs[-1]))
+    return [tuple(output.shape[1:]) for output in outputs]
 
 
 @torch.no_grad()
 def multiply_adds(network: StagedNetwork, bands: int, frames: int, step: bool = False) -> int:
-    """Count multiply-adds of convolutions and matrix products: of one window, or of one step of a streaming network."""
-    network.eval()
-    features = torch.zeros(1, 1, bands, frames)
-    state = network.reset_state(1, bands) if step and isinstance(network, StreamingNetwork) else None
+    """Count multiply-adds of convolutions and matrix products of a window, or of a streaming network's `step`."""
+    network, state = copy.deepcopy(network).eval(), None
+    if not isinstance(network, StreamingNetwork):
+        network.to("meta")  # counts without computing
+    elif step:
+        state = network.reset_state(1, bands)
+    features = torch.zeros(1, 1, bands, frames, device=next(network.parameters()).device)
     with FlopCounterMode(display=False) as counter:
         network(features) if state is None else network.step(features, state)  # type: ignore[operator]
     return counter.get_total_flops() // 2
