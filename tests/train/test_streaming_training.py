@@ -1,5 +1,6 @@
 """Training of networks that stream: a loss at every step, all ways to teach, exact resume, a clip's score."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from runtime.audio.score_times import STEP, scored
 from runtime.support.errors import ShrikeError
 from tests.train.small_run import same, small_run, whole_and_resumed
 from train.augment.features import Augment
-from train.checkpoint import read_checkpoint
+from train.checkpoint import read_checkpoint, write_checkpoint
 from train.config import Augmentation, Data, Distillation, Model, TrainConfig
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
@@ -139,7 +140,7 @@ def test_training_and_evaluation_are_compiled_once_each(made_corpus: Path, made_
 
 def test_compiled_stages_are_the_stages() -> None:
     network, (features, _) = build("senet9", 0.1, gate_seconds=1.0).eval(), batch()
-    compiled = torch.compile(network.stage_outputs, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(network.stage_outputs, backend="eager", fullgraph=True)
     for one, other in zip(compiled(features, False)[0], network.stage_outputs(features)[0], strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
@@ -163,8 +164,7 @@ def test_a_finished_model_teaches_and_is_not_saved(
     assert "soft4" in whole.history[0]["loss"] and len(whole.corpus["teacher"]) == 64
     assert not any("external" in name for name in (*whole.weights, *whole.helpers))
     other = tmp_path / "model.pt"
-    small_run(made_corpus, made_cache, tmp_path / "other", {"distill": "off"}, epochs=1, seed=5).run()
-    other.write_bytes((tmp_path / "other" / "model.pt").read_bytes())
+    write_checkpoint(other, replace(read_checkpoint(whole_model), history=[]))
     again = small_run(made_corpus, made_cache, tmp_path / "parted", {"teacher_model": other}, streaming=True)
     with pytest.raises(ShrikeError, match="teacher"):
         again.resume(tmp_path / "parted" / "last.pt")
@@ -175,7 +175,7 @@ def test_a_finished_model_teaches_and_is_not_saved(
 def test_an_external_teacher_has_a_level_of_its_own(whole_model: Path) -> None:
     teacher = ExternalTeacher(whole_model, PRESETS["f0"].with_level("running-mean"), CPU)
     raw = torch.randn(2, 1, 45, 600) * 3 - 8
-    augment = Augment(Augmentation(), PRESETS["f0"].with_level("running-mean")).train()
+    augment = Augment(Augmentation(noise=None), PRESETS["f0"].with_level("running-mean")).train()
     features, level = augment.with_level(raw)
     assert torch.allclose(features + level, raw, atol=1e-5)
     expected = read_checkpoint(whole_model).network()(raw)  # was trained with --level none
