@@ -16,13 +16,14 @@ TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 SHOWN = 2  # differences that the error names
 
 Form = tuple[list[int], str]  # shape and type
+Forms = dict[str, Form]  # by name
 
 
-def expected_signature(card: ModelCard) -> tuple[dict[str, Form], dict[str, Form]]:
+def expected_signature(card: ModelCard) -> tuple[Forms, Forms]:
     """Return the card's inputs and outputs by name."""
     batch = card.input.shape[0]
-    inputs: dict[str, Form] = {card.input.name: (list(card.input.shape), "float32")}
-    outputs: dict[str, Form] = {card.output.name: (list(card.output.shape), "float32")}
+    inputs: Forms = {card.input.name: (list(card.input.shape), "float32")}
+    outputs: Forms = {card.output.name: (list(card.output.shape), "float32")}
     for tensor in card.state.tensors if card.state else ():
         inputs[tensor.input] = outputs[tensor.output] = ([batch, *tensor.shape], tensor.type)
     return inputs, outputs

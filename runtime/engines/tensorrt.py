@@ -27,6 +27,7 @@ from runtime.card.model_card import ModelCard, read_card
 from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, check_windows, initial_states
 from runtime.engines.cuda import Cuda, open_cuda
 from runtime.engines.jetpack import load_tensorrt
+from runtime.engines.signature import Forms, expected_signature
 from runtime.support.errors import ShrikeError
 
 LAST_ERRORS = 3  # of TensorRT that an error of ours repeats: the first names the cause
@@ -98,8 +99,9 @@ class TensorRTEngine:
         try:
             with cuda.current():
                 self._load(plan, trt)
-                self._check_tensors(card, trt)
-                self._connect(card)
+                inputs, outputs = expected_signature(card)
+                self._check_tensors(inputs, outputs, trt)
+                self._connect(inputs, outputs)
         except BaseException:
             self.close()
             raise
@@ -115,19 +117,14 @@ class TensorRTEngine:
         if self._context is None:
             raise ShrikeError(f"no memory to run this engine ({self._logger.one_line()}); stop other programs")
 
-    def _connect(self, card: ModelCard) -> None:
+    def _connect(self, inputs: Forms, outputs: Forms) -> None:
         """Allocate host and device memory, bind it to the engine, and capture one run as a CUDA graph."""
-        states = card.state.tensors if card.state else ()
-        inputs = {card.input.name: card.input.shape[1:], **{tensor.input: tensor.shape for tensor in states}}
-        outputs = {card.output.name: card.output.shape[1:], **{tensor.output: tensor.shape for tensor in states}}
-        self._inputs, self._outputs = (
-            [self._cuda.pinned((1, *shape)) for shape in part.values()] for part in (inputs, outputs)
-        )
+        self._inputs = [self._cuda.pinned((1, *shape[1:])) for shape, _ in inputs.values()]
+        self._outputs = [self._cuda.pinned((1, *shape[1:])) for shape, _ in outputs.values()]
         for array in self._inputs:
             array[:] = 0.0
-        self._to, self._from = (
-            [self._cuda.allocate(array.nbytes) for array in part] for part in (self._inputs, self._outputs)
-        )
+        self._to = [self._cuda.allocate(array.nbytes) for array in self._inputs]
+        self._from = [self._cuda.allocate(array.nbytes) for array in self._outputs]
         for name, array in zip(inputs, self._inputs, strict=True):
             if not self._context.set_input_shape(name, array.shape):
                 raise ShrikeError(f"the engine refuses the shape {array.shape} of {name}; {BUILD_HERE}")
@@ -141,14 +138,12 @@ class TensorRTEngine:
         except ShrikeError:
             self.graph, self._launch = False, self.queue
 
-    def _check_tensors(self, card: ModelCard, trt: Any) -> None:
+    def _check_tensors(self, inputs: Forms, outputs: Forms, trt: Any) -> None:
         """Compare names, directions, types and output shapes with the card; set_input_shape checks input shapes."""
-        engine, states = self._engine, card.state.tensors if card.state else ()
-        if odd := [tensor.input for tensor in states if tensor.type != "float32"]:
+        engine = self._engine
+        if odd := [name for name, (_, kind) in inputs.items() if kind != "float32"]:
             raise ShrikeError(f"the state {odd[0]}: expected float32: export with --target tensorrt")
-        modes = dict.fromkeys((card.input.name, *(tensor.input for tensor in states)), trt.TensorIOMode.INPUT)
-        outputs = {card.output.name: card.output.shape[1:], **{tensor.output: tensor.shape for tensor in states}}
-        modes |= dict.fromkeys(outputs, trt.TensorIOMode.OUTPUT)
+        modes = dict.fromkeys(inputs, trt.TensorIOMode.INPUT) | dict.fromkeys(outputs, trt.TensorIOMode.OUTPUT)
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         found = {name: engine.get_tensor_mode(name) for name in names}
         if found != modes:
@@ -157,10 +152,10 @@ class TensorRTEngine:
             if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
                 kind = engine.get_tensor_dtype(name).name
                 raise ShrikeError(f"the engine's {name} is {kind}; expected FLOAT; {BUILD_HERE}")
-        for name, wanted in outputs.items():
-            shape = tuple(engine.get_tensor_shape(name))
-            if shape[1:] != wanted:
-                raise ShrikeError(f"the engine's {name} is {shape}; expected {(shape[0], *wanted)}; {BUILD_HERE}")
+        for name, (wanted, _) in outputs.items():
+            shape = list(engine.get_tensor_shape(name))
+            if shape[1:] != wanted[1:]:
+                raise ShrikeError(f"the engine's {name} is {shape}; expected {wanted}; {BUILD_HERE}")
 
     def queue(self) -> None:
         """Queue copy in, run and copy out on the stream."""

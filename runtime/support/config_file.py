@@ -26,9 +26,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+import tyro
+
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby, nearest
 
+POSITIONAL = tyro.conf.Positional[int].__metadata__[0]  # type: ignore[attr-defined]
 MOST_BYTES = 65_536  # of a file; a hundred options need 4,000
 SHOWN = 40  # characters of a wrong value in a message
 NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path as text"}
@@ -89,8 +92,6 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def find_options(options: Any) -> list[Option]:
     """Fields of a dataclass and of those within it."""
-    from runtime.support.usage_errors import POSITIONAL
-
     found: list[Option] = []
     hints = get_type_hints(options, include_extras=True)
     for entry in fields(options):

@@ -5,14 +5,10 @@ explain(Options, ["--modle", "f0"], box)      # --modle: no such option; did you
 
 import re
 from collections.abc import Sequence
-from dataclasses import is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-import tyro
-
+from runtime.support.config_file import find_options
 from runtime.support.suggestions import nearest
-
-POSITIONAL = tyro.conf.Positional[int].__metadata__[0]  # type: ignore[attr-defined]
 
 
 def explain(options: Any, words: Sequence[str], box: str) -> str:
@@ -44,18 +40,9 @@ def explain(options: Any, words: Sequence[str], box: str) -> str:
 
 
 def option_names(options: Any) -> tuple[list[str], list[str]]:
-    """List the positional arguments and the options, as they are typed, of a dataclass and of those within it."""
-    positional, known = list[str](), list[str]()
-    for name, hint in get_type_hints(options, include_extras=True).items():
-        marks = getattr(hint, "__metadata__", ())
-        kind = get_args(hint)[0] if marks else hint
-        if is_dataclass(kind):
-            inner = option_names(kind)
-            positional += inner[0]
-            known += inner[1]
-        else:
-            (positional if POSITIONAL in marks else known).append(name.replace("_", "-"))
-    return positional, known
+    """List the positional arguments and the options, as they are typed."""
+    found = find_options(options)
+    return [one.name for one in found if one.positional], [one.name for one in found if not one.positional]
 
 
 def _first_paragraph(box: str) -> list[str]:

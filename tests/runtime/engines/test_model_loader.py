@@ -1,4 +1,4 @@
-"""Which engine is taken, and what is said about it: TensorRT beside the ONNX, broken, of another machine, or missing.
+"""The engine that is loaded, and the reason: TensorRT beside the ONNX file, broken, of another machine, or missing.
 
 TensorRT and the driver are MOCKS (tests/export/mock_tensorrt.py); cards, hashes, files and the ONNX are real.
 """

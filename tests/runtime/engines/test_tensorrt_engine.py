@@ -1,7 +1,7 @@
 """The TensorRT engine, driven against MOCKS of TensorRT and of the driver: the calls, their order, and every refusal.
 
 What a GPU computes cannot be seen here; that no call is made which a version lacks, that every window goes its way
-through pinned memory and back, and that everything taken is given back, can.
+through pinned memory and back, and that everything is released, can.
 """
 
 from dataclasses import replace
@@ -68,9 +68,9 @@ def test_every_window_goes_through_and_comes_back(version: str, capturable: bool
 def test_logits_are_the_callers_to_keep() -> None:
     with mock_engine() as engine:
         first = engine(features(1))
-        kept = first.copy()
+        before = first.copy()
         engine(features(1) * 2)
-        np.testing.assert_array_equal(first, kept)
+        np.testing.assert_array_equal(first, before)
 
 
 def test_views_and_slices_are_taken_as_they_are() -> None:
@@ -175,7 +175,7 @@ def test_states_that_do_not_fit(broken: str, kind: Literal["float32", "uint8"], 
     assert named in str(caught.value) and "\n" not in str(caught.value) and not MockCuda.newest.memory
 
 
-# ---- everything taken is given back
+# ---- everything is released
 
 
 @pytest.mark.parametrize("capturable", [True, False])
