@@ -61,5 +61,3 @@ def test_a_heartbeat_before_the_first_verdict_has_no_state(monkeypatch: pytest.M
     now[0] += 61.0
     sink.sound(SOUND)
     assert written(out)[-1]["state"] is None
-
-
