@@ -12,7 +12,7 @@ trap 'rm -r "$work"' EXIT
 
 # PyCUDA is linked with libcuda.so, which only a driver has: our stand-in takes its place.
 cc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$work/libcuda.so" tests/runtime/engines/libcuda.c -ldl
-"$python" -m pip download -q --no-deps --no-binary :all: -d "$work" 'pycuda>=2024.1'
+"$python" -m pip download -q --no-deps --no-binary pycuda -d "$work" 'pycuda>=2024.1'
 tar -xf "$work"/pycuda-*.tar.gz -C "$work"
 cat > "$(echo "$work"/pycuda-*/)siteconf.py" <<END
 CUDA_ROOT = "$cuda"
