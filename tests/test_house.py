@@ -110,7 +110,6 @@ def test_the_commands_are_the_ones_we_promise() -> None:
 
 
 IMPORTED = {"benchmarks.report"}  # the type of every report, and the command that shows one
-IMPORTED |= {"export.onnx"}  # to be moved
 
 
 def test_no_command_imports_another_command() -> None:

@@ -92,7 +92,7 @@ class Distillation:
 
     @property
     def averages(self) -> bool:
-        """Whether there is a moving average of the network."""
+        """True if there is a moving average of the network."""
         return self.distill == "on" and self.teacher == "average"
 
 

@@ -210,7 +210,7 @@ class Trainer:
     # ---- stopping, saving, resuming --------------------------------------------------------------------------------
 
     def _should_stop(self, last: bool) -> bool:
-        """Whether any process got a signal; torchrun's processes agree on it every few steps, as that costs time."""
+        """True if any process got a signal; torchrun's processes agree on it every few steps, as that costs time."""
         if self.compute.world == 1:
             return self._signal is not None
         if self.progress.step % CHECK_EVERY and not last:

@@ -37,7 +37,7 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def identity(machine: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal before two times are comparable; both versions of the description."""
+    """Facts that must be equal before two times are comparable; both versions of the description."""
     names = [("system", "board"), ("cpu", "model"), ("cpu", "allowed_cores"), ("cpu", "quota_cores"),
              ("cpu", "governor"), ("gpu", "name"), ("gpu", "power_limit"), ("jetson", "power_mode"),
              ("jetson", "clocks_pinned")]  # fmt: skip

@@ -82,7 +82,7 @@ def check(options: Options) -> None:
 
 
 def unit_path(options: Options) -> Path:
-    """Where the unit lies."""
+    """Path of the unit."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     folder = options.folder or (home / "systemd" / "user" if options.user else SYSTEM)
     return folder / f"{options.name}.service"
@@ -172,7 +172,7 @@ def systemctl(options: Options, *words: str) -> None:
     done = subprocess.run([program, *manager(options), *words], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise ShrikeError(f"systemctl {words[0]}: {reason}; look at: systemctl status {options.name}")
+        raise ShrikeError(f"systemctl {words[0]}: {reason}; check: systemctl status {options.name}")
 
 
 def manager(options: Options) -> list[str]:

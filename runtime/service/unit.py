@@ -105,7 +105,7 @@ def _rights(plan: Plan, values: Mapping[str, Any]) -> str:
 
 
 def on_cpu(values: Mapping[str, Any]) -> bool:
-    """Whether the model needs neither a GPU's devices nor its memory."""
+    """True if the model needs neither a GPU's devices nor its memory."""
     engine = values.get("engine", "auto") == "tensorrt" or str(values.get("model", "")).endswith(".engine")
     return not engine and values.get("provider", "cpu") == "cpu"
 
@@ -157,7 +157,7 @@ def verify(name: str, text: str, user: bool) -> list[str]:
 
 
 def _installed() -> bool:
-    """Whether the interpreter finds this very package from any folder."""
+    """True if the interpreter finds this very package from any folder."""
     words = [sys.executable, "-c", "import runtime; print(runtime.__file__)"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True, check=False)

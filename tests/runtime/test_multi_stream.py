@@ -234,7 +234,7 @@ def test_a_place_is_used_again_and_the_next_stream_begins_clean(model: Model) ->
 
 
 def test_memory_of_a_stream_is_its_state_and_one_step_of_sound(tmp_path: Path) -> None:
-    """Counted by what 1,000 more streams take."""
+    """Counted by what 100 more streams take."""
     import tracemalloc
 
     path = made_steps(tmp_path)
@@ -253,8 +253,8 @@ def test_memory_of_a_stream_is_its_state_and_one_step_of_sound(tmp_path: Path) -
         fill(24)
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
-        fill(1_000)
-        used = (tracemalloc.get_traced_memory()[0] - before) / 1_000
+        fill(100)
+        used = (tracemalloc.get_traced_memory()[0] - before) / 100
         tracemalloc.stop()
     assert batcher.state_bytes == 4 * 8 * 45 + 4 * 45 + 45
     assert used < 2.1 * batcher.state_bytes + 40_000  # rows are doubled when they run out

@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_augmentation() -> None:
 
 
 def runs(rows: torch.Tensor) -> int:
-    """How many runs of neighbours are set."""
+    """Number of runs of neighbours that are set."""
     return int((torch.diff(rows.int(), prepend=torch.zeros(1, dtype=torch.int32)) == 1).sum())
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in training says what to do; nothing that was finished is lost."""
+"""Failures in training give advice, and no finished work is lost."""
 
 import errno
 import subprocess

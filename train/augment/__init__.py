@@ -1,4 +1,4 @@
-"""What is done to the sound of training windows, before the front-end: rooms, noise, channels, codecs, RawBoost.
+"""Augmentation of training windows' sound before the front-end: rooms, noise, channels, codecs, RawBoost.
 
 Every transform is a small frozen object, `transform(sound, dice) -> sound`: float32 samples of one clip in, as many
 out, and everything random comes from `dice`, a numpy generator. `chain.py` puts them in the order of the real way from

@@ -39,7 +39,7 @@ class Chain:
     speed: float  # most change of speed, as a share
 
     def draw_speed(self, dice: Dice) -> float:
-        """How much faster this window is played; drawn first, for it decides how much sound is read."""
+        """Factor on this window's speed; drawn first, because it decides how much sound is read."""
         if not self.speed or dice.random() >= self.share:
             return 1.0
         return 1.0 + dice.uniform(-self.speed, self.speed)

@@ -115,7 +115,7 @@ def compress(name: str, samples: NDArray[np.int16]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=2)
 def round_trip(name: str) -> NDArray[np.float32]:
-    """What becomes of every 16-bit sample, by its bits as an unsigned number: (65536,), full scale is 1."""
+    """Table of the decoded sample for every 16-bit sample, by its bits as unsigned number: (65536,), full scale 1."""
     samples = np.arange(65536, dtype=np.uint16).view(np.int16)
     return (expand(name)[compress(name, samples)] / 2**15).astype(np.float32)
 

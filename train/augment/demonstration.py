@@ -1,4 +1,4 @@
-"""A voice that code makes, and every transform at a strength that can be seen: for pictures and for timing.
+"""A synthesised voice, and every transform at a strength that can be seen: for pictures and for timing.
 
 No recording of anybody is needed: two vowels, a fricative, a pause of digital zeros, on a wandering pitch.
 """

@@ -1,4 +1,4 @@
-"""What is done to training windows, on the features and on the device they are on.
+"""Augmentation of training windows' features, on the device they are on.
 
 Gain and noise act on raw log power as they would on the sound; masks act after the level has been taken out, and
 SpecMix comes last, for it mixes windows. What is done to the sound itself stands in train.augment.

@@ -1,4 +1,4 @@
-"""The front-end of runtime.audio.features in torchaudio: batched, on CPU or GPU, for waveforms that change during training.
+"""The front-end of runtime.audio.features in torchaudio: batched, on CPU or GPU, for waveforms that change in training.
 
 The spectrum is taken in float64: in float32 a bin 60 dB under its neighbours is already wrong by more than 1e-3 nat.
 """
@@ -61,5 +61,5 @@ def level(features: Tensor, frontend: FrontEnd) -> Tensor:
 
 @cache
 def _running_level(device: torch.device) -> RunningLevel:
-    with torch.inference_mode(False):  # whoever asks first, it serves training too
+    with torch.inference_mode(False):  # a first caller in inference mode must not make it unusable for training
         return RunningLevel().to(device)

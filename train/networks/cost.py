@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds of a window or of one streaming step, and the shapes of its stages.
+"""Cost of a network: parameters, multiply-adds of a window or of one streaming step, and the shapes of its stages.
 
 print(cost_table("f0", width=1.0))
 """

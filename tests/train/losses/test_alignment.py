@@ -1,4 +1,4 @@
-"""What of the features is compared: hand-made numbers, and what each comparison must not see."""
+"""Comparisons of features: hand-made numbers, and differences that each comparison must ignore."""
 
 import math
 
