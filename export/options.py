@@ -70,7 +70,7 @@ class Int8Options:
     calibration: Path | None = None
     """Folder of the corpus whose training trials set the INT8 ranges; required for INT8."""
     only: str | None = None
-    """Only trials whose row in the corpus's metadata.csv says so calibrate; by default as in training."""
+    """Calibrate only with trials whose row in the corpus's metadata.csv has these values; by default as in training."""
     calibration_trials: int = 500
     """Number of calibration trials, half of each class, balanced over attacks."""
     method: Literal["min-max", "entropy", "percentile"] = "min-max"

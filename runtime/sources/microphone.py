@@ -8,7 +8,7 @@
                                |
     scoring loop          Resampler -> Block
 
-A device has failed when PortAudio says so, or when no callback comes for STALLED seconds. It is closed, PortAudio is
+A device has failed when PortAudio reports it, or when no callback comes for STALLED seconds. It is closed, PortAudio is
 started anew (it finds new devices in no other way), and the device is searched by name: after 0.5 s, 1 s, 2 s ... up to
 MOST_PATIENT. While another microphone of this process is open, PortAudio is not restarted; then only a device that
 PortAudio knows is found.

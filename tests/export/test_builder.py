@@ -145,7 +145,7 @@ def test_tensorrts_own_errors_become_one_line(broken: str, logged: str) -> None:
     assert logged in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_timing_cache_of_another_gpu_is_said(tmp_path: Path, capsys: Any) -> None:
+def test_a_timing_cache_of_another_gpu_is_reported(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "timing.cache").write_bytes(b"of an RTX card")
     recipe = BuildOptions("int8", 256, tmp_path / "timing.cache")
     assert build_plan(MockTensorRT(OLDEST, "cache"), quantised_graph("ecanet9"), recipe)

@@ -71,7 +71,7 @@ def run_alone(program: str, *arguments: str | Path) -> "subprocess.CompletedProc
 # ---- without TensorRT
 
 
-def test_without_tensorrt_all_else_is_done_and_said(
+def test_without_tensorrt_all_else_is_done_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, no_tensorrt: None
 ) -> None:
     path = exported(tmp_path, quantised_graph("ecanet9"))

@@ -92,7 +92,7 @@ def test_check_finds_a_wrong_model_and_scores_nothing(tmp_path: Path, model: Pat
 # ---- --record
 
 
-def test_a_recording_replaces_nothing_unless_told(tmp_path: Path, model: Path) -> None:
+def test_a_recording_replaces_nothing_without_the_option(tmp_path: Path, model: Path) -> None:
     target = tmp_path / "evening.flac"
     assert stream("--demo", "--model", model, "--record", target).returncode == 0
     before = target.read_bytes()

@@ -37,12 +37,12 @@ def test_an_array_gets_what_the_command_gives_its_file(tmp_path: Path, voice: np
         ]
         assert stream.finish() == stream.finish()
     assert (lines[-1]["score"], lines[-1]["llr"]) == pytest.approx((summary.score, summary.llr), abs=1e-6)
-    said = [line for line in lines if line["type"] == "verdict"]
-    assert [line["state"] for line in said] == [verdict.state for verdict in verdicts]
-    assert [line["score"] is None for line in said] == [verdict.score is None for verdict in verdicts]
-    judged = [(line["score"], verdict.score) for line, verdict in zip(said, verdicts, strict=True) if verdict.score]
+    reported = [line for line in lines if line["type"] == "verdict"]
+    assert [line["state"] for line in reported] == [verdict.state for verdict in verdicts]
+    assert [line["score"] is None for line in reported] == [verdict.score is None for verdict in verdicts]
+    judged = [(line["score"], verdict.score) for line, verdict in zip(reported, verdicts, strict=True) if verdict.score]
     assert len(judged) > 40 and np.allclose(*zip(*judged, strict=True), atol=1e-6)
-    assert [line["flags"] for line in said] == [list(verdict.quality.flags) for verdict in verdicts]
+    assert [line["flags"] for line in reported] == [list(verdict.quality.flags) for verdict in verdicts]
 
 
 def test_the_form_of_the_sound_does_not_matter(tmp_path: Path, voice: np.ndarray) -> None:

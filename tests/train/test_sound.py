@@ -221,7 +221,7 @@ def test_codecs_keep_a_voice_in_time_and_lose_what_they_must(name: str) -> None:
     assert lost > 30 if name in ("alaw", "mulaw", "gsm", "adpcm", "amr") else lost < 6
 
 
-def test_what_is_missing_is_said_once_and_nothing_left_is_refused(
+def test_a_missing_codec_is_reported_once_and_nothing_left_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")

@@ -267,7 +267,7 @@ def test_a_changed_engine_never_reaches_tensorrt(tmp_path: Path, monkeypatch: py
 # ---- what a Jetson brings along
 
 
-def test_a_machine_without_tensorrt_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_tensorrt_prints_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     with pytest.raises(ShrikeError) as caught:
         load_tensorrt()

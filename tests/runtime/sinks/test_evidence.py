@@ -116,8 +116,8 @@ import numpy as np
 from runtime.sinks.evidence import EvidenceStore, Passage
 from tests.runtime.sinks.change_feed import change
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-said = []
-store = EvidenceStore(Path(sys.argv[1]), 10, said.append)
+messages = []
+store = EvidenceStore(Path(sys.argv[1]), 10, messages.append)
 noise = np.random.default_rng(0).uniform(-1, 1, 160_000).astype(np.float32)
 store.keep(Passage(change(), noise, 16_000))
 while len(list(Path(sys.argv[1]).glob("shrike-*"))) < 1:
@@ -126,7 +126,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 for number in range(5):
     store.keep(Passage(change(number=number), noise, 16_000))
 store.close()
-assert store.failed and len(said) == 1, said
+assert store.failed and len(messages) == 1, messages
 """
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run(

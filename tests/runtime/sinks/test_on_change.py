@@ -25,13 +25,13 @@ def python(program: str, *words: object) -> str:
 
 
 def test_the_command_gets_the_change_on_stdin_and_in_its_environment(tmp_path: Path) -> None:
-    target, said = tmp_path / "a folder" / "change.json", list[str]()
+    target, messages = tmp_path / "a folder" / "change.json", list[str]()
     target.parent.mkdir()
-    runner = OnChange(python(WRITE, target), said.append)
+    runner = OnChange(python(WRITE, target), messages.append)
     runner.send(change())
     runner.close()
     entries, environment = json.loads(target.read_text())
-    assert entries == change().entries() and said == []
+    assert entries == change().entries() and messages == []
     assert environment["SHRIKE_STATE"] == "spoof" and environment["SHRIKE_PREVIOUS"] == ""
     assert environment["SHRIKE_P_SPOOF"] == "0.9" and environment["SHRIKE_FLAGS"] == "quiet"
     assert environment["PATH"] == os.environ["PATH"]
@@ -57,25 +57,25 @@ def test_changes_run_in_their_order(tmp_path: Path) -> None:
 
 
 def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
-    pids, said = tmp_path / "pids", list[str]()
+    pids, messages = tmp_path / "pids", list[str]()
     program = (
         "import os, subprocess, sys, time; child = subprocess.Popen(['sleep', '600']);"
         "open(sys.argv[1], 'w').write(f'{os.getpid()} {child.pid}'); time.sleep(600)"
     )
-    runner = OnChange(python(program, pids), said.append, timeout=2.0)
+    runner = OnChange(python(program, pids), messages.append, timeout=2.0)
     began = time.monotonic()
     runner.send(change())
     assert time.monotonic() - began < 1.0  # putting never waits
-    until(lambda: bool(said))
+    until(lambda: bool(messages))
     runner.close()
-    assert len(said) == 1
+    assert len(messages) == 1
     until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
 
 
 def test_the_end_does_not_wait_for_a_command_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLUSH", 1.0)
-    said = list[str]()
-    runner = OnChange("sleep 600", said.append)
+    messages = list[str]()
+    runner = OnChange("sleep 600", messages.append)
     for number in range(3):
         runner.send(change(number=number))
     until(lambda: runner._process is not None)
@@ -83,16 +83,16 @@ def test_the_end_does_not_wait_for_a_command_that_hangs(tmp_path: Path, monkeypa
     assert process is not None
     runner.close()
     until(lambda: process.poll() is not None)
-    assert said  # that some changes were not passed on
+    assert messages  # that some changes were not passed on
 
 
-def test_failures_are_said_but_not_a_hundred_times() -> None:
-    said = list[str]()
-    runner = OnChange("false", said.append)
+def test_failures_are_logged_but_not_a_hundred_times() -> None:
+    messages = list[str]()
+    runner = OnChange("false", messages.append)
     for number in range(20):
         runner.send(change(number=number))
     runner.close()
-    assert len(said) == 1 and "\n" not in said[0]
+    assert len(messages) == 1 and "\n" not in messages[0]
 
 
 @pytest.mark.parametrize("command", ["", "  ", "no-such-program-here", "sh -c 'open", "/"])

@@ -80,9 +80,9 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def hook(url: str, said: list[str] | None = None, **more: float) -> Webhook:
+def hook(url: str, messages: list[str] | None = None, **more: float) -> Webhook:
     settings = {"timeout": 1.0, "first": 0.05, "longest": 0.2} | more
-    return Webhook(url, (said if said is not None else []).append, **settings)  # type: ignore[arg-type]
+    return Webhook(url, (messages if messages is not None else []).append, **settings)  # type: ignore[arg-type]
 
 
 def test_changes_arrive_in_order_with_the_line_as_body() -> None:
@@ -99,13 +99,13 @@ def test_changes_arrive_in_order_with_the_line_as_body() -> None:
 def test_a_server_that_is_down_and_comes_back_gets_every_change() -> None:
     with serving() as server:
         port = server.port
-    said = list[str]()
-    webhook = hook(f"http://127.0.0.1:{port}/alerts", said)
+    messages = list[str]()
+    webhook = hook(f"http://127.0.0.1:{port}/alerts", messages)
     for number in range(5):
         began = time.monotonic()
         webhook.send(change(number=number))
         assert time.monotonic() - began < 1.0  # sending never waits for the network
-    until(lambda: bool(said))  # it is known to be down
+    until(lambda: bool(messages))  # it is known to be down
     with serving(port) as server:
         until(lambda: len(server.posts) == 5)
         assert server.times() == list(range(5))
@@ -114,7 +114,7 @@ def test_a_server_that_is_down_and_comes_back_gets_every_change() -> None:
         until(lambda: len(server.posts) == 4)
         assert len({key for _, key, _ in server.posts}) == 1 and server.times() == [5] * 4
         webhook.close()
-    assert len(said) == 1  # one line, however many attempts
+    assert len(messages) == 1  # one line, however many attempts
 
 
 def test_a_slow_server_is_asked_again_with_the_same_key() -> None:
@@ -134,15 +134,15 @@ def test_a_slow_server_is_asked_again_with_the_same_key() -> None:
 
 def test_a_server_that_accepts_and_says_nothing_does_not_hold_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLUSH", 1.0)
-    said = list[str]()
+    messages = list[str]()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        webhook = hook(f"http://127.0.0.1:{silent.getsockname()[1]}/", said, timeout=600.0)
+        webhook = hook(f"http://127.0.0.1:{silent.getsockname()[1]}/", messages, timeout=600.0)
         for number in range(3):
             webhook.send(change(number=number))
         began = time.monotonic()
         webhook.close()
         assert time.monotonic() - began < 60.0
-    assert said
+    assert messages
 
 
 def test_the_oldest_changes_are_dropped_and_counted() -> None:
@@ -159,15 +159,15 @@ def test_the_oldest_changes_are_dropped_and_counted() -> None:
 
 
 def test_an_answer_that_will_not_change_ends_the_delivery() -> None:
-    said = list[str]()
+    messages = list[str]()
     with serving(answer=lambda number: (404, "") if number == 0 else (200, "")) as server:
-        webhook = hook(f"{server.url}?token=secret", said)
+        webhook = hook(f"{server.url}?token=secret", messages)
         webhook.send(change(number=0))
         webhook.send(change(number=1))
         until(lambda: 1 in server.times())
         webhook.close()
         assert server.times() == [0, 1]
-    assert said and "secret" not in said[0]
+    assert messages and "secret" not in messages[0]
 
 
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
@@ -181,12 +181,12 @@ def test_a_redirect_is_posted_again(code: int) -> None:
 
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "gopher://127.0.0.1/"])
 def test_a_redirect_to_another_scheme_is_refused(target: str) -> None:
-    said = list[str]()
+    messages = list[str]()
     with serving(answer=lambda number: (302, target)) as server:
-        webhook = hook(server.url, said)
+        webhook = hook(server.url, messages)
         webhook.send(change())
         webhook.close()
-        assert len(server.posts) == 1 and len(said) == 1
+        assert len(server.posts) == 1 and len(messages) == 1
 
 
 def test_redirects_in_a_circle_end() -> None:
