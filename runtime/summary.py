@@ -65,7 +65,8 @@ class Summary:
             return f"{name}: too-short, {voiced}; first impression {numbers}{lost}"
         found = "".join(f"; {segment}" for segment in self.segments[:SHOWN])
         more = f" and {len(self.segments) - SHOWN} more" if len(self.segments) > SHOWN else ""
-        return f"{name}: {self.state}, {numbers}, {voiced}{found}{more}{lost}"
+        part = " in part" if self.state == "spoof" and self.p_spoof < 0.5 else ""
+        return f"{name}: {self.state}{part}, {numbers}, {voiced}{found}{more}{lost}"
 
     def costs(self) -> str:
         """Time and memory, in one line."""
