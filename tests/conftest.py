@@ -50,16 +50,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked `long` as well")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --fast other files are not even imported."""
+    if not config.getoption("--fast") or collection_path.suffix != ".py":
+        return None
+    return True if not collection_path.relative_to(REPOSITORY / "tests").as_posix().startswith(FAST) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     fast, long = config.getoption("--fast"), config.getoption("--long") or "long" in config.getoption("markexpr")
 
     def wanted(item: pytest.Item) -> bool:
         if item.get_closest_marker("long") and not long:
             return False
-        if not fast:
-            return True
-        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
-        return path.startswith(FAST) and not SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+        return not (fast and SLOW_FIXTURES & set(getattr(item, "fixturenames", ())))
 
     left = [item for item in items if not wanted(item)]
     config.hook.pytest_deselected(items=left)
