@@ -29,7 +29,7 @@ class Options:
     width: float = 1.0
     """Factor on every channel count."""
     frontend: Literal["f0", "wide"] = "f0"
-    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz."""
     distill: Literal["on", "off"] = "off"
     """off: plain training. on: self-distillation, whose shallow classifiers count as the loop's overhead."""
     batch: int = 32

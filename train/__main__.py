@@ -30,7 +30,7 @@ class ListNetworks:
     list_networks: bool = False
     """Print the table instead of training."""
     frontend: Literal["f0", "wide"] = "f0"
-    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz."""
     width: float = 1.0
     """Factor on every channel count."""
     streaming: bool = False

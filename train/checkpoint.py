@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime import __version__
+from runtime.audio.features import FrontEnd
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from train.networks.senet import StagedNetwork
 
 FORMAT = "shrike-checkpoint"
-VERSION = 1
+VERSION = 2  # 1 had no front-end in it: theirs was of version 1
 
 Weights = dict[str, Tensor]
 
@@ -84,6 +85,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "version": VERSION,
         "settings": checkpoint.settings.to_dict(),
+        "frontend": checkpoint.settings.frontend.to_dict(),
         "progress": vars(checkpoint.progress),
     }
     with atomic_file(path) as temporary:
@@ -94,9 +96,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint strictly: another format or version, a missing or an extra entry is an error."""
     path = Path(path)
     state = _load(path)
-    wanted = {field.name for field in fields(Checkpoint)} | {"format", "version"}
+    wanted = {field.name for field in fields(Checkpoint)} | {"format", "version", "frontend"}
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ShrikeError(f"{path} is not a Shrike checkpoint; python -m train writes them")
+    if state.get("version") == 1:
+        raise ShrikeError(f"{path} was trained on a front-end of version 1: train it again with this Shrike")
     if state.get("version") != VERSION:
         raise ShrikeError(
             f"{path} has version {state.get('version')!r}, this Shrike reads {VERSION}; use the one that wrote it"
@@ -112,6 +116,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             if not isinstance(state[name], list if name == "history" else dict):
                 raise ShrikeError(f"{name} is a {type(state[name]).__name__}")
         rest = {name: state[name] for name in ("weights", "helpers", "optimiser", "history", "corpus", "versions")}
+        if FrontEnd.from_dict(state["frontend"]) != settings.frontend:
+            raise ShrikeError(f"its front-end is not the {settings.data.frontend} of its settings")
         checkpoint = Checkpoint(settings=settings, progress=progress, **rest)
         checkpoint.distillation_model()  # every weight fits, none is left over
     except (ShrikeError, TypeError) as error:

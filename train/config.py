@@ -34,7 +34,7 @@ class Data:
     only: str = ""
     """Train only on trials whose row in the corpus's metadata.csv matches, as in open=1 or open=1,mp3=0."""
     frontend: Literal["f0", "wide"] = "f0"
-    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-8 kHz."""
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz."""
     level: Literal["none", "window-mean", "running-mean"] = "none"
     """Mean log power to subtract, against a microphone's gain; --streaming takes running-mean (2.4 s)."""
     sampling: Literal["natural", "balanced"] = "natural"

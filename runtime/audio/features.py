@@ -4,6 +4,8 @@
     stream = FeatureStream(PRESETS["f0"])
     new = stream.push(chunk)                     # any chunk size; the same frames, bit for bit
 
+    log(max(bands of |STFT of high-passed samples|^2, 1e-8))
+
 Frame t covers samples [130 t, 130 t + window). Nothing is centred, nothing comes from the future:
 
     samples  |0         130       260       390                          1728
@@ -11,8 +13,9 @@ Frame t covers samples [130 t, 130 t + window). Nothing is centred, nothing come
     frame 1            [==========================================================)
     frame 2                      [==========================================================)
 
-`f0` is the paper's F0 subband: the lowest 45 bins (0-417 Hz) of a 1728-point spectrum. `wide` covers 0-8 kHz with 60
-triangular bands, because what F0 shows decides within one recording domain and hardly beyond it.
+`f0` is the paper's F0 subband: the lowest 45 bins (0-417 Hz) of a 1728-point spectrum. `wide` covers 0-7 kHz with 60
+triangular bands, because what F0 shows decides within one recording domain and hardly beyond it. It ends below 8 kHz,
+so that the anti-alias filter of whoever resampled a recording does not show.
 """
 
 import math
@@ -24,12 +27,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.audio.high_pass import HighPass
 from runtime.support.errors import ShrikeError
 
+VERSION = 2  # of the arithmetic below; 1 had no high-pass, a floor of 1e-10, and triangles up to 8 kHz
 RATE = 16_000  # Hz
 HOP = 130  # samples, 8.125 ms
 WINDOW_FRAMES = 600  # frames a network sees: 599 x 130 + 1728 samples = 4.98 s (f0)
-FLOOR = 1e-10  # of power; log(1e-10) = -23: lower would cost INT8 resolution and show only digital silence
+TOP = 7_000  # Hz, where the last triangle ends
+# Of power. The rounding noise of 16 bits has 4e-8 in a bin of f0 and 5e-8 in a triangle of wide, so the floor lies 6 dB
+# below it: a recording's noise shows, and digital silence differs from it by 2 nats at most.
+FLOOR = 1e-8
 BLOCK = 256  # frames transformed at once: bounds the memory of a long clip (256 x 1728 x 8 bytes = 3.5 MB)
 
 LEVEL_FRAMES = 300  # time constant of the running mean, 2.4 s: what it averages is then as old as a window's mean is
@@ -42,7 +50,7 @@ Frames = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """log(max(bands of |STFT|^2, floor)) with a periodic Blackman window; the transform is as long as the window."""
+    """Log band power with a periodic Blackman window; the transform is as long as the window."""
 
     window: int = 1728  # samples, 108 ms: resolves 9.26 Hz
     bands: int = 45  # values per frame
@@ -52,8 +60,15 @@ class FrontEnd:
     hop: int = HOP
     rate: int = RATE
     width: int = WINDOW_FRAMES  # frames in one window
+    version: int = VERSION
 
     def __post_init__(self) -> None:
+        if self.version != VERSION:
+            old = type(self.version) is int and self.version < VERSION
+            raise ShrikeError(
+                f"front-end version {self.version!r}: expected {VERSION}; "
+                + ("train the model again with this Shrike, and export it" if old else "update Shrike")
+            )
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and (type(value) is not int or not 0 < value < 1_000_000):
@@ -63,7 +78,8 @@ class FrontEnd:
                 f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
                 f"not {self.shape!r} with {self.level!r}; update Shrike"
             )
-        most = self.bins if self.shape == "bins" else self.bins - 2  # every triangle needs a bin on both of its sides
+        # Every triangle needs a bin on both of its sides.
+        most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
         if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
             raise ShrikeError(
                 f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
@@ -72,8 +88,9 @@ class FrontEnd:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FrontEnd":
-        """From a card or checkpoint; unknown and missing entries are refused by name."""
+        """From a card or checkpoint; unknown and missing entries are refused by name. Version 1 had no `version`."""
         known = {field.name for field in fields(cls)}
+        values = {"version": 1, **values}
         if set(values) != known:
             raise ShrikeError(f"front-end: entries {sorted(values)} came, {sorted(known)} were expected")
         return cls(**values)
@@ -111,13 +128,14 @@ class FrontEnd:
 
     @cached_property
     def slopes(self) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-        r"""Triangles as sums over segments: first bin of each, (bands + 1,), rise and fall of every bin, (bins,) twice.
+        r"""Triangles as sums over segments: first bin of each, (bands + 1,), rise and fall of every bin up to TOP.
 
         band k     /\            band k rises through segment k and falls through segment k + 1,
         segment   |k |k+1|       so each bin is used twice: `rise` for one band, 1 - `rise` (fall) for the one before
         """
-        edges = np.linspace(0.0, self.bins - 1, self.bands + 2)
-        bins = np.arange(self.bins)
+        top = min(TOP / self.rate, 0.5) * self.window  # in bins
+        edges = np.linspace(0.0, top, self.bands + 2)
+        bins = np.arange(math.floor(top) + 1)
         segment = np.minimum(np.searchsorted(edges, bins, side="right") - 1, self.bands)
         rise = (bins - edges[segment]) / (edges[segment + 1] - edges[segment])
         starts = np.searchsorted(segment, np.arange(self.bands + 1))
@@ -130,24 +148,30 @@ class FrontEnd:
             return np.eye(self.bands, self.bins)
         starts, rise, fall = self.slopes
         matrix = np.zeros((self.bands + 2, self.bins))  # the first and last row collect what falls outside
-        for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], self.bins], strict=True)):
+        for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], len(rise)], strict=True)):
             matrix[segment + 1, start:stop] += rise[start:stop]
             matrix[segment, start:stop] += fall[start:stop]
         return matrix[1:-1]
 
     def frames(self, samples: Samples) -> Frames:
         """All frames of a clip: (samples,) -> (n, bands); n is 0 for a clip shorter than one analysis window."""
-        out = np.empty((self.count(len(samples)), self.bands), np.float32)
+        stream, piece = FeatureStream(self), BLOCK * self.hop
+        parts = [stream.push(samples[start : start + piece]) for start in range(0, len(samples), piece)]
+        return np.concatenate(parts) if parts else np.empty((0, self.bands), np.float32)
+
+    def frames_of(self, filtered: NDArray[np.float64]) -> Frames:
+        """The same of samples behind the high-pass."""
+        out = np.empty((self.count(len(filtered)), self.bands), np.float32)
         if len(out):
             # Frames as overlapping rows. numpy's sliding_window_view says the same, at a tenth of a step's cost.
-            samples = np.ascontiguousarray(samples)
-            strides = (self.hop * samples.itemsize, samples.itemsize)
-            view = np.ndarray((len(out), self.window), samples.dtype, samples, strides=strides)
+            filtered = np.ascontiguousarray(filtered)
+            strides = (self.hop * filtered.itemsize, filtered.itemsize)
+            view = np.ndarray((len(out), self.window), filtered.dtype, filtered, strides=strides)
             for start in range(0, len(out), BLOCK):
                 out[start : start + BLOCK] = self._log_bands(view[start : start + BLOCK])
         return out
 
-    def _log_bands(self, view: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _log_bands(self, view: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, window) samples -> (n, bands). Every step works row by row, so that n never changes a bit of the result
         (a matrix product would: BLAS sums in another order for other shapes)."""
         spectrum = np.fft.rfft(view * self.taper, axis=1)
@@ -156,6 +180,7 @@ class FrontEnd:
         power = spectrum.real**2 + spectrum.imag**2
         if self.shape == "triangular":
             starts, rise, fall = self.slopes
+            power = power[:, : len(rise)]
             rising = np.add.reduceat(power * rise, starts, axis=1)
             falling = np.add.reduceat(power * fall, starts, axis=1)
             power = rising[:, :-1] + falling[:, 1:]
@@ -196,15 +221,17 @@ class FeatureStream:
 
     def __init__(self, frontend: FrontEnd) -> None:
         self.frontend = frontend
+        self._high_pass = HighPass(frontend.rate)
         self.reset()
 
     def reset(self) -> None:
-        """Forget what came: after a gap no frame may span it."""
-        self._rest: Samples = np.empty(0, np.float32)
+        """Start anew: after a gap no frame may span it, and the high-pass starts with the first sample behind it."""
+        self._high_pass.reset()
+        self._rest: NDArray[np.float64] = np.empty(0)
 
     def push(self, samples: Samples) -> Frames:
         """New samples (any number, also none) -> the frames they complete, (n, bands)."""
-        joined = np.concatenate([self._rest, np.asarray(samples, np.float32)])
-        new = self.frontend.frames(joined)
-        self._rest = joined[len(new) * self.frontend.hop :]
+        joined = np.concatenate([self._rest, self._high_pass.push(np.asarray(samples, np.float32))])
+        new = self.frontend.frames_of(joined)
+        self._rest = joined[len(new) * self.frontend.hop :].copy()  # a view would keep all of it
         return new

@@ -15,7 +15,7 @@ from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby, nearest
 
 MODELS = Path(__file__).parents[1] / "models"
-DEFAULT = "f0"  # the embedded model with the lower EER on development trials
+DEFAULT = "wide"  # the embedded model with the lower EER on development trials
 Kind = Literal["auto", "onnx", "tensorrt"]
 
 

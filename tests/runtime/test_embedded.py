@@ -18,7 +18,7 @@ def test_card_and_file_belong_together(name: str) -> None:
     frontend = FrontEnd.from_dict(card.frontend.to_dict())
     assert frontend.with_level("none") == PRESETS[name]
     assert card.precision == "int8" and card.target == "cpu"
-    assert card.training is not None and card.training.settings["only"] == "open=1"
+    assert card.calibration is not None and "open=1" in card.calibration.partition
     assert (MODELS / f"{name}.onnx").stat().st_size < 1e6
 
 
@@ -49,6 +49,5 @@ def test_the_card_names_what_its_figures_were_measured_on(name: str) -> None:
     assert training is not None and calibration is not None
     assert training.corpus.keys() == {"train", "dev"} and training.corpus["train"] != training.corpus["dev"]
     assert all(re.fullmatch("[0-9a-f]{64}", identity) for identity in training.corpus.values())
-    assert calibration.corpus == training.corpus["train"]
     assert sum(calibration.classes.values()) == calibration.trials
     assert sum(calibration.attacks.values()) == calibration.classes["spoof"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from runtime.audio.high_pass import HighPass
 from train.augment.chain import Chain
 from train.data.cache import Cache, FeatureCache, SoundCache
 
@@ -31,7 +32,7 @@ class Batch(NamedTuple):
 class SoundBatch(NamedTuple):
     """Sound of one training step, before the front-end."""
 
-    sound: Tensor  # (batch, samples of a window) float32; short clips are padded with zeros
+    sound: Tensor  # (batch, samples of a window) float32, high-passed; short clips are padded with zeros
     order: Tensor  # (batch, 600) int64: index of each frame, as short clips repeat theirs
     target: Tensor
     clips: Tensor
@@ -131,7 +132,8 @@ class SoundWindows(Dataset[SoundBatch]):
         # A faster window needs more sound: at the end of a clip it starts earlier.
         first = max(0, min(begin - lead, len(stored) - wanted))
         samples = stored[first : first + wanted].astype(np.float32) / np.float32(2**15)
-        return self.chain(samples, speed, dice)[lead : lead + size]
+        heard = HighPass(frontend.rate).push(self.chain(samples, speed, dice))
+        return heard[lead : lead + size].astype(np.float32)
 
 
 def batches(

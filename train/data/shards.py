@@ -35,7 +35,7 @@ from train.data.processes import cores, in_processes
 from train.data.protocols import Trial
 from train.progress import Progress, say
 
-VERSION = 1  # raise it when the front-end or the format changes, so that old shards are not found
+VERSION = 1  # of the format; the front-end has a version of its own in the name
 SHARD_TRIALS = (64, 2048)  # fewest and most trials in a shard: small corpora still use all cores,
 SHARDS_WANTED = 32  # and 600,000 trials make 293 shards, each an open file at most
 SAMPLE = 16  # clips that are read first, to estimate time and size

@@ -152,6 +152,14 @@ def test_a_card_of_version_1_has_no_state(tmp_path: Path) -> None:
     assert "state" in refusal(path)
 
 
+def test_a_card_of_the_first_front_end_is_refused(tmp_path: Path) -> None:
+    path = write_card(tmp_path / "model.onnx", make_card(tmp_path))
+    values = json.loads(path.read_text("utf-8"))
+    del values["frontend"]["version"]
+    path.write_text(json.dumps(values), "utf-8")
+    assert "front-end version 1" in refusal(path)
+
+
 LEVEL = cards.StateTensor("level", "level.next", (2,), "float32", (0.0, 0.5))
 RING = cards.StateTensor("ring", "ring.next", (3, 75), "uint8", (128.0,))
 
@@ -236,6 +244,8 @@ WRONG = [
     (("frontend", "bands"), 45),
     (("frontend", "shape"), "mel"),
     (("frontend", "hop"), 0),
+    (("frontend", "version"), 1),
+    (("frontend", "version"), 99),
     (("input", "shape"), [1]),
     (("input", "shape"), [0, 1, 60, 600]),
     (("input", "shape"), [1, 1, 60, 2**40]),

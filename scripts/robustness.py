@@ -1,0 +1,145 @@
+"""Print how far a model's scores move when only the signal's form changes: rate, resampler, offset, gain.
+
+    python -m scripts.robustness wide f0 --corpus ../shared/corpus
+
+Each clip is scored at 16 kHz first. Then it is converted to another rate by soxr, ffmpeg or sox and fed at that rate,
+so that the stream's own resampler takes it back; or it gets an offset or a gain and is clipped at full scale. The table
+compares log-likelihood ratios of the first window of each clip. docs/experiments.md quotes it.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soxr
+import tyro
+
+from runtime.audio.decode import load
+from runtime.audio.features import RATE, Samples, fill
+from runtime.audio.resampler import Resampler
+from runtime.card.model_card import ModelCard, read_card
+from runtime.engines import Engine, open_engine
+from runtime.engines.model_loader import find_model
+from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
+
+RATES = (48_000, 44_100, 24_000)  # Hz
+OFFSET = 0.05  # of full scale
+GAINS = (-40, -20, 10, 20)  # dB
+PATIENCE = 60  # s for one call of ffmpeg or sox
+
+Change = Callable[[Samples], tuple[Samples, int]]  # samples at 16 kHz -> what is fed, and at which rate
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare scores of clips with those of the same clips in another form."""
+
+    models: tyro.conf.Positional[tuple[str, ...]]
+    """Embedded models, or paths to model.onnx of windowed networks."""
+    corpus: Path
+    """Folder of the corpus, as for python -m train."""
+    clips: int = 100
+    """How many trials of the development protocol, evenly spread over it."""
+
+
+def main() -> None:
+    options = parse(Options, "scripts.robustness", __doc__)
+    from train.data.corpus import open_corpus
+
+    trials = open_corpus(options.corpus, "dev").trials
+    chosen = trials[:: max(1, len(trials) // max(1, options.clips))][: options.clips]
+    clips = [load(trial.path or "").samples for trial in chosen]
+    print(
+        f"| {len(clips)} clips of dev | model | mean LLR | change | mean size of a change | largest | other side of 0 |"
+    )
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for name in options.models:
+        path = find_model(name)
+        engine = open_engine(path)
+        try:
+            show(name, engine, read_card(path), clips)
+        finally:
+            engine.close()
+
+
+def show(name: str, engine: Engine, card: ModelCard, clips: list[Samples]) -> None:
+    """One row for each change."""
+    before = llrs(engine, card, [(clip, RATE) for clip in clips])
+    print(f"| as it is, 16 kHz | `{name}` | {before.mean():.3f} | | | | |")
+    for title, change in changes().items():
+        after = llrs(engine, card, [change(clip) for clip in clips])
+        moved = np.abs(after - before)
+        sides = int(((after > 0) != (before > 0)).sum())
+        print(
+            f"| {title} | `{name}` | {after.mean():.3f} | {(after - before).mean():+.3f} | {moved.mean():.3f} "
+            f"| {moved.max():.2f} | {sides} |"
+        )
+
+
+def llrs(engine: Engine, card: ModelCard, sounds: list[tuple[Samples, int]]) -> np.ndarray:
+    """Log-likelihood ratios of the first windows, (n,)."""
+    found, frontend = [], card.frontend
+    for sound, rate in sounds:
+        resampler = Resampler(rate, frontend.rate)
+        samples = np.concatenate([resampler.push(sound[:, None])[0], resampler.flush()])
+        window = fill(frontend.frames(samples), frontend.width)
+        spoof, bonafide = engine(np.ascontiguousarray(window.T)[None, None])[0].tolist()
+        found.append(card.score.llr(bonafide - spoof))
+    return np.array(found)
+
+
+def changes() -> dict[str, Change]:
+    """Every change by its title; those of programs that are not installed are left out."""
+    programs = {"soxr": by_soxr, "ffmpeg": by_ffmpeg, "sox": by_sox}
+    made: dict[str, Change] = {
+        f"{rate / 1000:g} kHz by {program}": partial(convert, rate=rate)
+        for rate in RATES
+        for program, convert in programs.items()
+        if program == "soxr" or shutil.which(program)
+    }
+    made[f"offset {OFFSET}"] = lambda clip: (clipped(clip + np.float32(OFFSET)), RATE)
+    for gain in GAINS:
+        made[f"gain {gain:+d} dB"] = partial(amplified, gain=gain)
+    return made
+
+
+def amplified(clip: Samples, gain: float) -> tuple[Samples, int]:
+    return clipped(clip * np.float32(10 ** (gain / 20))), RATE
+
+
+def clipped(sound: Samples) -> Samples:
+    return np.clip(sound, -1.0, 1.0).astype(np.float32)
+
+
+def by_soxr(clip: Samples, rate: int) -> tuple[Samples, int]:
+    return soxr.resample(clip, RATE, rate, "HQ"), rate
+
+
+def by_ffmpeg(clip: Samples, rate: int) -> tuple[Samples, int]:
+    raw = ["-f", "f32le", "-ac", "1"]
+    command = ["ffmpeg", "-loglevel", "error", *raw, "-ar", str(RATE), "-i", "pipe:0", *raw, "-ar", str(rate), "pipe:1"]
+    return through(command, clip), rate
+
+
+def by_sox(clip: Samples, rate: int) -> tuple[Samples, int]:
+    raw = ["-t", "f32", "-c", "1", "-r"]
+    return through(["sox", "-V1", *raw, str(RATE), "-", *raw, str(rate), "-"], clip), rate
+
+
+def through(command: list[str], clip: Samples) -> Samples:
+    """Float32 samples through a program's pipes."""
+    done = subprocess.run(command, input=clip.tobytes(), capture_output=True, timeout=PATIENCE, check=False)
+    if done.returncode:
+        raise ShrikeError(
+            f"{command[0]} failed: {done.stderr.decode('utf-8', 'replace').strip().partition(chr(10))[0]}"
+        )
+    return np.frombuffer(done.stdout, np.float32).copy()
+
+
+if __name__ == "__main__":
+    run(main)
