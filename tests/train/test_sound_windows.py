@@ -116,7 +116,7 @@ def test_a_run_that_changes_sound_resumes_to_the_very_weights(
     made_corpus: Path, made_cache: Path, tmp_path: Path
 ) -> None:
     """Ended in the middle of an epoch, taken up with another number of readers."""
-    from test_loop import command, kill_in_epoch, python, weights
+    from tests.train.test_loop import command, kill_in_epoch, python, weights
 
     options = ["--epochs", "2", "--speed", "10", "--rir", "synthetic", "--snr", "5", "30", "--codecs", "alaw,gsm",
                "--specmix", "0.5"]  # fmt: skip
