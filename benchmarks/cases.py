@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from runtime.audio.features import FrontEnd
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import ANY_BATCH, read_card
+from runtime.card.schema import require
 from runtime.engines import Engine, open_engine
 from runtime.engines.model_loader import MODELS
 from runtime.support.errors import ShrikeError
@@ -85,8 +86,7 @@ def resolve(
     if path.suffix == ".pt":
         from train.checkpoint import read_checkpoint
 
-        if not path.is_file():
-            raise ShrikeError(f"{name}: file not found; python -m train writes model.pt{nearby(path)}")
+        require(path.is_file(), f"{name}: file not found; python -m train writes model.pt{nearby(path)}")
         return _export(read_checkpoint(path), _label(path), forms, folder, batch, exit, "")
     if name in NAMES or name.removesuffix(SUFFIX) in STREAMING:
         note = f"{name}: randomly initialised, front-end {frontend}: timings are valid, scores are not"
@@ -100,26 +100,21 @@ def resolve(
 
 def of_file(path: Path, label: str) -> Subject:
     """A deployed model with its card."""
-    if not path.is_file():
-        raise ShrikeError(f"{path}: file not found; python -m export.onnx and export.trt write models{nearby(path)}")
-    if path.suffix == ".onnx" and not path.with_suffix(".json").is_file():
-        raise ShrikeError(f"{path}: has no card {path.with_suffix('.json').name}; name other models with --peer")
+    require(path.is_file(), f"{path}: file not found; python -m export.onnx and export.trt write models{nearby(path)}")
+    known = path.suffix == ".engine" or path.with_suffix(".json").is_file()
+    require(known, f"{path}: has no card {path.with_suffix('.json').name}; name other models with --peer")
     card = read_card(path)
-    if card.tensorrt is not None:
-        form = f"TensorRT {card.tensorrt.precision}"
-    else:
-        form = "float" if card.quantisation is None else {"uint8": "u8", "int8": "s8"}[card.quantisation.activations]
-    frames = card.state.frames if card.state else None
-    return Subject(label, form, path, card.frontend, 1 if card.tensorrt else card.input.shape[0], frames)
+    form = "float" if card.quantisation is None else {"uint8": "u8", "int8": "s8"}[card.quantisation.activations]
+    form, batch = (f"TensorRT {card.tensorrt.precision}", 1) if card.tensorrt else (form, card.input.shape[0])
+    return Subject(label, form, path, card.frontend, batch, card.state.frames if card.state else None)
 
 
 def unique(subjects: Sequence[Subject]) -> list[Subject]:
     """The same subjects; a label and form that comes again gets a number."""
-    seen: dict[tuple[str, str], int] = {}
-    found = []
+    found = list[Subject]()
     for subject in subjects:
-        times = seen[subject.model, subject.form] = seen.get((subject.model, subject.form), 0) + 1
-        found.append(replace(subject, model=f"{subject.model} ({times})") if times > 1 else subject)
+        times = sum((other.model.partition(" (")[0], other.form) == (subject.model, subject.form) for other in found)
+        found.append(replace(subject, model=f"{subject.model} ({times + 1})") if times else subject)
     return found
 
 

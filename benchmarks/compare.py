@@ -4,28 +4,26 @@
     python -m benchmarks.compare runs/reports/before runs/reports/after --tolerance 5 --all
 
 Every value whose column has a direction is compared, row by row: times as ratios with a bootstrap interval over the
-rounds, rates as differences of their intervals, or by a paired bootstrap where both folders hold the scores. A change
+rounds, rates as differences of their intervals (benchmarks.accuracy --scores compares systems trial by trial). A change
 counts where its interval, at 95 % for all values together, excludes none, and where a ratio exceeds --tolerance.
 
 Exit codes: 0 nothing became worse, 3 something did, 2 the reports cannot be compared.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import tyro
 
 from benchmarks.host import identity
 from benchmarks.report import Cell, Column, Measured, Report, Table, read_report
 from benchmarks.report.markdown import flat, table_text
-from benchmarks.stats import CONFIDENCE, Interval, difference, ratio, stretched
+from benchmarks.stats import CONFIDENCE, Interval, difference, ratio
+from runtime.card.schema import require
 from runtime.support.command import FAILED, parse, run
 from runtime.support.errors import ShrikeError
-
-if TYPE_CHECKING:
-    from train.evaluate.scorefile import ScoreTable
 
 RATE = "%"  # unit of which differences are shown, not ratios
 TIMED = ("latency", "stream", "streams")  # kinds whose values depend on the machine
@@ -51,8 +49,7 @@ class Options:
     """Compare times of different machines, power modes or clock settings; without it they are refused."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance < 1000:
-            raise ShrikeError(f"--tolerance {self.tolerance}: expected percent, 0 or more")
+        require(0 <= self.tolerance < 1000, f"--tolerance {self.tolerance}: expected percent, 0 or more")
 
 
 def main() -> int:
@@ -138,7 +135,7 @@ def _pairs(table: Table, b: Report) -> Iterator[Change]:
 
 def _judge(change: Change, confidence: float, options: Options) -> Change:
     a, b, tolerance = change.a, change.b, options.tolerance / 100
-    interval = _by_scores(change, confidence, options) or _interval(change, confidence)
+    interval = _interval(change, confidence)
     if interval is None:
         near = a.value == b.value or (not change.is_rate and abs(b.value - a.value) <= abs(a.value) * tolerance)
         return replace(change, verdict="same" if near else "noise unknown")
@@ -159,30 +156,6 @@ def _interval(change: Change, confidence: float) -> Interval | None:
         return None
     low, middle, high = difference((a.low, a.value, a.high), (b.low, b.value, b.high), confidence)
     return (low, middle, high) if change.is_rate else (1 + low / a.value, 1 + middle / a.value, 1 + high / a.value)
-
-
-def _by_scores(change: Change, confidence: float, options: Options) -> Interval | None:
-    """An EER whose scores lie in both folders, of the same trials: a paired bootstrap."""
-    if change.column.name != "EER" or change.table != "systems":
-        return None
-    from benchmarks.accuracy.tables import file_name
-    from train.evaluate.bootstrap import paired_bootstrap_eer_difference
-    from train.evaluate.scorefile import read_scores
-
-    paths = [folder / f"{file_name(str(change.key[0]))}.scores.txt" for folder in (options.before, options.after)]
-    if not all(path.is_file() for path in paths):
-        return None
-    first, second = (_by_name(read_scores(path)) for path in paths)
-    if first.utterance.tolist() != second.utterance.tolist() or (first.is_bonafide != second.is_bonafide).any():
-        return None
-    found = paired_bootstrap_eer_difference(second.score, first.score, first.is_bonafide)
-    middle, low, high = (100 * end for end in found)
-    return stretched((low, middle, high), confidence)
-
-
-def _by_name(table: "ScoreTable") -> "ScoreTable":
-    order = table.utterance.argsort()
-    return replace(table, **{field.name: getattr(table, field.name)[order] for field in fields(table)})
 
 
 def _keys(table: Table) -> tuple[str, ...]:

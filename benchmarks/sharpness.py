@@ -9,7 +9,7 @@ batch of m trials with the gradient g of its own loss, loss(w + rho g / |g|) - l
 cross-entropy of the logits whatever the network was trained with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,15 +18,15 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.report import Measured, Plot, Table
+from benchmarks.report import Measured, Table
+from runtime.card.schema import require
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from train.checkpoint import Checkpoint
-    from train.data.corpus import Partition, Trial
+    from train.data.corpus import Partition
     from train.evaluate.scorefile import ScoreTable
 
 FEWEST_SOURCES = 4  # for a rank correlation
@@ -73,13 +73,9 @@ class Options:
     """CPU threads of the network; 0: PyTorch's choice."""
 
     def __post_init__(self) -> None:
-        for holds, message in [
-            (self.rho > 0, f"--rho {self.rho}: expected a radius above 0"),
-            (self.batch >= 2 and self.batch % 2 == 0, f"--batch {self.batch}: expected an even number, 2 or more"),
-            (self.bootstrap > 0, f"--bootstrap {self.bootstrap}: expected 1 or more"),
-        ]:
-            if not holds:
-                raise ShrikeError(message)
+        require(self.rho > 0, f"--rho {self.rho}: expected a radius above 0")
+        require(self.batch >= 2 and self.batch % 2 == 0, f"--batch {self.batch}: expected an even number, 2 or more")
+        require(self.bootstrap > 0, f"--bootstrap {self.bootstrap}: expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -93,55 +89,52 @@ class Rise:
 def main() -> None:
     options = parse(Options, "benchmarks.sharpness", __doc__)
     from benchmarks import host
-    from benchmarks.report import finish, new_report, place, report_folder, write_report
+    from benchmarks.accuracy.tables import column_of
+    from benchmarks.report import Plot, finish, new_report, place, report_folder, write_report
     from benchmarks.report.plots import draw_scatter
-    from train.checkpoint import read_checkpoint
     from train.data.corpus import open_corpus, select
     from train.progress import say
 
     out = place(options.out, "sharpness", options.overwrite)
-    checkpoint = read_checkpoint(options.model)
     partition = select(open_corpus(options.corpus, options.partition, options.protocol), options.only)
     if partition.unlabelled:
         raise ShrikeError(f"{partition.protocol}: {partition.unlabelled} trials have no label; expected labels")
     say(partition.describe())
-    sources = name_sources(partition, options.by)
-    table, rises = measure(options, checkpoint, partition.trials, sources)
-    whole, parts = tables(options, table, sources, rises)
-    conditions = {
-        "model": options.model.name, "trained with": checkpoint.settings.recipe(), "partition": partition.describe(),
-        "trials": partition.identity(), "source": options.by, "rho": options.rho, "adaptive": options.adaptive,
-        "batch": options.batch, "resamples": options.bootstrap,
-        "seed": options.seed, "loss": "cross-entropy of the logits", "batch norm": "statistics of training",
-    }  # fmt: skip
-    with report_folder(out, options.overwrite) as folder:
-        title = f"Sharpness of {options.model.name}"
-        draw_scatter(parts.records(), "sharpness", "EER", "source", title, folder / "sharpness.png")
-        plot = Plot("sharpness.png", "Sharpness and EER of every source, with 95 % intervals.")
-        found = notes(options, sources, rises)
-        report = new_report("sharpness", title, host.describe(), conditions, [whole, parts], found, [plot])
-        write_report(folder, report)
-    finish(report, out)
-
-
-def name_sources(partition: "Partition", by: str) -> dict[str, str]:
-    """Utterance -> source, of the spoofs."""
-    from benchmarks.accuracy.tables import column_of
-
     spoofs = [trial for trial in partition.trials if trial.bonafide is False]
     names = [trial.utterance for trial in spoofs]
-    values = [trial.attack for trial in spoofs] if by == "attack" else column_of(partition, names, by).tolist()
-    return dict(zip(names, values, strict=True))
+    attacks = [trial.attack for trial in spoofs]
+    values = attacks if options.by == "attack" else column_of(partition, names, options.by).tolist()
+    table, rises, recipe = measure(options, partition, dict(zip(names, values, strict=True)))
+    sources, found = source_table(options, table, dict(zip(names, values, strict=True)), rises)
+    conditions = {
+        "model": options.model.name, "trained with": recipe, "partition": partition.describe(),
+        "trials": partition.identity(), "source": options.by, "rho": options.rho, "adaptive": options.adaptive,
+        "batch": options.batch, "resamples": options.bootstrap, "seed": options.seed,
+        "loss": "cross-entropy of the logits", "batch norm": "statistics of training",
+    }  # fmt: skip
+    if left := sorted(set(values) - set(rises)):
+        found.append(f"left out, with fewer than {options.batch // 2} spoofs: {', '.join(left)}")
+    if beyond := [source for source, batches in rises.items() if any(rise.ascent < 0 for rise in batches)]:
+        found.append(f"--rho {options.rho:g} is too wide: the loss up the gradient is lower in batches of {beyond}")
+    found += ["All sources share the bona fide trials.", "Figures of one corpus do not transfer to another."]
+    with report_folder(out, options.overwrite) as folder:
+        title = f"Sharpness of {options.model.name}"
+        draw_scatter(sources.records(), "sharpness", "EER", "source", title, folder / "sharpness.png")
+        plot = Plot("sharpness.png", "Sharpness and EER of every source, with 95 % intervals.")
+        report = new_report("sharpness", title, host.describe(), conditions, [sources], found, [plot])
+        write_report(folder, report)
+    finish(report, out)
 
 
 # ---- measuring
 
 
 def measure(
-    options: Options, checkpoint: "Checkpoint", trials: Sequence["Trial"], sources: dict[str, str]
-) -> tuple["ScoreTable", dict[str, list[Rise]]]:
-    """Scores of all trials, and the rises of every source's batches."""
+    options: Options, partition: "Partition", sources: dict[str, str]
+) -> tuple["ScoreTable", dict[str, list[Rise]], dict[str, Any]]:
+    """Scores of all trials, the rises of every source's batches, and the training's settings."""
     from train.augment.features import Augment
+    from train.checkpoint import read_checkpoint
     from train.data.cache import build_cache
     from train.data.dataset import Windows
     from train.device import select_device
@@ -149,32 +142,29 @@ def measure(
     from train.evaluate.scoring import score_cache
     from train.progress import Progress
 
-    settings = checkpoint.settings
-    here = replace(settings.run, device=options.device, precision="fp32", threads=options.threads)
-    settings = replace(settings, run=here)
+    checkpoint = read_checkpoint(options.model)
+    run = replace(checkpoint.settings.run, device=options.device, precision="fp32", threads=options.threads)
+    settings = replace(checkpoint.settings, run=run)
     compute = select_device(settings)
-    cache = build_cache(settings.frontend, trials, options.cache)
+    cache = build_cache(settings.frontend, partition.trials, options.cache)
     model = checkpoint.distillation_model().to(compute.device)
     augment = Augment(settings.augmentation, settings.frontend).to(compute.device).eval()
     table = ScoreTable.of(cache.trials, score_cache(model, augment, cache, settings, compute)[:, -1])
-
     named = np.array([sources.get(name, "") for name in table.utterance])
     spoof = {name: np.flatnonzero(named == name) for name in sorted(set(named[~table.is_bonafide].tolist()))}
-    batches = draw_batches(np.flatnonzero(table.is_bonafide), spoof, options.batch, options.seed)
-    if not any(batches.values()):
-        raise ShrikeError(
-            f"--batch {options.batch}: no source has {options.batch // 2} spoofs; lower it or change --by"
-        )
-    network, windows = model.deployed()[0], Windows(cache)
-    rises: dict[str, list[Rise]] = {}
-    with Progress("sharpness", sum(map(len, batches.values())), "batches") as bar:
-        for source, drawn in batches.items():
-            for clips in drawn:
-                batch = windows[np.stack([clips, np.zeros_like(clips)], axis=1)]
-                features, target = augment(batch.features.to(compute.device)), batch.target.to(compute.device)
-                rises.setdefault(source, []).append(rise(network, features, target, options))
-                bar.advance()
-    return table, rises
+    drawn = draw_batches(np.flatnonzero(table.is_bonafide), spoof, options.batch, options.seed)
+    pairs = [(source, clips) for source, batches in drawn.items() for clips in batches]
+    require(
+        bool(pairs), f"--batch {options.batch}: no source has {options.batch // 2} spoofs; lower it, or change --by"
+    )
+    network, windows, rises = model.deployed()[0], Windows(cache), dict[str, list[Rise]]()
+    with Progress("sharpness", len(pairs), "batches") as bar:
+        for source, clips in pairs:
+            batch = windows[np.stack([clips, np.zeros_like(clips)], axis=1)]
+            features, target = augment(batch.features.to(compute.device)), batch.target.to(compute.device)
+            rises.setdefault(source, []).append(rise(network, features, target, options))
+            bar.advance()
+    return table, rises, checkpoint.settings.recipe()
 
 
 def rise(network: "nn.Module", features: "Tensor", target: "Tensor", options: Options) -> Rise:
@@ -208,65 +198,47 @@ def draw_batches(bonafide: Indices, spoof: Mapping[str, Indices], size: int, see
     return drawn
 
 
-# ---- tables
+# ---- results
 
 
-def tables(
+def source_table(
     options: Options, table: "ScoreTable", sources: dict[str, str], rises: dict[str, list[Rise]]
-) -> tuple[Table, Table]:
-    """All sources together, and source by source."""
+) -> tuple[Table, list[str]]:
+    """Source by source, and the rank correlation of sharpness and EER as a note."""
+    from train.evaluate.bootstrap import interval_of, resampled_eers
+    from train.evaluate.metrics import eer, ranked
+
     named = np.array([sources.get(name, "") for name in table.utterance])
-    rows, resampled = [], []
+    rows, resampled, rng = list[dict[str, Any]](), list[Floats](), np.random.default_rng(options.seed)
+
+    def mean(values: list[float]) -> Measured:
+        means = rng.choice(values, (options.bootstrap, len(values))).mean(axis=1)
+        low, high = interval_of(means) if len(values) > 1 else (None, None)
+        return Measured(float(np.mean(values)), low, high, tuple(values))
+
     for source, found in rises.items():
-        cells, eers = row_of(table, named == source, found, options)
-        rows.append({"source": source, **cells})
-        resampled.append(eers)
-    overall = row_of(table, ~table.is_bonafide, [rise for found in rises.values() for rise in found], options)[0]
-    overall["rank correlation"] = correlation(rows, list(rises.values()), resampled, options)
-    columns = "spoofs; batches; sharpness < .4; loss < .3; EER, % < .1"
-    whole = Table.of(
-        "overall", "All sources together",
-        "Rank correlation (Spearman) of the sources' sharpness with their EER; its interval resamples sources, batches "
-        "and trials.",
-        f"model*; {columns}; rank correlation .2", [{"model": options.model.name, **overall}],
-    )  # fmt: skip
+        bonafide, spoof = table.score[table.is_bonafide], table.score[~table.is_bonafide & (named == source)]
+        resampled.append(100 * resampled_eers(ranked(bonafide, spoof)[1], options.bootstrap, options.seed))
+        rows.append({
+            "source": source, "spoofs": len(spoof), "batches": len(found),
+            "sharpness": mean([rise.ascent for rise in found]), "loss": mean([rise.loss for rise in found]),
+            "EER": Measured(100 * eer(bonafide, spoof), *interval_of(resampled[-1])),
+        })  # fmt: skip
     about = (
         f"sharpness: rise of the loss at rho = {options.rho:g} up the gradient of each batch of {options.batch} "
         "trials, mean over batches."
     )
-    return whole, Table.of("sources", "Source by source", about, f"source*; {columns}", rows)
+    columns = "source*; spoofs; batches; sharpness < .4; loss < .3; EER, % < .1"
+    ascents = [np.array(row["sharpness"].rounds) for row in rows]
+    value = correlation(ascents, resampled, [row["EER"].value for row in rows], options)
+    note = [] if value is None else [
+        f"rank correlation (Spearman) of sharpness and EER over sources: {value.value:.2f} ({value.low:.2f} to "
+        f"{value.high:.2f})"
+    ]  # fmt: skip
+    return Table.of("sources", "Source by source", about, columns, rows), note
 
 
-def row_of(
-    table: "ScoreTable", chosen: NDArray[np.bool_], rises: list[Rise], options: Options
-) -> tuple[dict[str, Any], Floats]:
-    """One row of a table, and the resampled EERs of its interval."""
-    from train.evaluate.bootstrap import interval_of, resampled_eers
-    from train.evaluate.metrics import eer, ranked
-
-    bonafide, spoof = table.score[table.is_bonafide], table.score[chosen]
-    resampled = 100 * resampled_eers(ranked(bonafide, spoof)[1], options.bootstrap, options.seed)
-    cells = {
-        "spoofs": len(spoof), "batches": len(rises), "sharpness": mean_of([r.ascent for r in rises], options),
-        "loss": mean_of([r.loss for r in rises], options),
-        "EER": Measured(100 * eer(bonafide, spoof), *interval_of(resampled)),
-    }  # fmt: skip
-    return cells, resampled
-
-
-def mean_of(values: list[float], options: Options) -> Measured:
-    """Mean over batches with its bootstrap interval; one batch has none."""
-    from train.evaluate.bootstrap import interval_of
-
-    if len(values) == 1:
-        return Measured(values[0], rounds=tuple(values))
-    means = np.random.default_rng(options.seed).choice(values, (options.bootstrap, len(values))).mean(axis=1)
-    return Measured(float(np.mean(values)), *interval_of(means), rounds=tuple(values))
-
-
-def correlation(
-    rows: list[dict[str, Any]], rises: list[list[Rise]], eers: list[Floats], options: Options
-) -> Measured | None:
+def correlation(ascents: list[Floats], eers: list[Floats], rates: list[float], options: Options) -> Measured | None:
     """Rank correlation of sharpness and EER over sources; None of too few sources or constant values.
 
     For its interval, each source's sharpness is the mean of its resampled batches, its EER one of the resampled ones,
@@ -274,18 +246,15 @@ def correlation(
     """
     from train.evaluate.bootstrap import interval_of
 
-    value = spearman(*(np.array([row[name].value for row in rows]) for name in ("sharpness", "EER")))
-    if len(rows) < FEWEST_SOURCES or not np.isfinite(value):
+    value = spearman(np.array([part.mean() for part in ascents]), np.array(rates))
+    if len(rates) < FEWEST_SOURCES or not np.isfinite(value):
         return None
     rng, found = np.random.default_rng(options.seed), []
-    ascents = [np.array([rise.ascent for rise in batches]) for batches in rises]
     for _ in range(options.bootstrap):
         ours = np.array([rng.choice(part, len(part)).mean() for part in ascents])
-        theirs = np.array([rng.choice(part) for part in eers])
-        drawn = rng.integers(len(ours), size=len(ours))
+        theirs, drawn = np.array([rng.choice(part) for part in eers]), rng.integers(len(rates), size=len(rates))
         found.append(spearman(ours[drawn], theirs[drawn]))
-    values = np.array(found)
-    return Measured(value, *interval_of(values[np.isfinite(values)]))
+    return Measured(value, *interval_of(np.array(found)[np.isfinite(found)]))
 
 
 def spearman(a: Floats, b: Floats) -> float:
@@ -298,19 +267,6 @@ def spearman(a: Floats, b: Floats) -> float:
 
     one, other = ranks(a), ranks(b)
     return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else float("nan")
-
-
-def notes(options: Options, sources: dict[str, str], rises: dict[str, list[Rise]]) -> list[str]:
-    found = []
-    if left := sorted(set(sources.values()) - set(rises)):
-        found.append(f"left out, with fewer than {options.batch // 2} spoofs: {', '.join(left)}")
-    if beyond := [source for source, batches in rises.items() if any(rise.ascent < 0 for rise in batches)]:
-        found.append(
-            f"the loss at rho = {options.rho:g} up the gradient is lower than at the weights in batches of "
-            f"{', '.join(beyond)}: the ball is too wide, use a smaller --rho"
-        )
-    found.append("All sources share the bona fide trials: their EERs are not independent of each other.")
-    return [*found, "Figures of one corpus do not transfer to another."]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Timing in turns, and the bootstrap intervals of ratios and differences.
 
-    cases = [Case("float", lambda: engine(window)), Case("u8", lambda: other(window))]
-    float_times, u8_times = measure(cases, seconds=3.0, runs=10)
+    float_times, u8_times = measure([Case("float", run), Case("u8", other)], seconds=3.0, runs=10)
     u8_times.median, u8_times.percentile(99)                      # s
-    low, ratio, high = ratio(float_times.medians, u8_times.medians, paired=True)
+    low, middle, high = ratio(float_times.medians, u8_times.medians, paired=True)
 
 Cases take turns, so that a noisy machine disturbs all alike, and every run is stored:
 
@@ -17,15 +16,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist, fmean, median, pstdev
 
 import numpy as np
 from numpy.typing import NDArray
 
-SECONDS = 3.0  # of counted runs of every case, as trtexec's --duration
-RUNS = 10  # and no fewer than these
+SECONDS, RUNS = 3.0, 10  # of counted runs of every case at least, as trtexec's --duration
 ROUNDS = 20  # that the seconds are spread over
 WARM_UP = 0.2  # s, as trtexec's --warmUp
 TALK_EVERY = 15.0  # s between messages; a live bar would take time from what is timed
@@ -42,7 +40,7 @@ class Case:
 
     name: str
     run: Callable[[], object]
-    prepare: Callable[[], object] = field(default=lambda: None)  # before each slice: settings of the process
+    prepare: Callable[[], object] = lambda: None  # before each slice: settings of the process
 
 
 @dataclass(frozen=True)
@@ -81,35 +79,26 @@ class Times:
 
 
 def measure(
-    cases: Sequence[Case],
-    seconds: float = SECONDS,
-    runs: int = RUNS,
-    rounds: int = ROUNDS,
-    warm_up: float = WARM_UP,
+    cases: Sequence[Case], seconds: float = SECONDS, runs: int = RUNS, rounds: int = ROUNDS, warm_up: float = WARM_UP,
     say: Callable[[str], object] = lambda sentence: None,
-) -> list[Times]:
+) -> list[Times]:  # fmt: skip
     """Run all cases in turns until each has its seconds and its runs; the order changes from round to round."""
     found: list[list[tuple[float, ...]]] = [[] for _ in cases]
     cpu: list[list[float]] = [[] for _ in cases]
-    done = [0] * len(cases)
-    began = spoke = time.monotonic()
+    began, spoke, turn = time.monotonic(), time.monotonic(), 0
     with no_garbage_collection():
         for case in cases:
             case.prepare()
-            _slice(case.run, warm_up)
-        turn = 0
-        while open_cases := [i for i in range(len(cases)) if turn < rounds or done[i] < runs]:
+            run_for(case.run, warm_up)
+        while waiting := {i for i in range(len(cases)) if turn < rounds or sum(map(len, found[i])) < runs}:
             for place in order(len(cases), turn):
-                if place not in open_cases:
-                    continue
-                case = cases[place]
-                case.prepare()
-                case.run()
-                before = time.process_time()
-                times = _slice(case.run, seconds / rounds)
-                cpu[place].append((time.process_time() - before) / len(times))
-                found[place].append(tuple(times))
-                done[place] += len(times)
+                if place in waiting:
+                    cases[place].prepare()
+                    cases[place].run()
+                    before = time.process_time()
+                    times = run_for(cases[place].run, seconds / rounds)
+                    cpu[place].append((time.process_time() - before) / len(times))
+                    found[place].append(tuple(times))
             turn += 1
             if turn < rounds and time.monotonic() - spoke > TALK_EVERY:
                 spoke = time.monotonic()
@@ -123,7 +112,7 @@ def order(count: int, turn: int) -> list[int]:
     return places[::-1] if turn % 2 else places
 
 
-def _slice(run: Callable[[], object], seconds: float) -> list[float]:
+def run_for(run: Callable[[], object], seconds: float) -> list[float]:
     """Run until the time is over, at least once; the seconds of each run."""
     clock, times, spent = time.perf_counter, list[float](), 0.0
     while not times or spent < seconds:
@@ -132,18 +121,6 @@ def _slice(run: Callable[[], object], seconds: float) -> list[float]:
         times.append(clock() - began)
         spent += times[-1]
     return times
-
-
-def repeat(run: Callable[[], object], seconds: float) -> int:
-    """Run for so long without a clock around each run, and count the runs; for energy."""
-    run()
-    count = 0
-    with no_garbage_collection():
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            run()
-            count += 1
-    return count
 
 
 @contextmanager
@@ -167,19 +144,14 @@ def ratio(a: Sequence[float], b: Sequence[float], paired: bool = False, confiden
 
     Too few rounds for this confidence give 0 and infinity as the ends.
     """
-    rng = np.random.default_rng(0)
-    orders = 2 ** min(len(a), len(b)) if paired else math.comb(len(a) + len(b), len(a))
-    if paired:
-        count = min(len(a), len(b))  # rounds that both took part in
-        logs = np.log(b[:count]) - np.log(a[:count])
-        middle, drawn = float(np.median(logs)), _block_medians(logs, rng)
-    else:
-        middle = float(np.median(np.log(b)) - np.median(np.log(a)))
-        drawn = _block_medians(np.log(b), rng) - _block_medians(np.log(a), rng)
+    rng, count = np.random.default_rng(0), min(len(a), len(b))
+    orders = 2**count if paired else math.comb(len(a) + len(b), len(a))
+    parts = [np.log(b[:count]) - np.log(a[:count])] if paired else [np.log(b), -np.log(a)]
+    middle = float(sum(np.median(part) for part in parts))
     if orders * (1 - confidence) < 2:
         return 0.0, math.exp(middle), math.inf
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(drawn, [tail, 100 - tail])
+    low, high = np.percentile(sum(_block_medians(part, rng) for part in parts), [tail, 100 - tail])
     return math.exp(min(low, middle)), math.exp(middle), math.exp(max(high, middle))
 
 
@@ -188,19 +160,13 @@ def _block_medians(values: NDArray[np.float64], rng: np.random.Generator) -> NDA
     count, block = len(values), min(BLOCK, max(1, len(values) // 3))
     starts = rng.integers(count - block + 1, size=(RESAMPLES, -(-count // block)))
     places = (starts[..., None] + np.arange(block)).reshape(RESAMPLES, -1)[:, :count]
-    medians: NDArray[np.float64] = np.median(np.asarray(values)[places], axis=1)
+    medians: NDArray[np.float64] = np.median(values[places], axis=1)
     return medians
 
 
 def difference(a: Interval, b: Interval, confidence: float = CONFIDENCE) -> Interval:
-    """B minus A of two independent rates with 95 % intervals: Newcombe's hybrid of both."""
+    """B minus A of two independent rates with 95 % intervals: Newcombe's hybrid of both, at another confidence."""
     middle = b[1] - a[1]
-    down, up = math.hypot(b[1] - b[0], a[2] - a[1]), math.hypot(b[2] - b[1], a[1] - a[0])
-    return stretched((middle - down, middle, middle + up), confidence)
-
-
-def stretched(interval: Interval, confidence: float) -> Interval:
-    """A 95 % interval at another confidence, as if each side were half a normal distribution."""
-    low, middle, high = interval
     factor = NormalDist().inv_cdf((1 + confidence) / 2) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    return middle - factor * (middle - low), middle, middle + factor * (high - middle)
+    down, up = math.hypot(b[1] - b[0], a[2] - a[1]), math.hypot(b[2] - b[1], a[1] - a[0])
+    return middle - factor * down, middle, middle + factor * up

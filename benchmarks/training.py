@@ -11,10 +11,9 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Literal
 
-from benchmarks.stats import ratio
+from benchmarks.stats import Case, measure, ratio
 from runtime.support.command import parse, run
 
 
@@ -35,7 +34,7 @@ class Options:
     batch: int = 32
     """Trials of a batch."""
     rounds: int = 12
-    """Loop steps and bare passes that are counted, after two of each to warm up."""
+    """Loop steps and bare passes that are counted, each after one that is not."""
     clips: int = 1024
     """Clips of the feature cache's measurement."""
     device: str = "auto"
@@ -59,13 +58,11 @@ def main() -> None:
     from train.progress import say
 
     with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads)
         settings = TrainConfig(
-            Data(options.corpus, frontend=options.frontend),
-            Model(options.network, options.width),
-            Distillation(options.distill),
-            optimiser=Optimiser(batch=options.batch),
-            run=Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads),
-        )
+            Data(options.corpus, frontend=options.frontend), Model(options.network, options.width),
+            Distillation(options.distill), optimiser=Optimiser(batch=options.batch), run=run,
+        )  # fmt: skip
         compute = select_device(settings)
         trials = open_corpus(options.corpus, "train").trials[: options.clips]
         began = time.perf_counter()
@@ -76,40 +73,35 @@ def main() -> None:
         bare = Trainer(replace(settings, distillation=Distillation("off")), compute, cache, cache, {}).model
         trainer.training_step.train()
         bare.train()
-        epochs = -(-(options.rounds + 2) * options.batch // len(cache)) + 1
+        epochs = -(-(2 * options.rounds + 2) * options.batch // len(cache)) + 1
         plan = [crops for epoch in range(epochs) for crops in training_plan(cache, options.batch, 0, epoch)]
         reader = iter(batches(cache, plan, 0, compute.device))
         fixed = next(reader)
         features = fixed.features.to(compute.device).float().contiguous(memory_format=compute.layout)
         target = fixed.target.to(compute.device)
+        wait = torch.cuda.synchronize if compute.device.type == "cuda" else lambda: None
 
         def bare_pass() -> None:
             with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
                 loss = bare(features, target, 0)["total"]
             bare.zero_grad(set_to_none=True)
             loss.backward()
+            wait()
 
-        times: dict[str, list[float]] = {"loop": [], "bare": []}
-        for number in range(options.rounds + 2):
-            for name in ("loop", "bare") if number % 2 else ("bare", "loop"):
-                began = time.perf_counter()
-                if name == "loop":
-                    trainer.step(next(reader), number, options.rounds)
-                else:
-                    bare_pass()
-                if compute.device.type == "cuda":
-                    torch.cuda.synchronize()
-                if number >= 2:
-                    times[name].append(time.perf_counter() - began)
+        def loop_step() -> None:
+            trainer.step(next(reader), 0, options.rounds)
+            wait()
+
+        cases = [Case("loop", loop_step), Case("bare", bare_pass)]
+        loop, floor = measure(cases, 0.0, runs=options.rounds, rounds=options.rounds, warm_up=0.0)
         trainer.history.close()
-    loop, floor = median(times["loop"]), median(times["bare"])
-    _, ratio_of_times, _ = ratio(times["bare"], times["loop"], paired=True)
+    _, middle, _ = ratio(floor.medians, loop.medians, paired=True)
     precision = "bf16" if compute.bf16 else "fp32"
     say(f"{options.network} on {options.frontend}, {compute.device}, {precision}, batch {options.batch}")
     print(f"feature cache        {cached:8.1f} clips/s")
-    print(f"training loop        {options.batch / loop:8.1f} clips/s")
-    print(f"forward + backward   {options.batch / floor:8.1f} clips/s")
-    print(f"loop / bare time     {ratio_of_times:8.3f} (median of {options.rounds} neighbouring pairs)")
+    print(f"training loop        {options.batch / loop.median:8.1f} clips/s")
+    print(f"forward + backward   {options.batch / floor.median:8.1f} clips/s")
+    print(f"loop / bare time     {middle:8.3f} (median of {options.rounds} neighbouring pairs)")
 
 
 if __name__ == "__main__":

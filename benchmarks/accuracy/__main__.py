@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from runtime.card.schema import require
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 
@@ -68,59 +69,64 @@ class Options:
     overwrite: bool = False
     """Replace an existing report."""
 
+    def __post_init__(self) -> None:
+        require(bool(self.models or self.scores), "MODELS: expected at least one, or score files with --scores")
+        require(not self.models or self.corpus is not None, "--corpus: missing; models need the labelled trials")
+        require(self.corpus is not None or not self.by, "--by: needs --corpus; score files have attacks only")
+        require(self.bootstrap >= 0, f"--bootstrap {self.bootstrap}: expected 0 or more")
+        require(self.seed >= 0, f"--seed {self.seed}: expected 0 or more")
+        require(self.workers >= 0, f"--workers {self.workers}: expected 0 or more")
+
 
 def main() -> None:
     options = parse(Options, "benchmarks.accuracy", __doc__)
-    check(options)
     from benchmarks.accuracy import tables
     from benchmarks.host import describe
     from benchmarks.report import Plot, check_place, finish, new_report, report_folder, write_report
     from benchmarks.report.plots import draw_det
+    from train.data.corpus import find_metadata, read_metadata
     from train.evaluate.scorefile import read_asv_scores, write_scores
+    from train.evaluate.summary import summarise
 
     check_place(options.out, options.overwrite)
     asv = read_asv_scores(options.asv) if options.asv else None
     with TemporaryDirectory() as exported:
         systems, partition = score_models(options, Path(exported))
     systems += read_systems(options)
-    found = tables.summaries(systems, asv, options.bootstrap, options.seed)
-    shown = [tables.system_table(systems, found)]
+    found = [summarise(system.scores, asv, options.bootstrap, options.seed) for system in systems]
+    shown, name = [tables.system_table(systems, found)], "published scores"
+    conditions: dict[str, Any] = {"bootstrap": options.bootstrap, "seed": options.seed, "windows": options.windows}
     if options.bootstrap and len(systems) > 1:
         shown.append(tables.difference_table(systems, options.bootstrap, options.seed))
     shown.append(tables.attack_table(systems, found))
     if partition is not None:
+        usual = find_metadata(partition) is not None and "family" in read_metadata(partition)[1]
         listed = {trial.utterance for trial in partition.trials}
         there = [system for system in systems if listed.issuperset(system.scores.utterance.tolist())]
-        columns = tables.usual_columns(partition) if options.by is None else options.by
-        for column in columns if there else ():
+        for column in (("family",) * usual if options.by is None else options.by) if there else ():
             shown.append(tables.column_table(there, partition, column, options.bootstrap, options.seed))
-    name = f"{partition.name} of {partition.root.name}" if partition is not None else "published scores"
+        name = f"{partition.name} of {partition.root.name}"
+        conditions |= {"corpus": partition.root.name, "protocol": partition.protocol.name}
+        conditions |= {"trials": partition.describe(), "trials sha256": partition.identity()}
+    conditions["speaker verification"] = options.asv.name if options.asv else None
+    conditions["systems"] = {
+        system.name: {"form": system.form, "sha256": system.sha256, "calibrated on": system.calibrated_on,
+                      "trials without a score": system.left_out}
+        for system in systems
+    }  # fmt: skip
     with report_folder(options.out, options.overwrite) as folder:
         for system in systems:
             write_scores(folder / f"{tables.file_name(system.name)}.scores.txt", system.scores)
         draw_det({system.name: system.scores for system in systems}, folder / "det.png")
-        report = new_report(
-            "accuracy", f"Accuracy on {name}", describe(), conditions(options, systems, partition), shown,
-            tables.notes(systems, found, options.bootstrap),
-            [Plot("det.png", "DET curves on probit axes; the dot is the EER.")],
-        )  # fmt: skip
+        plot = Plot("det.png", "DET curves on probit axes; the dot is the EER.")
+        notes = tables.notes(systems, found)
+        report = new_report("accuracy", f"Accuracy on {name}", describe(), conditions, shown, notes, [plot])
         write_report(folder, report)
-    discard_partial(options)
+    for path in partial_folder(options).glob("*.txt") if options.models else ():  # the run is complete
+        path.unlink()
+    if options.models and not os.listdir(partial_folder(options)):
+        partial_folder(options).rmdir()
     finish(report, options.out, hidden=[table.name for table in shown[1:]])
-
-
-def check(options: Options) -> None:
-    """Validate options before anything is computed."""
-    for holds, message in [
-        (bool(options.models or options.scores), "MODELS: expected at least one, or score files with --scores"),
-        (not options.models or options.corpus is not None, "--corpus: missing; models need the labelled trials"),
-        (options.corpus is not None or not options.by, "--by: needs --corpus; score files have attacks only"),
-        (options.bootstrap >= 0, f"--bootstrap {options.bootstrap}: expected 0 or more"),
-        (options.seed >= 0, f"--seed {options.seed}: expected 0 or more"),
-        (options.workers >= 0, f"--workers {options.workers}: expected 0 or more"),
-    ]:
-        if not holds:
-            raise ShrikeError(message)
 
 
 def score_models(options: Options, folder: Path) -> "tuple[list[System], Partition | None]":
@@ -176,8 +182,7 @@ def read_systems(options: Options) -> "list[System]":
     from train.evaluate.scorefile import read_scores
 
     paths = [path for path in options.scores if not (options.asv and path.exists() and path.samefile(options.asv))]
-    if options.scores and not paths:
-        raise ShrikeError(f"--scores {options.scores[0]}: it is the file of --asv; give the systems' own scores")
+    require(bool(paths) or not options.scores, f"--scores: only the file of --asv {options.asv}; expected the systems'")
     names = labels([re.sub(r"(\.(gz|txt|tsv|scores))+$", "", str(path)) for path in paths])
     if unknown := sorted(set(options.flip) - set(names)):
         raise ShrikeError(f"--flip {unknown[0]}: not among --scores; expected one of {', '.join(names) or 'none'}")
@@ -200,30 +205,8 @@ def labels(names: Sequence[str]) -> list[str]:
     return shown
 
 
-def conditions(options: Options, systems: "list[System]", partition: "Partition | None") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if partition is not None:
-        found = {
-            "corpus": partition.root.name, "protocol": partition.protocol.name, "trials": partition.describe(),
-            "trials sha256": partition.identity(), "windows": options.windows,
-        }  # fmt: skip
-    found |= {"bootstrap": options.bootstrap, "seed": options.seed}
-    if options.asv:
-        found["speaker verification"] = options.asv.name
-    return found | {"systems": {system.name: system.conditions() for system in systems}}
-
-
 def partial_folder(options: Options) -> Path:
     return options.out.with_name(f"{options.out.name}.partial")
-
-
-def discard_partial(options: Options) -> None:
-    """Delete the partial scores of a finished run."""
-    if options.models:
-        for path in partial_folder(options).glob("*.txt"):
-            path.unlink()
-        if not os.listdir(partial_folder(options)):
-            partial_folder(options).rmdir()
 
 
 if __name__ == "__main__":

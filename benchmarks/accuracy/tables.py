@@ -1,6 +1,6 @@
 """Tables and notes of an accuracy report, from the scores of systems on the same trials.
 
-    found = summaries(systems, asv, bootstrap=1000)
+    found = [summarise(system.scores, asv) for system in systems]
     system_table(systems, found), attack_table(systems, found), difference_table(systems, 1000)
 
 Rates are percent here and in the report; train.evaluate has them in 0..1.
@@ -9,7 +9,6 @@ Rates are percent here and in the report; train.evaluate has them in 0..1.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +18,14 @@ from runtime.card.model_card import ModelCard
 from runtime.support.errors import ShrikeError
 from train.data.corpus import Partition, find_metadata, read_metadata
 from train.evaluate.bootstrap import bootstrap_eer, paired_bootstrap_eer_difference
-from train.evaluate.metrics import AsvScores, actual_dcf, cllr, eer
+from train.evaluate.metrics import actual_dcf, cllr, eer
 from train.evaluate.scorefile import ScoreTable
-from train.evaluate.summary import EvaluationSummary, summarise
+from train.evaluate.summary import EvaluationSummary
 
 FEW = 50  # trials of a class; below, one trial is more than 2 %
 PROTOCOL_COLUMNS = ("speaker", "condition", "subset")  # of train.data.protocols.Trial
-USUAL = "family"  # column that is shown by default
 NOT_LISTED = "(not listed)"  # value of trials without a row in metadata.csv
+Summaries = Sequence[EvaluationSummary]
 
 
 @dataclass(frozen=True)
@@ -44,47 +43,33 @@ class System:
     def calibrated_on(self) -> str | None:
         return self.card.score.fitted_on if self.card else None
 
-    def llrs(self) -> ScoreTable | None:
-        """The scores as the card's log-likelihood ratios; None without a fitted map."""
-        if self.card is None or self.calibrated_on is None:
-            return None
-        return replace(self.scores, score=self.card.score.llr(self.scores.score))
-
-    def conditions(self) -> dict[str, Any]:
-        of_model = {"sha256": self.sha256, "calibrated on": self.calibrated_on} if self.sha256 else {}
-        return {"form": self.form, "trials without a score": self.left_out, **of_model}
-
 
 def file_name(system: str) -> str:
     """A system's name as the beginning of a file's name."""
     return re.sub(r"[/\\:]", "-", system)
 
 
-def summaries(
-    systems: Sequence[System], asv: AsvScores | None, bootstrap: int, seed: int = 0
-) -> list[EvaluationSummary]:
-    return [summarise(system.scores, asv, bootstrap, seed) for system in systems]
-
-
 def percent(rate: float, interval: tuple[float, float] | None) -> Measured:
     return Measured(100 * rate, *(None, None) if interval is None else (100 * interval[0], 100 * interval[1]))
 
 
-def system_table(systems: Sequence[System], found: Sequence[EvaluationSummary]) -> Table:
+def system_table(systems: Sequence[System], found: Summaries) -> Table:
     rows: list[dict[str, Cell]] = []
     for system, summary in zip(systems, found, strict=True):
-        llrs = system.llrs()
-        rows.append({
+        row: dict[str, Cell] = {
             "system": system.name, "bona fide": summary.bonafide, "spoof": summary.spoof,
-            "EER": percent(summary.eer, summary.eer_interval),
-            "min t-DCF 2019": summary.min_tdcf_2019, "min t-DCF 2021": summary.min_tdcf_2021,
-            "min DCF": summary.min_dcf, "act DCF": summary.actual_dcf, "Cllr": summary.cllr,
-            "act DCF calibrated": actual_dcf(llrs.bonafide, llrs.spoof) if llrs else None,
-            "Cllr calibrated": cllr(llrs.bonafide, llrs.spoof) if llrs else None,
-        })  # fmt: skip
+            "EER": percent(summary.eer, summary.eer_interval), "min t-DCF 2019": summary.min_tdcf_2019,
+            "min t-DCF 2021": summary.min_tdcf_2021, "min DCF": summary.min_dcf, "act DCF": summary.actual_dcf,
+            "Cllr": summary.cllr,
+        }  # fmt: skip
+        if system.card is not None and system.calibrated_on is not None:
+            llrs = replace(system.scores, score=system.card.score.llr(system.scores.score))
+            row["act DCF calibrated"] = actual_dcf(llrs.bonafide, llrs.spoof)
+            row["Cllr calibrated"] = cllr(llrs.bonafide, llrs.spoof)
+        rows.append(row)
     columns = (
-        "system*; bona fide; spoof; EER, % < .2; min t-DCF 2019 < .4; min t-DCF 2021 < .4; min DCF < .4; "
-        "act DCF < .4; Cllr, bit < .4; act DCF calibrated < .4; Cllr calibrated, bit < .4"
+        "system*; bona fide; spoof; EER, % < .2; min t-DCF 2019 < .4; min t-DCF 2021 < .4; min DCF < .4; act DCF < .4; "
+        "Cllr, bit < .4; act DCF calibrated < .4; Cllr calibrated, bit < .4"
     )
     about = (
         "EER with its 95 % interval. Actual DCF and Cllr take raw scores as log-likelihood ratios; the calibrated ones "
@@ -93,7 +78,7 @@ def system_table(systems: Sequence[System], found: Sequence[EvaluationSummary]) 
     return Table.of("systems", "Systems", about, columns, rows).without_empty()
 
 
-def attack_table(systems: Sequence[System], found: Sequence[EvaluationSummary]) -> Table:
+def attack_table(systems: Sequence[System], found: Summaries) -> Table:
     rows: list[dict[str, Cell]] = [
         {"attack": attack.attack, "system": system.name, "spoof": attack.trials,
          "EER": percent(attack.eer, attack.eer_interval), "min t-DCF 2019": attack.min_tdcf_2019,
@@ -102,8 +87,8 @@ def attack_table(systems: Sequence[System], found: Sequence[EvaluationSummary]) 
         for attack in summary.attacks
     ]  # fmt: skip
     rows.sort(key=lambda row: str(row["attack"]))
-    columns = "attack*; system*; spoof; EER, % < .2; min t-DCF 2019 < .4; min t-DCF 2021 < .4"
     about = "Each attack's spoofs against all bona fide trials; t-DCF with the speaker verification's errors on it."
+    columns = "attack*; system*; spoof; EER, % < .2; min t-DCF 2019 < .4; min t-DCF 2021 < .4"
     return Table.of("attacks", "Per attack", about, columns, rows).without_empty()
 
 
@@ -112,7 +97,13 @@ def difference_table(systems: Sequence[System], bootstrap: int, seed: int = 0) -
     first, *others = systems
     rows: list[dict[str, Cell]] = []
     for other in others:
-        a, b, keys = common(other, first)
+        _, here, there = np.intersect1d(other.scores.utterance, first.scores.utterance, return_indices=True)
+        keys, a, b = other.scores.is_bonafide[here], other.scores.score[here], first.scores.score[there]
+        if not keys.any() or keys.all() or (keys != first.scores.is_bonafide[there]).any():
+            raise ShrikeError(
+                f"{other.name} and {first.name}: {len(keys)} common trials; expected both classes and equal keys; give "
+                "systems that scored the same list, or leave the comparison out with --bootstrap 0"
+            )
         rise, low, high = paired_bootstrap_eer_difference(a, b, keys, bootstrap, seed)
         rows.append({
             "system": other.name, "against": first.name, "trials": len(keys),
@@ -120,37 +111,12 @@ def difference_table(systems: Sequence[System], bootstrap: int, seed: int = 0) -
             "correlation": float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else None,
             "significant": "better" if high < 0 else "worse" if low > 0 else "no",
         })  # fmt: skip
-    columns = "system*; against; trials; EER change, % < .2; correlation > .5; significant"
     about = (
         "EER minus the first system's, absolute, by a paired bootstrap on the same trials; significant where the 95 % "
         "interval excludes zero. correlation: of both systems' scores."
     )
+    columns = "system*; against; trials; EER change, % < .2; correlation > .5; significant"
     return Table.of("differences", f"Against {first.name}", about, columns, rows)
-
-
-def common(one: System, other: System) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores of both and the keys, on the utterances that both have."""
-    _, here, there = np.intersect1d(one.scores.utterance, other.scores.utterance, return_indices=True)
-    keys = one.scores.is_bonafide[here]
-    if not keys.any() or keys.all():
-        raise ShrikeError(
-            f"{one.name} and {other.name}: {len(keys)} common trials, expected both classes among them; "
-            "give systems that scored the same list, or leave the comparison out with --bootstrap 0"
-        )
-    if (keys != other.scores.is_bonafide[there]).any():
-        raise ShrikeError(f"{one.name} and {other.name}: keys of the same trials differ; correct the score files")
-    return one.scores.score[here], other.scores.score[there], keys
-
-
-# ---- by a column
-
-
-def usual_columns(partition: Partition) -> tuple[str, ...]:
-    """Columns that are shown by default."""
-    if find_metadata(partition) is None:
-        return ()
-    _, columns, _ = read_metadata(partition)
-    return (USUAL,) if USUAL in columns else ()
 
 
 def column_of(partition: Partition, utterances: Sequence[str], column: str) -> NDArray[np.str_]:
@@ -181,7 +147,7 @@ def column_table(systems: Sequence[System], partition: Partition, column: str, b
         values = column_of(partition, table.utterance.tolist(), column)
         spoofed = set(values[~table.is_bonafide].tolist())
         within = bool(set(values[table.is_bonafide].tolist()) & spoofed - {NOT_LISTED})
-        for value in sorted(set(values.tolist()) if within else spoofed):
+        for value in set(values.tolist()) if within else spoofed:
             mine = values == value
             bonafide = table.score[table.is_bonafide & mine] if within else table.bonafide
             spoof = table.score[~table.is_bonafide & mine]
@@ -193,25 +159,24 @@ def column_table(systems: Sequence[System], partition: Partition, column: str, b
             })  # fmt: skip
     rows.sort(key=lambda row: str(row[heading]))
     about = "Trials of this value alone." if within else "Spoofs of this value against all bona fide trials."
-    columns = f"{heading}*; system*; bona fide; spoof; EER, % < .2"
-    name = "by-" + "".join(sign if sign.isalnum() else "-" for sign in column.lower())
-    return Table.of(name, f"By {column}", about, columns, rows)
+    name = "by-" + re.sub(r"[^a-z0-9]", "-", column.lower())
+    return Table.of(name, f"By {column}", about, f"{heading}*; system*; bona fide; spoof; EER, % < .2", rows)
 
 
-def notes(systems: Sequence[System], found: Sequence[EvaluationSummary], bootstrap: int) -> list[str]:
+def notes(systems: Sequence[System], found: Summaries) -> list[str]:
     texts = ["Figures of one corpus do not transfer to another."]
-    if bootstrap:
-        texts.append("Intervals take trials as independent; several clips of one speaker make the truth wider.")
+    texts.append("Intervals take trials as independent; several clips of one speaker make the truth wider.")
     for system, summary in zip(systems, found, strict=True):
-        if summary.eer > 0.5:
-            hint = "check the model's labels" if system.sha256 else f"--flip {system.name}"
-            texts.append(f"{system.name}: EER {summary.eer:.1%} is above 50 %; its scores may be inverted: {hint}")
-        if min(summary.bonafide, summary.spoof) < FEW:
-            texts.append(f"{system.name}: only {summary.bonafide} bona fide and {summary.spoof} spoofed trials.")
-        if system.left_out:
-            texts.append(f"{system.name}: {system.left_out:,} trials of the protocol have no score; see its log.")
-        if system.card is not None and system.calibrated_on is None:
-            texts.append(f"{system.name}: not calibrated; its card's map is the identity.")
-        if system.calibrated_on:
-            texts.append(f"{system.name}: calibrated on {system.calibrated_on}; its Cllr is optimistic there.")
+        hint = "check the model's labels" if system.sha256 else f"--flip {system.name}"
+        for holds, text in (
+            (summary.eer > 0.5, f"EER {summary.eer:.1%} is above 50 %; its scores may be inverted: {hint}"),
+            (
+                min(summary.bonafide, summary.spoof) < FEW,
+                f"few trials: {summary.bonafide} bona fide, {summary.spoof} spoof",
+            ),
+            (system.left_out > 0, f"{system.left_out:,} trials of the protocol have no score; see its log"),
+            (system.card is not None and not system.calibrated_on, "not calibrated; its card's map is the identity"),
+            (bool(system.calibrated_on), f"calibrated on {system.calibrated_on}; its Cllr is optimistic there"),
+        ):
+            texts += [f"{system.name}: {text}."] if holds else []
     return texts

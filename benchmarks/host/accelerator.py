@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.host.processor import number, read
+from benchmarks.host.facts import number, read
 from runtime.engines.jetpack import jetpack, l4t
 
 RELEASE = "etc/nv_tegra_release"

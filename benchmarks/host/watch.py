@@ -16,8 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.host import system
-from benchmarks.host.processor import number, read
+from benchmarks.host.facts import number, read, state
 
 INTERVAL = 0.1  # s: an INA3221 averages over about as long, and a reading costs a few ms of a core
 FEWEST = 3  # readings of a mean
@@ -70,7 +69,7 @@ class Watch:
     def __enter__(self) -> "Watch":
         if self._meter.name:
             self._sample("idle", time.monotonic() + self._idle_s)
-        self._before, self._began = system.state(self._root), time.monotonic()
+        self._before, self._began = state(self._root), time.monotonic()
         if self._meter.name:
             self._thread.start()
         return self
@@ -80,7 +79,7 @@ class Watch:
         self._stop.set()
         if self._thread.ident:
             self._thread.join()
-        self._after = system.state(self._root)
+        self._after = state(self._root)
 
     def _sample(self, phase: str, until: float) -> None:
         last, done = time.monotonic(), False
@@ -104,7 +103,7 @@ class Watch:
 
     def report(self) -> dict[str, Any]:
         """Before and after, throttling events in between, and power."""
-        before, after = (state["throttling"]["events"] for state in (self._before, self._after))
+        before, after = (found["throttling"]["events"] for found in (self._before, self._after))
         return {
             "seconds": round(self.seconds, 3),
             "before": self._before,

@@ -21,8 +21,8 @@ import tyro
 
 from benchmarks.cases import Form
 from benchmarks.stats import RUNS, SECONDS
+from runtime.card.schema import require
 from runtime.support.command import parse, run
-from runtime.support.errors import ShrikeError
 
 EMBEDDED = ("f0", "wide")
 MOST_BATCH, MOST_THREADS = 1024, 256
@@ -59,27 +59,21 @@ class Options:
     """Replace an existing report."""
 
     def __post_init__(self) -> None:
-        for holds, message in [
-            (bool(self.models or self.peer), "MODELS: expected at least one, or a --peer"),
-            (bool(self.forms), "--forms: expected at least one of torch, float, s8, u8"),
-            (all(1 <= n <= MOST_BATCH for n in self.batch), f"--batch {self.batch}: expected 1 to {MOST_BATCH}"),
-            (
-                bool(self.threads) and all(1 <= n <= MOST_THREADS for n in self.threads),
-                f"--threads {self.threads}: expected 1 to {MOST_THREADS}",
-            ),
-            (0 < self.seconds <= 3600, f"--seconds {self.seconds}: expected above 0 and at most 3600"),
-            (1 <= self.runs <= 1_000_000, f"--runs {self.runs}: expected 1 to 1,000,000"),
-            (not self.peer_shape or bool(self.peer), "--peer-shape: needs a --peer"),
-        ]:
-            if not holds:
-                raise ShrikeError(message)
+        require(bool(self.models or self.peer), "MODELS: expected at least one, or a --peer")
+        require(bool(self.forms), "--forms: expected at least one of torch, float, s8, u8")
+        require(all(1 <= n <= MOST_BATCH for n in self.batch), f"--batch {self.batch}: expected 1 to {MOST_BATCH}")
+        some = bool(self.threads) and all(1 <= n <= MOST_THREADS for n in self.threads)
+        require(some, f"--threads {self.threads}: expected 1 to {MOST_THREADS}")
+        require(0 < self.seconds <= 3600, f"--seconds {self.seconds}: expected above 0 and at most 3600")
+        require(1 <= self.runs <= 1_000_000, f"--runs {self.runs}: expected 1 to 1,000,000")
+        require(not self.peer_shape or bool(self.peer), "--peer-shape: needs a --peer")
 
 
 def main() -> None:
     options = parse(Options, "benchmarks.latency", __doc__)
     from benchmarks import host
     from benchmarks.latency.lineup import line_up, measure_energy
-    from benchmarks.latency.tables import conditions, draw, tables, unsteady
+    from benchmarks.latency.tables import conditions, draw, tables
     from benchmarks.report import busy_note, finish, new_report, place, report_folder, write_report
     from benchmarks.stats import measure
     from train.progress import say
@@ -97,7 +91,7 @@ def main() -> None:
         found_tables = tables(lineup)
         for _, engine in lineup.engines:
             engine.close()
-    notes = [*busy_note(load), *lineup.notes, *unsteady(lineup)]
+    notes = [*busy_note(load), *lineup.notes]
     title = "Latency of " + ", ".join(dict.fromkeys(entry.model for entry in lineup.entries if entry.part == "network"))
     with report_folder(out, options.overwrite) as temporary:
         plots = draw(lineup, temporary)

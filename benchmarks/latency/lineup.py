@@ -7,7 +7,8 @@
 Everything is opened before anything is timed, and each model's memory is measured in a process of its own before that.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.cases import Subject, multiply_adds, resolve, unique
 from benchmarks.host.watch import PowerMeter
 from benchmarks.latency.peers import footprint, open_bare, open_peer, parse_shape
 from benchmarks.report import Measured
-from benchmarks.stats import Case, Times, repeat
+from benchmarks.stats import Case, Times, run_for
 from runtime.audio.features import PRESETS, FeatureStream, FrontEnd, Samples
 from runtime.audio.framer import STEP
 from runtime.audio.ring_buffer import RingBuffer
@@ -32,7 +33,7 @@ from runtime.support.errors import ShrikeError
 if TYPE_CHECKING:
     from benchmarks.latency.__main__ import Options
 
-SOUND = 20.0  # s of noise that steps are fed with
+STEPS = 150  # of noise, 15 to 20 s, that are repeated
 PEER = "peer"  # form of another project's model
 
 Part = Literal["features", "network", "step", "bare"]
@@ -163,38 +164,22 @@ def frontend_name(frontend: FrontEnd) -> str:
     return next(named, f"{frontend.bands} {frontend.shape}, {frontend.window} samples")
 
 
-class NoiseStream:
-    """Endless noise, cut where scores fall due."""
-
-    def __init__(self, frontend: FrontEnd, frames: int, streaming: bool = False) -> None:
-        """`frames` a step; a streaming model counts steps from the first frame, not back from a full window."""
-        count = int(SOUND * frontend.rate)
-        self._samples = (0.05 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
-        self._chunk, self._at = frames * frontend.hop, 0
-        full = frontend.width // frames * frames if streaming else frontend.width
-        self.first = self._take((full - 1) * frontend.hop + frontend.window)  # fills a window
-
-    def next(self) -> Samples:
-        return self._take(self._chunk)
-
-    def _take(self, count: int) -> Samples:
-        if self._at + count > len(self._samples):
-            self._at = 0
-        self._at += count
-        return self._samples[self._at - count : self._at]
+def noise(frontend: FrontEnd, frames: int, streaming: bool = False) -> tuple[Samples, Iterator[Samples]]:
+    """Samples that fill a window, and endless samples of steps; a streaming model counts steps from the first frame."""
+    full = frontend.width // frames * frames if streaming else frontend.width
+    first, chunk = (full - 1) * frontend.hop + frontend.window, frames * frontend.hop
+    samples = (0.05 * np.random.default_rng(0).standard_normal(first + STEPS * chunk)).astype(np.float32)
+    return samples[:first], itertools.cycle(samples[first:].reshape(STEPS, chunk))
 
 
 def features_part(frontend: FrontEnd) -> Callable[[], Any]:
     """Samples of a step to a window, without the network."""
-    sound, stream, window = (
-        NoiseStream(frontend, STEP),
-        FeatureStream(frontend),
-        RingBuffer(frontend.bands, frontend.width),
-    )
-    window.push(stream.push(sound.first))
+    (first, chunks), stream = noise(frontend, STEP), FeatureStream(frontend)
+    window = RingBuffer(frontend.bands, frontend.width)
+    window.push(stream.push(first))
 
-    def step() -> Samples:
-        window.push(stream.push(sound.next()))
+    def step() -> Any:
+        window.push(stream.push(next(chunks)))
         return window.view
 
     return step
@@ -211,13 +196,12 @@ def network_part(engine: Engine, frontend: FrontEnd, batch: int = 1) -> Callable
 
 def step_part(engine: Engine, frontend: FrontEnd) -> Callable[[], float]:
     """runtime.scorer from samples to one score, its window full."""
-    streaming = as_streaming(engine)
-    sound = NoiseStream(frontend, streaming.state.frames if streaming else STEP, streaming is not None)
-    scorer = StreamScorer(engine, frontend)
-    scorer.push(sound.first)
+    streaming, scorer = as_streaming(engine), StreamScorer(engine, frontend)
+    first, chunks = noise(frontend, streaming.state.frames if streaming else STEP, streaming is not None)
+    scorer.push(first)
 
     def step() -> float:
-        (score,) = scorer.push(sound.next())
+        (score,) = scorer.push(next(chunks))
         return score.value
 
     return step
@@ -236,6 +220,6 @@ def measure_energy(lineup: Lineup, seconds: float, say: Say) -> None:
             say(f"energy of {entry.case.name}")
             entry.case.prepare()
             with host.Watch(idle_s=3.0) as watch:
-                count = repeat(entry.case.run, seconds)
+                count = len(run_for(entry.case.run, seconds))
             joules = watch.energy()
             entry.joules = None if joules is None else joules / count

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cases import Subject
+from runtime.card.schema import require
 from runtime.engines import as_streaming
 from runtime.support.errors import ShrikeError
 from runtime.support.measure import resident
@@ -44,30 +45,27 @@ class Peer:
 
 def open_peer(path: Path, threads: int = 1, batch: int = 1, shapes: Shapes | None = None) -> Peer:
     """Open any ONNX file and run it once. Open sizes are `shapes`, else 1, and `batch` in front."""
-    session, rng, feeds = open_bare(path, threads), np.random.default_rng(0), {}
-    for port in session.get_inputs():
-        name = KINDS.get(port.type.removeprefix("tensor(").removesuffix(")"))
-        if name is None:
-            raise ShrikeError(f"{path.name}: input {port.name} is {port.type}; expected tensors of numbers")
+    peer, shapes, rng = Peer(open_bare(path, threads), {}), shapes or {}, np.random.default_rng(0)
+    ports = {port.name: port for port in peer.session.get_inputs()}
+    for odd in sorted(set(shapes) - ports.keys()):
+        raise ShrikeError(f"--peer-shape {odd}: {path.name} has no such input; it has {', '.join(ports)}")
+    for name, port in ports.items():
+        kind = KINDS.get(port.type.removeprefix("tensor(").removesuffix(")"), "")
+        require(bool(kind), f"{path.name}: input {name} is {port.type}; expected tensors of numbers")
         sizes = [size if isinstance(size, int) and size > 0 else None for size in port.shape]
-        wanted = list((shapes or {}).get(port.name, [size or 1 for size in sizes]))
+        wanted = list(shapes.get(name, [size or 1 for size in sizes]))
         fits = len(wanted) == len(sizes) and all(size in (None, w) for size, w in zip(sizes, wanted, strict=True))
-        if not fits or math.prod(wanted) > LARGEST_INPUT:
-            raise ShrikeError(f"--peer-shape {port.name}={'x'.join(map(str, wanted))}: expected {port.shape}")
+        given = "x".join(map(str, wanted))
+        require(fits and math.prod(wanted) <= LARGEST_INPUT, f"--peer-shape {name}={given}: expected {port.shape}")
         if batch > 1 and wanted:
-            if sizes[0] is not None:
-                raise ShrikeError(f"{path.name}: its batch is fixed at {sizes[0]}")
+            require(sizes[0] is None, f"{path.name}: its batch is fixed at {sizes[0]}")
             wanted[0] = batch
-        floats = "float" in name
-        feeds[port.name] = (rng.standard_normal(wanted) if floats else rng.integers(0, 2, wanted)).astype(name)
-    if odd := sorted(set(shapes or {}) - feeds.keys()):
-        raise ShrikeError(f"--peer-shape {odd[0]}: {path.name} has no such input; it has {', '.join(feeds)}")
-    peer = Peer(session, feeds)
+        values = rng.standard_normal(wanted) if "float" in kind else rng.integers(0, 2, wanted)
+        peer.feeds[name] = np.asarray(values).astype(kind)
     try:
         peer.run()
     except Exception as error:  # ONNX Runtime's exceptions share no other base
-        fed = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
-        reason = str(error).partition("\n")[0]
+        fed, reason = {name: list(value.shape) for name, value in peer.feeds.items()}, str(error).partition("\n")[0]
         raise ShrikeError(f"{path.name}: fails on {fed} ({reason}); give --peer-shape NAME=1x64600") from error
     return peer
 
@@ -76,8 +74,7 @@ def open_bare(path: Path, threads: int) -> Any:
     """ONNX Runtime alone, with the threads of our engine."""
     import onnxruntime
 
-    if not path.is_file():
-        raise ShrikeError(f"{path}: file not found; expected an ONNX file{nearby(path)}")
+    require(path.is_file(), f"{path}: file not found; expected an ONNX file{nearby(path)}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from benchmarks.latency.__main__ import Options
 
 BUDGET = 1000 * STEP * HOP / RATE  # 97.5 ms between two scores of a windowed model
-UNSTEADY = 0.10  # spread of rounds that is noted
 GPU_RUNS = 100  # of an engine, by the GPU's own clock
 Rows = list[dict[str, Cell]]
 
@@ -177,21 +176,6 @@ def conditions(options: "Options", lineup: Lineup) -> dict[str, Any]:
         "clock": "time.perf_counter around each run; no garbage collection meanwhile",
         "ONNX Runtime": "CPUExecutionProvider, intra-op threads as named, 1 inter-op thread, else its defaults",
     }  # fmt: skip
-
-
-def unsteady(lineup: Lineup) -> list[str]:
-    """A note where rounds of a case differ so much that something else must have run."""
-    spreads = {}
-    for entry in lineup.entries:
-        medians = sorted(entry.times.medians)
-        tenth = len(medians) // 10
-        spreads[entry.case.name] = medians[-1 - tenth] / medians[tenth] - 1
-    odd = {name: spread for name, spread in spreads.items() if spread > UNSTEADY}
-    worst = max(odd, key=lambda name: odd[name], default="")
-    return [
-        f"the rounds of {len(odd)} of {len(spreads)} cases differ by more than {UNSTEADY:.0%}, most those of {worst} "
-        f"({odd[worst]:.0%}): something disturbed this run; compare ratios within it"
-    ] if odd else []  # fmt: skip
 
 
 def draw(lineup: Lineup, folder: Path) -> list[Plot]:

@@ -90,16 +90,6 @@ def draw_latencies(milliseconds: Mapping[str, Sequence[float]], path: Path, labe
         axes.set(xlabel=label, ylabel=share, ylim=(0, 1.02), xscale="log")
 
 
-def draw_memory(hours: Floats, megabytes: Floats, fit: tuple[float, float] | None, begin: float, path: Path) -> None:
-    """Resident memory over streamed time; `fit`: slope and height at 0 of the line from `begin` on."""
-    with axes_for(path) as axes:
-        axes.plot(hours, megabytes, linewidth=1, label="resident")
-        if fit is not None:
-            ends = np.array([begin, hours[-1]])
-            axes.plot(ends, fit[0] * ends + fit[1], linestyle="--", label=f"{fit[0]:+.3f} MB per hour")
-        axes.set(xlabel="sound streamed, hours", ylabel="MB", ylim=(0, 1.15 * float(np.max(megabytes))))
-
-
 def draw_scatter(rows: Sequence[Mapping[str, Cell]], x: str, y: str, name: str, title: str, path: Path) -> None:
     """One point with its intervals for every row; `name`: the column of its label."""
     with axes_for(path, 8.0, 5.5) as axes:

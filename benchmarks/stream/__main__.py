@@ -19,23 +19,18 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import tyro
 
+from runtime.card.schema import require
 from runtime.engines.model_loader import DEFAULT
 from runtime.support.command import FAILED, parse, run
-from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from benchmarks.cases import Subject
-    from benchmarks.report import Plot, Table
-    from benchmarks.stream.tables import Capacity
-    from runtime.audio.features import Samples
-    from runtime.engines.model_loader import LoadedModel
+    from benchmarks.report import Report
+    from benchmarks.stream.load import Load
 
 FILE = 60.0  # s of sound in each round of file mode
 LOOPED = 600.0  # s of sound that hours are made of
 SOUNDS, LENGTH = 8, 30.0  # different sounds that many streams share, and s of each
-CLOSE = 0.05  # precision of the largest number of streams
 LEAST = 1e-3  # ms: the smallest value on a logarithmic axis
 
 
@@ -73,72 +68,58 @@ class Options:
     """Replace an existing report."""
 
     def __post_init__(self) -> None:
-        several = bool(self.streams) or self.largest
-        for holds, message in [
-            (bool(self.models) and len(set(self.models)) == len(self.models), "MODELS: expected different ones"),
-            (several or len(self.models) == 1, f"MODELS: {len(self.models)}; several need --streams or --largest"),
-            (self.seconds >= 2, f"--seconds {self.seconds}: expected at least 2; verdicts start after 1"),
-            (self.load >= 0, f"--load {self.load}: expected 0 or more"),
-            (self.hours >= 0, f"--hours {self.hours}: expected 0 or more"),
-            (not (several and self.hours), f"--hours {self.hours}: cannot be combined with --streams"),
-            (self.rounds >= 1, f"--rounds {self.rounds}: expected at least 1"),
-            (
-                all(count >= 1 for count in self.streams) and len(set(self.streams)) == len(self.streams),
-                f"--streams {self.streams}: expected different numbers, at least 1",
-            ),
-        ]:
-            if not holds:
-                raise ShrikeError(message)
+        require(bool(self.models) and len(set(self.models)) == len(self.models), "MODELS: expected different ones")
+        require(self.several or len(self.models) == 1, "MODELS: several; expected one without --streams or --largest")
+        require(self.seconds >= 2, f"--seconds {self.seconds}: expected at least 2; verdicts start after 1")
+        require(self.load >= 0, f"--load {self.load}: expected 0 or more")
+        require(self.hours >= 0, f"--hours {self.hours}: expected 0 or more")
+        require(not (self.several and self.hours), f"--hours {self.hours}: expected without --streams and --largest")
+        require(self.rounds >= 1, f"--rounds {self.rounds}: expected at least 1")
+        different = len(set(self.streams)) == len(self.streams) and all(count >= 1 for count in self.streams)
+        require(different, f"--streams {self.streams}: expected different numbers, at least 1")
+
+    @property
+    def several(self) -> bool:
+        return bool(self.streams) or self.largest
 
 
 def main() -> int:
     options = parse(Options, "benchmarks.stream", __doc__)
+    from dataclasses import replace
+
     from benchmarks import host
     from benchmarks.cases import resolve
-    from benchmarks.report import busy_note, finish, new_report, place, report_folder, write_report
+    from benchmarks.report import busy_note, finish, place, report_folder, write_report
 
-    several = bool(options.streams) or options.largest
-    kind = "streams" if several else "stream"
-    out = place(options.out, kind, options.overwrite)
+    out = place(options.out, "streams" if options.several else "stream", options.overwrite)
     load, machine = os.getloadavg()[0], host.describe()
     with TemporaryDirectory() as exported, report_folder(out, options.overwrite) as folder:
         subjects = [
-            resolve(name, ("u8",), Path(exported) / str(number), batch=2 if several else 1)[0]
+            resolve(name, ("u8",), Path(exported) / str(number), batch=2 if options.several else 1)[0]
             for number, name in enumerate(options.models)
         ]
         with host.Watch(idle_s=0.5, interval_s=2.0) as watch:
-            found = many_streams(options, subjects, folder) if several else one_stream(options, subjects[0], folder)
-        found.conditions["sound"] = (
-            "the demo's voice" if options.corpus is None else f"development clips of {options.corpus.resolve().name}"
-        )
-        report = new_report(
-            kind, found.title, machine | {"run": watch.report()}, found.conditions, found.tables,
-            [*busy_note(load), *found.notes], found.plots, command="stream",
+            measured = (
+                many_streams(options, subjects, folder) if options.several else one_stream(options, subjects[0], folder)
+            )
+        notes = (*busy_note(load), *(note for subject in subjects for note in subject.notes), *measured.notes)
+        voice = "the demo's voice" if options.corpus is None else f"dev clips of {options.corpus.resolve().name}"
+        report = replace(
+            measured, machine=machine | {"run": watch.report()}, notes=tuple(dict.fromkeys(notes)),
+            conditions={"sound": voice, **measured.conditions},
         )  # fmt: skip
         write_report(folder, report)
     finish(report, out)
-    return 0 if found.complete else FAILED
+    return FAILED if any(note.startswith("INCOMPLETE") for note in report.notes) else 0
 
 
-@dataclass(frozen=True)
-class Found:
-    """The parts of a report."""
-
-    title: str
-    conditions: dict[str, Any]
-    tables: "list[Table]"
-    notes: list[str]
-    plots: "list[Plot]"
-    complete: bool = True  # every sample was scored
-
-
-def one_stream(options: Options, subject: "Subject", folder: Path) -> Found:
+def one_stream(options: Options, subject: "Subject", folder: Path) -> "Report":
     """File mode, start-up, real time without and with load, and hours."""
-    from benchmarks.report import Plot
-    from benchmarks.report.plots import draw_latencies, draw_memory
+    from benchmarks.report import Plot, new_report
+    from benchmarks.report.plots import draw_latencies
     from benchmarks.stream.endurance import endure
     from benchmarks.stream.realtime import busy, from_file, in_real_time, sound, start_up
-    from benchmarks.stream.tables import hours_table, live_table, notes, speed_table
+    from benchmarks.stream.tables import live_table, notes, speed_table
     from runtime.audio.features import RATE
     from runtime.engines.model_loader import load_model
     from train.progress import say
@@ -147,10 +128,8 @@ def one_stream(options: Options, subject: "Subject", folder: Path) -> Found:
     with ExitStack() as stack:
         model = load_model(subject.path, "auto")
         stack.callback(model.engine.close)
-        say(f"{model.card.name} ({model.card.precision}) with {model.backend}: {model.reason}")
-        say("file mode, at full speed")
+        say(f"{model.card.name} ({model.card.precision}) with {model.backend}: {model.reason}; file mode and start-up")
         files = [from_file(model, samples[: int(FILE * RATE)], options.step) for _ in range(options.rounds)]
-        say("start-up of the command, to its first verdict")
         starts = [start_up(subject.path, samples) for _ in range(options.rounds)]
         for count in dict.fromkeys((0, options.load)):
             name = f"{count} busy process{'es' * (count > 1)}" if count else "undisturbed"
@@ -162,111 +141,75 @@ def one_stream(options: Options, subject: "Subject", folder: Path) -> Found:
             long = sound(options.corpus, min(LOOPED, 3600 * options.hours), options.seed)
             hours = endure(subject.path, long, options.hours, options.step)
     label = "from the sample being spoken to its verdict, ms"
-    spoken = {name: one.spoken_ms for name, one in live.items()}
-    draw_latencies(spoken, folder / "latency.png", label, "share of verdicts")
+    draw_latencies(
+        {name: one.spoken_ms for name, one in live.items()}, folder / "latency.png", label, "share of verdicts"
+    )
     tables = [speed_table(files, starts), live_table(live)]
     plots = [Plot("latency.png", "Share of verdicts that were written so long after their newest sample was spoken.")]
     if hours is not None:
-        tables.append(hours_table(hours))
-        if len(hours.hours):
-            line = None if hours.slope is None else (hours.slope.value, hours.slope.intercept)
-            begin = hours.slope.begin if hours.slope else 0.0
-            draw_memory(hours.hours, hours.memory, line, begin, folder / "memory.png")
-            plots.append(Plot("memory.png", "Resident memory of the command over the streamed sound."))
+        tables.append(hours.table())
     conditions = {
-        "model": describe(subject, model),
-        "sound card": f"simulated, {options.device_rate} Hz, 20 ms at a time",
-        "real time": f"{options.seconds:g} s",
-        "frames between verdicts": options.step or "the model's own",
-        "rounds": options.rounds,
-        "seed": options.seed,
-    }
+        "model": describe(subject), "engine": model.backend, "real time": f"{options.seconds:g} s",
+        "sound card": f"simulated, {options.device_rate} Hz, 20 ms at a time", "seed": options.seed,
+        "frames between verdicts": options.step or "the model's own", "rounds": options.rounds,
+    }  # fmt: skip
     title = f"Streaming with {subject.model} ({model.card.name})"
-    found = [*subject.notes, *notes(live, hours)]
-    return Found(title, conditions, tables, found, plots, hours is None or hours.complete)
+    return new_report("stream", title, {}, conditions, tables, notes(live, hours), plots)
 
 
-def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> Found:
+def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "Report":
     """Every model under the load of many streams, on one core."""
-    from benchmarks.report import Plot
+    from benchmarks.report import Cell, Plot, new_report
     from benchmarks.report.plots import draw_latencies
-    from benchmarks.stream.load import one_core
+    from benchmarks.stream.load import bear, find_largest, one_core, speed
     from benchmarks.stream.realtime import sound
     from benchmarks.stream.tables import capacity_table, load_table
-
-    sounds = [sound(options.corpus, LENGTH, seed) for seed in range(SOUNDS)]
-    with one_core() as core:
-        found = [capacity(options, subject, sounds) for subject in subjects]
-    curves = {
-        f"{one.name}, {load.streams}": [max(late, LEAST) for late in load.late_ms]
-        for one in found
-        for load in one.loads
-        if load.streams in (*options.streams, one.largest)
-    }
-    label = "from the last sample's delivery to the score, ms"
-    draw_latencies(curves, folder / "late.png", label, "share of scores")
-    notes = list(dict.fromkeys(note for subject in subjects for note in subject.notes))
-    notes += ["This system cannot bind a process to one core: figures of one thread."] * (core is None)
-    conditions = {
-        "models": {one.name: describe(subject, one.model) for one, subject in zip(found, subjects, strict=True)},
-        "seconds counted": options.seconds,
-        "core": core,
-        "streams in one call": options.batch or "the batcher's choice",
-    }
-    plots = [Plot("late.png", "Share of scores that came so long after the delivery of their last sample.")]
-    return Found("Streams on one core", conditions, [capacity_table(found), load_table(found)], notes, plots)
-
-
-def capacity(options: Options, subject: "Subject", sounds: "list[Samples]") -> "Capacity":
-    """Speed, memory and lateness of one model."""
-    from benchmarks.stream.load import Load, bear, speed
-    from benchmarks.stream.tables import Capacity
     from runtime.engines.model_loader import load_model
     from train.progress import say
 
-    with ExitStack() as stack:
-        model = load_model(subject.path, "auto")
-        stack.callback(model.engine.close)
-        engine, card = model.engine, model.card
-        fast = speed(engine, card, sounds, options.step, options.batch)
-        say(f"{subject.model} with {model.backend}: {fast:.0f} times real time without waiting")
-        loads: dict[int, Load] = {}
+    sounds = [sound(options.corpus, LENGTH, seed) for seed in range(SOUNDS)]
+    rows: list[dict[str, Cell]] = []
+    loads: dict[str, dict[int, Load]] = {}
+    with one_core() as core:
+        for subject in subjects:
+            model = load_model(subject.path, "auto")
+            fast, found = speed(model, sounds, options.step, options.batch), loads.setdefault(subject.model, {})
+            say(f"{subject.model} with {model.backend}: {fast:.0f} times real time without waiting")
 
-        def holds(streams: int) -> bool:
-            if streams not in loads:
-                one = bear(engine, card, sounds, streams, options.seconds, options.step, options.batch)
-                loads[streams], late = one, one.percentile(99)
-                word = "holds" if one.holds else "does not hold"
-                say(f"{subject.model}, {streams} streams: p99 {late:.0f} ms late, {one.cpu:.0%} of the core, {word}")
-            return loads[streams].holds
+            def holds(streams: int, model: Any = model, found: Any = found, name: str = subject.model) -> bool:
+                if streams not in found:
+                    found[streams] = bear(model, sounds, streams, options.seconds, options.step, options.batch)
+                    late, word = found[streams].percentile(99), "holds" if found[streams].holds else "does not hold"
+                    say(f"{name}, {streams} streams: p99 {late:.0f} ms late, {word}")
+                return bool(found[streams].holds)
 
-        for streams in options.streams:
-            holds(streams)
-        largest = find_largest(holds, fast) if options.largest else None
-        return Capacity(subject.model, model, fast, tuple(loads[count] for count in sorted(loads)), largest)
+            for streams in options.streams:
+                holds(streams)
+            rows.append({
+                "model": subject.model, "precision": model.engine.precision, "speed": fast,
+                "input": f"{subject.frames} frames" if subject.frames else "windows",
+                "largest": find_largest(holds, fast) if options.largest else None,
+            })  # fmt: skip
+            model.engine.close()
+    listed = {name: [of_model[count] for count in sorted(of_model)] for name, of_model in loads.items()}
+    curves = {f"{name}, {load.streams}": [max(late, LEAST) for late in load.late_ms]
+              for name, of_model in listed.items() for load in of_model}  # fmt: skip
+    draw_latencies(curves, folder / "late.png", "from the last sample's delivery to the score, ms", "share of scores")
+    conditions = {
+        "models": {subject.model: describe(subject) for subject in subjects}, "seconds counted": options.seconds,
+        "core": core, "streams in one call": options.batch or "the batcher's choice",
+    }  # fmt: skip
+    plots = [Plot("late.png", "Share of scores that came so long after the delivery of their last sample.")]
+    notes = ["This system cannot bind a process to one core: figures of one thread."] * (core is None)
+    tables = [capacity_table(rows), load_table(listed)]
+    return new_report("streams", "Streams on one core", {}, conditions, tables, notes, plots, command="stream")
 
 
-def find_largest(holds: "Callable[[int], bool]", guess: float) -> int:
-    """Bisect between numbers that hold and that do not; 0 if one stream does not hold."""
-    low, high = 0, None
-    streams = max(1, int(0.8 * guess))
-    while high is None or high - low > max(1, CLOSE * low):
-        if holds(streams):
-            low = streams
-        else:
-            high = streams
-        streams = (low + high) // 2 if high is not None else max(low + 1, int(1.25 * low))
-    return low
+def describe(subject: "Subject") -> dict[str, Any]:
+    from runtime.card.model_card import read_card
 
-
-def describe(subject: "Subject", model: "LoadedModel") -> dict[str, Any]:
-    return {
-        "file": subject.path.name,
-        "name": model.card.name,
-        "precision": model.engine.precision,
-        "engine": model.backend,
-        "sha256": model.card.files,
-    }
+    card = read_card(subject.path)
+    return {"file": subject.path.name, "name": card.name, "precision": card.precision, "sha256": card.files}
 
 
 if __name__ == "__main__":

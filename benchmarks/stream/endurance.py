@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from benchmarks.report import Cell, Measured, Table
 from runtime.audio.features import RATE, Samples
 from runtime.support.errors import ShrikeError
 from runtime.support.measure import resident
@@ -27,22 +28,9 @@ from train.evaluate.metrics import Floats
 from train.progress import Progress
 
 READINGS = 400  # of memory, over the whole run
-SETTLING = 0.2  # share of the run before the slope is fitted: caches fill, allocators find their size
-SETTLED = 0.25  # hours of sound before it, at least
+SETTLING, SETTLED = 0.2, 0.25  # share of the run, and hours at least, before the slope: caches and heap fill
 BATCHES = 20  # means that the slope is fitted to: neighbouring readings are alike, batch means nearly independent
 STUDENT = 2.101  # 97.5 % point of Student's t with BATCHES - 2 degrees of freedom
-WRITE = 65_536  # bytes at a time, the size of a Linux pipe
-
-
-@dataclass(frozen=True)
-class Slope:
-    """MB per hour of sound."""
-
-    value: float
-    low: float
-    high: float
-    intercept: float  # MB at hour 0 of the fitted line
-    begin: float  # hours at which the fit begins
 
 
 @dataclass(frozen=True)
@@ -56,11 +44,28 @@ class Endurance:
     wall: float  # s
     hours: Floats  # of sound at every reading of memory
     memory: Floats  # MB
-    slope: Slope | None  # None: the run was too short
 
     @property
     def complete(self) -> bool:
         return self.sent == self.scored and self.missing == 0
+
+    def table(self) -> Table:
+        hours = self.sent / RATE / 3600
+        row: dict[str, Cell] = {
+            "sound": hours, "speed": 3600 * hours / self.wall, "samples in": self.sent, "samples scored": self.scored,
+            "verdicts": self.verdicts, "verdicts missing": self.missing, "growth": slope(self.hours, self.memory),
+        }  # fmt: skip
+        if len(self.memory):
+            row |= {"first": float(self.memory[0]), "last": float(self.memory[-1]), "most": float(np.max(self.memory))}
+        about = (
+            "Sound through the command's pipe at full speed. Memory of the command's process; growth: slope after "
+            "settling, with Student's 95 % interval over batch means."
+        )
+        columns = (
+            "sound, h .2; speed, times real time > .1; samples in; samples scored; verdicts; verdicts missing <; "
+            "first, MB .1; last, MB < .1; most, MB < .1; growth, MB per hour of sound < .3"
+        )
+        return Table.of("hours", "Hours", about, columns, [row])
 
 
 def endure(model: Path, samples: Samples, hours: float, step: int | None = None) -> Endurance:
@@ -87,26 +92,22 @@ def endure(model: Path, samples: Samples, hours: float, step: int | None = None)
             raise ShrikeError(f"python -m runtime.stream ended with {process.returncode}: {log.read()[-2000:].strip()}")
     times, at, memory = (np.array(found[name]) for name in ("times", "hours", "memory"))
     missing = missing_verdicts(times, found["start"]["interval"], total / RATE)
-    scored = round(found["summary"]["seconds"] * RATE)
-    return Endurance(total, scored, len(times), missing, wall, at, memory, fit_slope(at, memory))
+    return Endurance(total, round(found["summary"]["seconds"] * RATE), len(times), missing, wall, at, memory)
 
 
 def _write(pipe: IO[bytes], pcm: bytes, size: int) -> None:
-    """Write `size` bytes of the repeated sound."""
+    """Write `size` bytes of the repeated sound; a closed pipe ends it."""
     with suppress(BrokenPipeError), pipe:
         for start in range(0, size, len(pcm)):
-            piece = memoryview(pcm)[: size - start]
-            for place in range(0, len(piece), WRITE):
-                pipe.write(piece[place : place + WRITE])
+            pipe.write(memoryview(pcm)[: size - start])
 
 
 def _read(pipe: IO[bytes], process: int, seconds: float) -> dict[str, Any]:
     """Start and summary, the time of every verdict, and READINGS readings of memory."""
     found: dict[str, Any] = {"times": [], "hours": [], "memory": []}
-    due, done = 0.0, 0
-    with Progress("hours of sound", round(seconds), "s of sound") as bar:
-        for line in pipe:
-            entry = json.loads(line)
+    due = 0.0
+    with Progress("hours of sound", READINGS, "readings") as bar:
+        for entry in map(json.loads, pipe):
             if entry["type"] != "verdict":
                 found[entry["type"]] = entry
                 continue
@@ -115,9 +116,7 @@ def _read(pipe: IO[bytes], process: int, seconds: float) -> dict[str, Any]:
                 due = entry["t"] + seconds / READINGS
                 found["hours"].append(entry["t"] / 3600)
                 found["memory"].append(memory)
-            if (news := round(entry["t"]) - done) > 0:
-                bar.advance(news)
-                done += news
+                bar.advance()
     return found
 
 
@@ -129,12 +128,12 @@ def missing_verdicts(times: Floats, interval: float, seconds: float) -> int:
     return int(np.abs(steps).sum()) + max(0, int((seconds - times[-1]) / interval))
 
 
-def fit_slope(hours: Floats, memory: Floats) -> Slope | None:
-    """Least squares on batch means, with Student's interval."""
+def slope(hours: Floats, memory: Floats) -> Measured | None:
+    """MB per hour of sound: least squares on batch means with Student's interval; None for too short a run."""
     settled = hours >= max(SETTLED, SETTLING * float(np.max(hours, initial=0.0)))
     if np.count_nonzero(settled) < 2 * BATCHES:
         return None
     x, y = ([part.mean() for part in np.array_split(values[settled], BATCHES)] for values in (hours, memory))
-    (value, level), spread = np.polyfit(x, np.subtract(y, y[0]), 1, cov=True)  # constant memory is exactly level
+    (value, _), spread = np.polyfit(x, np.subtract(y, y[0]), 1, cov=True)  # constant memory is exactly level
     margin = STUDENT * float(spread[0, 0]) ** 0.5
-    return Slope(value, value - margin, value + margin, level + y[0], float(hours[settled][0]))
+    return Measured(float(value), float(value) - margin, float(value) + margin)

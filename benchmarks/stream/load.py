@@ -1,11 +1,10 @@
 """Load generator: many streams in real time through one batcher on one core, and the lateness of their scores.
 
-    load = bear(engine, card, sounds, streams=200, seconds=10.0)
+    load = bear(model, sounds, streams=200, seconds=10.0)
     load.late_ms, load.cpu, load.holds
 
-Each stream delivers 20 ms at a time, as a sound card does, and the streams are spread evenly over these 20 ms. Their
-steps are spread as well, as those of calls that began at any time are. Lateness counts from the delivery of the last
-sample that a score needs.
+Each stream delivers 20 ms at a time, as a sound card does; blocks are spread evenly over these 20 ms and steps over a
+step, as those of calls that began at any time are. Lateness counts from the delivery of a score's last sample.
 
     stream 0    |320 samples         |320 samples         |
     stream 1      |320 samples         |320 samples       ...
@@ -14,7 +13,7 @@ sample that a score needs.
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -23,16 +22,15 @@ import numpy as np
 from benchmarks.stats import no_garbage_collection
 from runtime.audio.features import Samples
 from runtime.audio.score_times import EARLIEST
-from runtime.card.model_card import ModelCard
-from runtime.engines import Engine
+from runtime.engines.model_loader import LoadedModel
 from runtime.multi_stream import BatchedStream, StreamBatcher
 
 PACE = 0.02  # s of sound that a stream delivers at once
 SPREAD = 0.618034  # golden ratio: no two of a few hundred streams take their steps at the same moment
-LATE = 99  # percentile that must be less than a step late
 SLEEP = 5e-3  # s at least: a loop that turns for every chunk would find no two steps due at once
 SETTLING = 2.0  # s of sound that are not counted
 FULL, FLAT_OUT = 32, 5.0  # streams whose speed is measured without waiting, and s of sound of each
+CLOSE = 0.05  # precision of the largest number of streams
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,19 @@ class Load:
     @property
     def holds(self) -> bool:
         """99 of 100 scores are less than a step late."""
-        return self.kept_up and self.percentile(LATE) <= 1000 * self.interval
+        return self.kept_up and self.percentile(99) <= 1000 * self.interval
 
 
 @contextmanager
 def one_core() -> Iterator[int | None]:
     """Bind this process to the last of its cores; None where the system cannot."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield None
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set()
+    if before:
+        os.sched_setaffinity(0, {max(before)})
     try:
-        yield max(before)
+        yield max(before, default=None)
     finally:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):
             os.sched_setaffinity(0, before)
 
 
@@ -73,15 +69,14 @@ class Caller:
     """One stream and its endless sound."""
 
     def __init__(self, stream: BatchedStream, sound: Samples, number: int) -> None:
-        rate, interval = stream.framer.frontend.rate, stream.framer.interval
-        self.stream, self.rate, self._sound = stream, rate, sound
+        self.stream, self.rate, self._sound = stream, stream.framer.frontend.rate, sound
         self._at = number * 7919 % len(sound)  # not all in the same place
-        self.chunk = round(PACE * rate)
-        self.lead = round((EARLIEST + number * SPREAD % 1 * interval) * rate)  # samples pushed before the clock starts
+        self.chunk = round(PACE * self.rate)
+        # Samples that are pushed before the clock starts: an arbitrary part of a step.
+        self.lead = round((EARLIEST + number * SPREAD % 1 * stream.framer.interval) * self.rate)
 
     def push(self, samples: int) -> None:
-        if self._at + samples > len(self._sound):
-            self._at = 0
+        self._at = self._at if self._at + samples <= len(self._sound) else 0
         self.stream.accept_waveform(self._sound[self._at : self._at + samples])
         self._at += samples
 
@@ -92,11 +87,10 @@ class Caller:
 
 def create_all(batcher: StreamBatcher, sounds: Sequence[Samples], streams: int) -> list[Caller]:
     """New streams, each somewhere within its step."""
-    callers = []
-    for number in range(streams):
-        callers.append(Caller(batcher.create_stream(), sounds[number % len(sounds)], number))
-        callers[-1].push(callers[-1].lead)
-        for stream in decoded(batcher, callers[-1:]):
+    callers = [Caller(batcher.create_stream(), sounds[n % len(sounds)], n) for n in range(streams)]
+    for caller in callers:
+        caller.push(caller.lead)
+        for stream in decoded(batcher, [caller]):
             batcher.get_result(stream)
     return callers
 
@@ -109,29 +103,26 @@ def decoded(batcher: StreamBatcher, callers: Iterable[Caller]) -> list[BatchedSt
 
 
 def bear(
-    engine: Engine, card: ModelCard, sounds: Sequence[Samples], streams: int, seconds: float,
+    model: LoadedModel, sounds: Sequence[Samples], streams: int, seconds: float,
     step: int | None = None, most: int | None = None,
 ) -> Load:  # fmt: skip
     """Run SETTLING + `seconds` in real time; abort when it falls too far behind to hold."""
-    batcher = StreamBatcher(engine, card.frontend, step, most)
+    batcher = StreamBatcher(model.engine, model.card.frontend, step, most)
     callers = create_all(batcher, sounds, streams)
     place = {caller.stream: number for number, caller in enumerate(callers)}
     events, counted = (round(length / PACE) * streams for length in (SETTLING + seconds, SETTLING))
     late: list[float] = []
+    began, done, cpu, measured = time.monotonic(), 0, 0.0, 0.0
+
+    def due(event: int) -> float:
+        """Time of a chunk's delivery."""
+        return began + (event + 1) * PACE / streams
+
     with no_garbage_collection():
-        began, done, cpu, measured = time.monotonic(), 0, 0.0, 0.0
-
-        def due(event: int) -> float:
-            """Time of a chunk's delivery."""
-            return began + (event + 1) * PACE / streams
-
-        while done < events:
-            now = time.monotonic()
+        while done < events and (now := time.monotonic()) - due(done) <= max(seconds, 1.0):
             if now < due(done):
                 time.sleep(max(SLEEP, due(done) - now))
                 continue
-            if now - due(done) > max(seconds, 1.0):
-                break
             if done >= counted and not cpu:
                 cpu, measured = time.process_time(), now
             until = min(events, int((now - began) * streams / PACE))
@@ -140,17 +131,16 @@ def bear(
             done = until
             for stream in decoded(batcher, callers):
                 now, number = time.monotonic(), place[stream]
-                for score in batcher.get_result(stream):
-                    event = callers[number].completed_by(score.time) * streams + number
-                    if event >= counted:
-                        late.append(1000 * (now - due(event)))
+                chunks = [callers[number].completed_by(score.time) for score in batcher.get_result(stream)]
+                scored = [chunk * streams + number for chunk in chunks]
+                late += [1000 * (now - due(event)) for event in scored if event >= counted]
         share = (time.process_time() - cpu) / (time.monotonic() - measured) if cpu else 1.0
     return Load(streams, batcher.interval, tuple(late), done == events, share)
 
 
-def speed(engine: Engine, card: ModelCard, sounds: Sequence[Samples], step: int | None, most: int | None) -> float:
+def speed(model: LoadedModel, sounds: Sequence[Samples], step: int | None = None, most: int | None = None) -> float:
     """Seconds of sound per second of processor time, of FULL streams at full speed; other work disturbs it little."""
-    batcher = StreamBatcher(engine, card.frontend, step, most)
+    batcher = StreamBatcher(model.engine, model.card.frontend, step, most)
     callers = create_all(batcher, sounds, FULL)
     began, done, spent = time.process_time(), 0, 0.0
     while done < FLAT_OUT / PACE and spent < FLAT_OUT:
@@ -159,3 +149,12 @@ def speed(engine: Engine, card: ModelCard, sounds: Sequence[Samples], step: int 
         decoded(batcher, callers)
         done, spent = done + 1, time.process_time() - began
     return FULL * done * PACE / spent
+
+
+def find_largest(holds: Callable[[int], bool], guess: float) -> int:
+    """Bisect between numbers that hold and that do not; 0 if one stream does not hold."""
+    low, high, streams = 0, None, max(1, int(0.8 * guess))
+    while high is None or high - low > max(1, CLOSE * low):
+        low, high = (streams, high) if holds(streams) else (low, streams)
+        streams = (low + high) // 2 if high is not None else max(low + 1, int(1.25 * low))
+    return low

@@ -50,22 +50,20 @@ def sound(corpus: Path | None, seconds: float, seed: int = 0) -> Samples:
     from runtime.audio.decode import load
     from train.data.corpus import open_corpus
 
-    trials = open_corpus(corpus, "dev").trials
-    parts: list[Samples] = []
-    for place in np.random.default_rng(seed).permutation(len(trials)):
-        path = trials[place].path
-        assert path is not None
-        parts += [load(path, RATE).samples, np.zeros(int(CLIP_GAP * RATE), np.float32)]
-        if sum(map(len, parts)) >= wanted:
-            break
+    paths, parts = [trial.path for trial in open_corpus(corpus, "dev").trials if trial.path], list[Samples]()
+    for place in np.random.default_rng(seed).permutation(len(paths)):
+        if sum(map(len, parts)) < wanted:
+            parts += [load(paths[place], RATE).samples, np.zeros(int(CLIP_GAP * RATE), np.float32)]
     return np.resize(np.concatenate(parts), wanted)
 
 
 class SoundCard:
-    """The part of the package sounddevice that Microphone uses; plays samples at their own pace, then requests stop."""
+    """The part of the package sounddevice that Microphone uses, and its one stream: samples at their own pace."""
 
     class PortAudioError(Exception):
         """A request that this device refuses."""
+
+    active = True
 
     def __init__(self, samples: Samples, rate: int, stop: Stop) -> None:
         self.samples, self.rate, self._stop = samples, rate, stop
@@ -76,39 +74,11 @@ class SoundCard:
     def query_devices(self, device: Any = None, kind: str | None = None) -> dict[str, Any]:
         return {"index": 0, "name": "simulated", "max_input_channels": 1, "default_samplerate": float(self.rate)}
 
-    def InputStream(self, samplerate: int, channels: int, blocksize: int, callback: Any, **_: Any) -> "_Stream":  # noqa: N802 - sounddevice's name
+    def InputStream(self, samplerate: int, channels: int, blocksize: int, callback: Any, **_: Any) -> "SoundCard":  # noqa: N802 - sounddevice's name
         if samplerate != self.rate or channels != 1:
             raise self.PortAudioError(f"{samplerate} Hz in {channels} channels")
-        return _Stream(lambda: self._play(blocksize, callback))
-
-    def _play(self, size: int, callback: Callable[..., None]) -> None:
-        status = SimpleNamespace(input_overflow=False)
-        self.began = time.monotonic()
-        for start in range(0, len(self.samples) - size + 1, size):
-            self._sleep_until(self.began + (start + size) / self.rate)
-            if self._stop.requested:
-                return
-            callback(self.samples[start : start + size, None], size, None, status)
-            self.delivered += size
-        self.finished = True
-        self._sleep_until(time.monotonic() + LINGER)
-        self._stop.request()
-
-    @staticmethod
-    def _sleep_until(due: float) -> None:
-        while (left := due - time.monotonic()) > 0:
-            time.sleep(left)
-
-
-class _Stream:
-    """A thread in the place of PortAudio's."""
-
-    def __init__(self, play: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=play, daemon=True)
-
-    @property
-    def active(self) -> bool:
-        return self._thread.is_alive()
+        self._thread = threading.Thread(target=self._play, args=(blocksize, callback), daemon=True)
+        return self
 
     def start(self) -> None:
         self._thread.start()
@@ -119,14 +89,24 @@ class _Stream:
     def close(self, **_: Any) -> None:
         self._thread.join()
 
+    def _play(self, size: int, callback: Callable[..., None]) -> None:
+        self.began = time.monotonic()
+        for start in range(0, len(self.samples) - size + 1, size):
+            time.sleep(max(0.0, self.began + (start + size) / self.rate - time.monotonic()))
+            if self._stop.requested:
+                return
+            callback(self.samples[start : start + size, None], size, None, SimpleNamespace(input_overflow=False))
+            self.delivered += size
+        self.finished = True
+        time.sleep(LINGER)
+        self._stop.request()
+
 
 class Stopwatch(Sink):
     """Record the latencies of verdicts; placed behind the sink that writes them."""
 
     def __init__(self, card: SoundCard) -> None:
-        self._card = card
-        self.spoken: list[float] = []  # ms
-        self.arrived: list[float] = []
+        self._card, self.spoken, self.arrived = card, list[float](), list[float]()  # ms
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
         if latency is not None:  # of the last one, at the end of the sound, there is none
@@ -138,8 +118,8 @@ class Stopwatch(Sink):
 class RealTime:
     """A run in real time."""
 
-    spoken_ms: tuple[float, ...]  # of every verdict
-    arrived_ms: tuple[float, ...]
+    spoken_ms: list[float]  # of every verdict
+    arrived_ms: list[float]
     sent: float  # s of sound that the card delivered
     summary: Summary
 
@@ -154,21 +134,11 @@ class RealTime:
         return max(0.0, self.sent - self.summary.seconds - self.summary.lost)
 
 
-@contextmanager
-def _json_sink() -> Iterator[Sink]:
-    """The JSON lines of the real command, to nowhere: writing is part of a verdict's cost."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        yield JsonLines(nowhere)
-
-
 def from_file(model: LoadedModel, samples: Samples, step: int | None = None) -> tuple[float, Cost]:
     """Seconds of sound per second, decoding included, and the cost of a step."""
-    import soundfile
-
-    with tempfile.TemporaryDirectory() as folder, Stop() as stop, _json_sink() as lines:
-        path = Path(folder) / "sound.flac"
-        soundfile.write(path, samples, RATE)
-        session = Session(model.engine, model.card, [lines], VerdictOptions(step=step), model.backend)
+    with _flac(samples) as path, Stop() as stop, open(os.devnull, "w") as nowhere:
+        sinks = [JsonLines(nowhere)]  # writing is part of a verdict's cost
+        session = Session(model.engine, model.card, sinks, VerdictOptions(step=step), model.backend)
         began = time.perf_counter()
         with closing(FileSource(path, model.card.frontend.rate, stop)) as source:
             summary = session.run(source, stop)
@@ -185,26 +155,22 @@ def in_real_time(
     import soxr
 
     spoken = samples[: round(seconds * RATE)]
-    if rate != RATE:
-        spoken = soxr.resample(spoken, RATE, rate, quality="HQ")
-    with Stop() as stop, _json_sink() as lines:
+    spoken = spoken if rate == RATE else soxr.resample(spoken, RATE, rate, quality="HQ")
+    with Stop() as stop, open(os.devnull, "w") as nowhere:
         card = SoundCard(spoken, rate, stop)
         watch = Stopwatch(card)
-        session = Session(model.engine, model.card, [lines, watch], VerdictOptions(step=step), model.backend)
+        sinks = [JsonLines(nowhere), watch]
+        session = Session(model.engine, model.card, sinks, VerdictOptions(step=step), model.backend)
         with closing(Microphone(None, model.card.frontend.rate, stop, card)) as source:
             summary = session.run(source, stop)
         if not card.finished:
             raise KeyboardInterrupt
-    return RealTime(tuple(watch.spoken), tuple(watch.arrived), card.delivered / rate, summary)
+    return RealTime(watch.spoken, watch.arrived, card.delivered / rate, summary)
 
 
 def start_up(model: Path, samples: Samples) -> float:
     """Seconds from starting the command to its first verdict on stdout."""
-    import soundfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sound.flac"
-        soundfile.write(path, samples[: int(SHORT * RATE)], RATE)
+    with _flac(samples[: int(SHORT * RATE)]) as path:
         words = [sys.executable, "-m", "runtime.stream", "--json", "--model", str(model), "--file", str(path)]
         began = time.perf_counter()
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -215,6 +181,15 @@ def start_up(model: Path, samples: Samples) -> float:
     if first is None:
         raise ShrikeError(f"python -m runtime.stream gave no verdict: {log.strip()}")
     return first - began
+
+
+@contextmanager
+def _flac(samples: Samples) -> Iterator[Path]:
+    import soundfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        soundfile.write(Path(folder) / "sound.flac", samples, RATE)
+        yield Path(folder) / "sound.flac"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks.cases import Subject, multiply_adds, of_file, resolve, unique
-from benchmarks.latency.lineup import NoiseStream, features_part, network_part, step_part, windows
+from benchmarks.latency.lineup import features_part, network_part, noise, step_part, windows
 from benchmarks.latency.peers import footprint, open_peer, parse_shape
 from export.streaming_eval import by_steps
 from runtime.audio.features import PRESETS, FeatureStream, FrontEnd
@@ -118,8 +118,8 @@ def test_a_streaming_step_is_that_of_the_engine(steps: dict[str, Subject]) -> No
     subject = steps["float"]
     engine = as_streaming(subject.open())
     assert engine is not None
-    sound, stream = NoiseStream(subject.frontend, STEP, streaming=True), FeatureStream(subject.frontend)
-    frames = np.concatenate([stream.push(sound.first), *(stream.push(sound.next()) for _ in range(2))])
+    (first, chunks), stream = noise(subject.frontend, STEP, streaming=True), FeatureStream(subject.frontend)
+    frames = np.concatenate([stream.push(first), *(stream.push(next(chunks)) for _ in range(2))])
     spoof, bonafide = by_steps(engine)(np.ascontiguousarray(frames.T, np.float32)[None, None])[-1]
     part = step_part(subject.open(), subject.frontend)
     part()
@@ -128,9 +128,9 @@ def test_a_streaming_step_is_that_of_the_engine(steps: dict[str, Subject]) -> No
 
 
 def test_windows_are_neighbours_and_the_noise_never_ends() -> None:
-    batch, sound = windows(FrontEnd(), 3), NoiseStream(FrontEnd(), HOPS)
+    batch, (_, chunks) = windows(FrontEnd(), 3), noise(FrontEnd(), HOPS)
     np.testing.assert_array_equal(batch[0, 0, :, HOPS:], batch[1, 0, :, :-HOPS])
-    assert {len(sound.next()) for _ in range(500)} == {HOPS * 130}
+    assert {len(next(chunks)) for _ in range(500)} == {HOPS * 130}
 
 
 # ---- other projects' models

@@ -8,12 +8,10 @@ import pytest
 
 from benchmarks import compare as command
 from benchmarks.compare import Options, compare, only_on_one_side
-from benchmarks.report import Measured, Report, Table, new_report, read_report, report_folder, write_report
+from benchmarks.report import Measured, Report, Table, new_report, report_folder, write_report
 from benchmarks.stats import difference, ratio
 from runtime.support.errors import ShrikeError
 from tests.benchmarks.made_report import made_report
-from train.evaluate.metrics import eer
-from train.evaluate.scorefile import ScoreTable, write_scores
 
 NOWHERE = Path("nowhere")
 ROUNDS = 20
@@ -78,25 +76,6 @@ def test_without_noise_nothing_is_judged_and_an_exact_number_is() -> None:
 @pytest.mark.parametrize(("rate", "verdict"), [(31.0, "same"), (45.0, "worse"), (15.0, "better")])
 def test_rates_are_judged_by_their_intervals(rate: float, verdict: str) -> None:
     assert verdicts(*(single("EER", Measured(v, v - 4, v + 4)) for v in (29.0, rate))) == [verdict]
-
-
-def test_scores_of_the_same_trials_find_smaller_changes(tmp_path: Path) -> None:
-    def folder(name: str, worse: float) -> Path:
-        rng, labels = np.random.default_rng(5), np.repeat([True, False], 300)
-        base = rng.standard_normal(600) + np.where(labels, 1.0 - worse, -1.0)
-        scores = ScoreTable(np.array([f"T{n:04d}" for n in range(600)]), np.where(labels, "-", "A1"), labels, base)
-        rate = 100 * eer(scores.bonafide, scores.spoof)
-        rows = [{"system": "ours/one", "EER": Measured(rate, rate - 5, rate + 5)}]
-        table = Table.of("systems", "", "", "system*; EER, % <", rows)
-        with report_folder(tmp_path / name) as temporary:
-            write_scores(temporary / "ours-one.scores.txt", scores)
-            write_report(temporary, new_report("accuracy", "", {}, {}, [table]))
-        return tmp_path / name
-
-    a, b = folder("a", 0.0), folder("b", 0.4)
-    reports = read_report(a), read_report(b)
-    assert verdicts(*reports) == ["same"]
-    assert [change.verdict for change in compare(*reports, Options(a, b))] == ["worse"]
 
 
 def test_times_of_other_machines_and_power_modes_are_refused_and_rates_are_not() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import host
 from benchmarks.host import __main__ as command
-from benchmarks.host import accelerator, processor
+from benchmarks.host import accelerator, facts
 from benchmarks.host.watch import PowerMeter
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -85,7 +85,7 @@ def test_a_jetson_by_sysfs(tmp_path: Path) -> None:
         "gpu_mhz": {"current": 306, "min": 306, "max": 918}, "gpu_governor": "nvhost_podgov", "emc_mhz": None,
         "clocks_pinned": False,
     }  # fmt: skip
-    assert facts["cpu"]["governor"] == "schedutil" and facts["cpu"]["max_mhz"] == [1344]
+    assert facts["cpu"]["governor"] == "schedutil" and facts["cpu"]["scaling_max_mhz"] == [1344]
     assert facts["temperatures_c"] == {
         "cpu-thermal": 45.5
     }  # a sleeping, a switched-off and an absent sensor are left out
@@ -174,10 +174,10 @@ def test_this_machine_agrees_with_psutil() -> None:
 def test_arm_cores_have_names_and_only_common_instruction_sets(tmp_path: Path) -> None:
     core = "processor : {0}\nFeatures : fp asimd asimddp {1}\nCPU implementer : 0x41\nCPU part : {2}\n"
     cpuinfo = core.format(0, "i8mm", "0xd42") + core.format(1, "", "0xd42") + core.format(2, "", "0xfff")
-    assert processor.model(cpuinfo) == "2 x Cortex-A78AE + 1 x ARM core 0xfff of maker 0x41"
-    assert processor.instruction_sets(cpuinfo) == ["asimd", "asimddp"]
+    assert facts.model(cpuinfo) == "2 x Cortex-A78AE + 1 x ARM core 0xfff of maker 0x41"
+    assert facts.instruction_sets(cpuinfo) == ["asimd", "asimddp"]
     for title, output in recorded("cpuinfo.txt").items():
-        assert processor.model(output), title
+        assert facts.model(output), title
 
 
 def test_a_containers_quota_is_the_smallest_of_its_groups(tmp_path: Path) -> None:

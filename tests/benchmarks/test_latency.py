@@ -8,7 +8,7 @@ import pytest
 from benchmarks.cases import Subject, of_file
 from benchmarks.latency import __main__ as command
 from benchmarks.latency.lineup import Entry, Lineup, _add_subject
-from benchmarks.latency.tables import BUDGET, calls_table, gpu_table, unsteady
+from benchmarks.latency.tables import BUDGET, calls_table, gpu_table
 from benchmarks.report import Measured, Report, read_report
 from benchmarks.stats import Case, Times
 from runtime.audio.features import PRESETS
@@ -89,16 +89,6 @@ def test_a_step_is_compared_with_the_window_of_the_same_network() -> None:
     assert [cell.value for cell in ratios if isinstance(cell, Measured)] == pytest.approx([10, 20])
     assert four["CPU"] == pytest.approx(0.5) and window["window / step"] is None and four["each"] == 9000 / 4
     assert one["a second"] == pytest.approx(9000 / 0.13) and peer["a second"] == pytest.approx(9000 / 0.0975)
-
-
-def test_unsteady_rounds_are_noted() -> None:
-    def lineup(*medians: float) -> Lineup:
-        found = entry("net", "u8", 1, 1.0)
-        found.times = Times(tuple((value, value) for value in medians))
-        return Lineup([found])
-
-    assert unsteady(lineup(*[1.0, 1.02] * 10)) == [] and len(unsteady(lineup(*[1.0, 1.5] * 10))) == 1
-    assert unsteady(lineup(*[1.0] * 19, 5.0)) == []  # a single slow round is visible in the percentiles
 
 
 def test_a_tensorrt_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from benchmarks.stats import Case, Times, measure, no_garbage_collection, order, repeat
+from benchmarks.stats import Case, Times, measure, no_garbage_collection, order
 
 
 @pytest.mark.parametrize("percent", [1, 50, 90, 99, 100])
@@ -70,8 +70,3 @@ def test_garbage_is_collected_before_and_not_during() -> None:
     with pytest.raises(KeyboardInterrupt), no_garbage_collection():
         raise KeyboardInterrupt
     assert gc.isenabled()
-
-
-def test_repeat_counts_its_runs_but_the_first() -> None:
-    seen: list[int] = []
-    assert repeat(lambda: seen.append(1), 0.01) == len(seen) - 1 > 0

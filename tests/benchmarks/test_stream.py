@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.report import read_report
 from benchmarks.stream import __main__ as command
-from benchmarks.stream.endurance import endure, fit_slope, missing_verdicts
-from benchmarks.stream.load import bear, speed
+from benchmarks.stream.endurance import endure, missing_verdicts, slope
+from benchmarks.stream.load import bear, find_largest, speed
 from benchmarks.stream.realtime import from_file, in_real_time, sound
 from benchmarks.stream.tables import notes
 from runtime.audio.features import RATE
@@ -101,13 +101,13 @@ def test_missing_verdicts_are_counted() -> None:
 def test_a_slope_is_found_with_its_interval_after_settling() -> None:
     rng, hours, inside = np.random.default_rng(5), np.linspace(0, 24, 400), 0
     for _ in range(200):
-        slope = fit_slope(hours, 80 - 20 * np.exp(-hours / 0.1) + 0.05 * hours + rng.normal(0, 0.3, 400))
-        assert slope is not None
-        inside += slope.low <= 0.05 <= slope.high
+        found = slope(hours, 80 - 20 * np.exp(-hours / 0.1) + 0.05 * hours + rng.normal(0, 0.3, 400))
+        assert found is not None and found.low is not None and found.high is not None
+        inside += found.low <= 0.05 <= found.high
     assert 180 <= inside <= 199  # 190 are expected
-    level = fit_slope(hours, np.full(400, 80.0))
-    assert level is not None and max(map(abs, (level.low, level.value, level.high))) < 1e-9
-    assert fit_slope(hours / 100, 80 + hours) is None and fit_slope(np.zeros(0), np.zeros(0)) is None
+    level = slope(hours, np.full(400, 80.0))
+    assert level is not None and abs(level.value) < 1e-9
+    assert slope(hours / 100, 80 + hours) is None and slope(np.zeros(0), np.zeros(0)) is None
 
 
 # ---- many streams
@@ -118,21 +118,21 @@ SOUNDS = [sound(None, 10.0, seed) for seed in range(2)]
 @pytest.mark.parametrize("kind", ["steps", "windows"])
 def test_every_stream_is_scored_every_step(tmp_path: Path, kind: str) -> None:
     made = load_model(made_steps(tmp_path) if kind == "steps" else made_model(tmp_path), "onnx")
-    load = bear(made.engine, made.card, SOUNDS, streams=4, seconds=1.0)
+    load = bear(made, SOUNDS, streams=4, seconds=1.0)
     assert load.kept_up and abs(len(load.late_ms) - 4 * 1.0 / load.interval) <= 4 and min(load.late_ms) >= 0
-    assert speed(made.engine, made.card, SOUNDS, None, None) > 1
+    assert speed(made, SOUNDS) > 1
     made.engine.close()
 
 
 def test_a_slow_engine_does_not_hold(model: LoadedModel) -> None:
     slow: Any = Slow(model.engine, 0.4)
-    assert not bear(slow, model.card, SOUNDS, streams=2, seconds=1.0).holds
+    assert not bear(replace(model, engine=slow), SOUNDS, streams=2, seconds=1.0).holds
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 7, 40, 100])
 def test_the_largest_number_is_found(limit: int) -> None:
     for guess in (1.0, 10.0, 90.0):
-        found = command.find_largest(lambda streams: streams <= limit, guess)
+        found = find_largest(lambda streams: streams <= limit, guess)
         assert limit - max(1, 0.05 * limit) <= found <= limit
 
 
