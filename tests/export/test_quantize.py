@@ -217,13 +217,13 @@ def test_enough_is_enough(case: Case, speech: list[Window]) -> None:
 
 
 def test_the_noisiest_stay_float_until_it_is_clean_enough(speech: list[Window]) -> None:
-    case = Case("ecanet9", "none", speech[:4])
+    case = Case("ecanet9", "none", speech)
     bad = "stages.1.0.body.0.Conv"
     (tensor,) = next(layer.tensors for layer in case.layers if layer.name == bad)
     ranges = {**case.ranges, tensor: 200 * case.ranges[tensor]}  # a range that leaves no step for the values
-    good = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:4], wanted=0.0).total
-    wanted = good - 6.0  # dB; the layers that write the tensor share its scale and stay noisier than before
-    settled = sensitivity.choose_layers(case.model, case.layers, ranges, speech[:4], wanted=wanted, report=True)
+    good = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech, wanted=0.0).total
+    wanted = good - 3.0  # dB
+    settled = sensitivity.choose_layers(case.model, case.layers, ranges, speech, wanted=wanted, report=True)
     assert settled.total >= wanted
     # The shortcut reads the same tensor, and may be as bad.
     assert bad in settled.stays_float and set(settled.stays_float) <= {bad, "stages.1.0.shortcut.0.Conv"}
