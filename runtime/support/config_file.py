@@ -32,7 +32,7 @@ from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby, nearest
 
 POSITIONAL = tyro.conf.Positional[int].__metadata__[0]  # type: ignore[attr-defined]
-MOST_BYTES = 65_536  # of a file; a hundred options need 4,000
+MOST_BYTES = 16_384  # of a file; a hundred options need 4,000, and tomllib takes quadratic time for dotted keys
 SHOWN = 40  # characters of a wrong value in a message
 NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path as text"}
 
