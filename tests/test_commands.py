@@ -237,7 +237,7 @@ PATHS = [
     ("benchmarks.latency --peer !smal.onnx", "small.onnx"),
     ("benchmarks.report !repor", "report"),
     ("benchmarks.report --into !pag.md", "page.md"),
-    ("benchmarks.sharpness !modle.pt --corpus corpus", "model.pt"),
+    ("benchmarks.sharpness !modle.pt --corpus corpus --by attack", "model.pt"),
     ("benchmarks.sharpness model.pt --corpus !corpsu", "corpus"),
     ("benchmarks.stream !smal.onnx", "small.onnx"),
     ("benchmarks.stream --corpus !corpsu --seconds 2", "corpus"),
