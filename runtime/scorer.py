@@ -21,10 +21,13 @@ from runtime.engines.state_store import StateStore
 Runner = Callable[[Features, bool], NDArray[np.float32]]  # window, whether it is the first since a reset -> logits
 
 
-def open_framer(engine: Engine, frontend: FrontEnd, step: int | None = None) -> Framer:
-    """Return the framer that fits the engine's model; `step`: frames between scores, 12 or a streaming model's own."""
+def open_framer(engine: Engine, frontend: FrontEnd, step: int | None = None, full_only: bool = False) -> Framer:
+    """Return the framer that fits the engine's model; `step`: frames between scores, 12 or a streaming model's own.
+
+    `full_only`: a windowed model scores no window that is not full, unless the clip is shorter.
+    """
     streaming = as_streaming(engine)
-    return StepFramer(frontend, streaming.state.frames, step) if streaming else WindowFramer(frontend, step)
+    return StepFramer(frontend, streaming.state.frames, step) if streaming else WindowFramer(frontend, step, full_only)
 
 
 def open_runner(engine: Engine) -> Runner:
@@ -40,8 +43,8 @@ def open_runner(engine: Engine) -> Runner:
 class StreamScorer:
     """Scores of one stream. Any split of the same samples gives the same scores, bit for bit."""
 
-    def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None) -> None:
-        self.framer, self._run = open_framer(engine, frontend, step), open_runner(engine)
+    def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None, full_only: bool = False) -> None:
+        self.framer, self._run = open_framer(engine, frontend, step, full_only), open_runner(engine)
 
     @property
     def interval(self) -> float:

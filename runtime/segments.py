@@ -11,11 +11,15 @@ at b reaches half of the window at b + window / 2; the same holds for its end. B
     sound      real real real |fake fake fake fake| real real
     P(spoof)   ______________________/‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾\\_______
                               |<--->| half a window    |<--->|
+
+Of verdicts a second or more apart, P(spoof) is taken to cross one half midway between two of them, and to be above it
+from the start of a window before which nothing was judged.
 """
 
 from dataclasses import dataclass
 
 MERGED = 0.5  # s; a shorter pause between two segments does not separate them
+COARSE = 1.0  # s between verdicts from which on that interval counts
 MOST = 1000  # segments of one stream; later ones extend the last, so that memory does not grow
 
 
@@ -34,9 +38,12 @@ class Segment:
 class Segments:
     """Collects segments while verdicts arrive, in order of time."""
 
-    def __init__(self, window: float, sure: float) -> None:
-        """`window`: seconds of sound behind one score; `sure`: P(spoof) that opens a segment, left at one half."""
-        self._shift, self._sure = window / 2, sure
+    def __init__(self, window: float, sure: float, interval: float = 0.0) -> None:
+        """`window`: seconds of sound behind one score; `sure`: P(spoof) that opens a segment, left at one half;
+        `interval`: seconds between verdicts."""
+        self._coarse = interval >= COARSE
+        self._shift, self._sure = (window + interval * self._coarse) / 2, sure
+        self._judged = False  # whether the verdict before was
         self._closed: list[Segment] = []
         self._begun: float | None = None  # s, uncorrected, of the open segment
         self._peak = 0.0
@@ -47,12 +54,15 @@ class Segments:
     def add(self, time: float, p_spoof: float | None, window_start: float = 0.0) -> None:
         """One verdict; None where nothing was judged. `window_start`: s, first sample behind it."""
         self._last = time
+        before, self._judged = self._judged, p_spoof is not None
         if p_spoof is None or p_spoof < 0.5:
             self._above = False
             self._close(time)
             return
         if not self._above:
             self._above, self._crossed = True, time
+            if self._coarse and not before:
+                self._crossed = window_start + self._shift
             self._first = window_start
         self._peak = max(self._peak, p_spoof) if self._begun is not None else p_spoof
         if self._begun is None and p_spoof >= self._sure:

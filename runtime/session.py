@@ -30,6 +30,8 @@ from runtime.summary import Summary, SummaryBuilder
 from runtime.support.shutdown import Stop
 from runtime.verdict import SMOOTHING, SURE, WINDOW_VOICE, VerdictTracker, Voice
 
+UNCOVERED = 0.5  # s of voice after the last scored window from which on a file gets one more, with `cover`
+
 
 @dataclass(frozen=True)
 class VerdictOptions:
@@ -39,6 +41,7 @@ class VerdictOptions:
     prior: float = 0.5
     smoothing: float = SMOOTHING
     sure: float = SURE
+    cover: bool = False  # as few windows as cover the voice of a file: full ones, and one that ends with the sound
 
 
 class Session:
@@ -51,7 +54,7 @@ class Session:
         self._engine, self._card, self._sinks, self._options, self._kind = engine, card, sinks, options, kind
         self._rate = card.frontend.rate
         self._window = round(card.frontend.seconds * self._rate)  # samples
-        self._tracker = self._new_tracker(open_framer(engine, card.frontend, options.step))
+        self._tracker = self._new_tracker(open_framer(engine, card.frontend, options.step, options.cover))
 
     def _new_tracker(self, framer: Framer) -> VerdictTracker:
         options = self._options
@@ -71,7 +74,8 @@ class Session:
     def begin(self, source: SourceInfo, framer: Framer | None = None) -> None:
         """Start from a clean state. `framer`: that of a batched stream, whose scores are then given to `report`."""
         if framer is None:
-            self._scorer = StreamScorer(self._engine, self._card.frontend, self._options.step)
+            options = self._options
+            self._scorer = StreamScorer(self._engine, self._card.frontend, options.step, options.cover)
             framer = self._scorer.framer
         self._framer, self._live = framer, source.live
         self._quality, self._tracker = QualityMonitor(self._card.frontend), self._new_tracker(framer)
@@ -81,6 +85,7 @@ class Session:
         self._start = self._measured = framer.position  # of the block; samples before it have been measured
         self._arrived: float | None = None  # when the block's newest sample arrived, from a live source
         self._lost, self._cost = 0, 0.0  # samples; s of measuring since the last score
+        self._covered = framer.position  # end of the last window that was scored
         info = self._info(source)
         self._summary = SummaryBuilder(info, self._tracker)
         for sink in self._sinks:
@@ -141,6 +146,8 @@ class Session:
         voice = Voice(self._voiced(end), self._voice.total)
         if voice.window < WINDOW_VOICE:
             self._framer.restart_state()
+        else:
+            self._covered = end
         verdict = self._tracker.update(score, self._quality.report(), voice)
         begin = max(self._reset_at, end - self._window) / self._rate
         latency = None if self._arrived is None else max(0.0, time.monotonic() - self._arrived)
@@ -152,7 +159,8 @@ class Session:
     def finish(self) -> Summary:
         """End a complete source: report its last scores, then its summary."""
         self.last_block_heard()
-        last = self._framer.finish()
+        uncovered = self._voice.voiced(self._covered, self._framer.position)
+        last = self._framer.finish(newest=self._options.cover and uncovered > UNCOVERED)
         windows = (self._unscored() or self._scorer.score(window) for window in self._framer.windows())
         for score in (last, *windows):
             if score:

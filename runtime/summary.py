@@ -91,7 +91,7 @@ class SummaryBuilder:
         self._flags: Counter[str] = Counter()
         self._disabled = 0  # judged windows with a flag that disables a claim
         self._sums = {True: [0.0, 0], False: [0.0, 0]}  # LLR and windows, by whether the window was not full
-        self._segments = Segments(info.window, tracker.sure)
+        self._segments = Segments(info.window, tracker.sure, info.interval)
         self._first_window: float | None = None
         self._warming = True  # whether that window was not full
         self._first: float | None = None  # s from the process's start to the first score

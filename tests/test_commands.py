@@ -186,6 +186,7 @@ def test_an_option_has_one_type_in_all_commands() -> None:
         ("flip", bool),  # of train.score: one system, so that there is nothing to name
         ("batch", str),  # of exports: 1 or dynamic
         ("out", str),  # of exports: a Path would lose the slash that marks a folder
+        ("json", Path),  # of runtime.scan: a table that a later run goes on with
     }
     seen: dict[str, set[Any]] = {}
     for command in COMMANDS:
@@ -220,6 +221,8 @@ PATHS = [
     ("train.score model.pt --corpus corpus --asv !avs.txt", "asv.txt"),
     ("train.score !score.txt", "scores.txt"),
     ("train.score scores.txt --asv !avs.txt", "asv.txt"),
+    ("runtime.scan !cal.flac", "call.flac"),
+    ("runtime.scan call.flac --model !smal.onnx", "small.onnx"),
     ("runtime.service install --config !smal.json", "small.json"),
     ("export.onnx !modle.pt --precision fp32", "model.pt"),
     ("export.onnx model.pt --calibration !corpsu", "corpus"),
@@ -266,6 +269,13 @@ WRONG = [
     ("export.trt empty.onnx", ["empty.onnx"]),
     ("export.trt small.onnx", ["small.onnx", "--target tensorrt"]),
     ("export.trt small.onnx --workspace 0", ["--workspace 0"]),
+    ("runtime.scan", []),
+    ("runtime.scan rooms", ["rooms"]),
+    ("runtime.scan call.flac --workers 0", ["--workers 0"]),
+    ("runtime.scan call.flac --every 9", ["--every 9"]),
+    ("runtime.scan call.flac --prior 2", ["prior"]),
+    ("runtime.scan call.flac --csv page.md", ["page.md", "--overwrite"]),
+    ("runtime.scan call.flac --csv x.csv --json x.json", ["--csv", "--json"]),
     ("runtime.stream", ["--mic", "--file", "--stdin", "--demo"]),
     ("runtime.stream --microphone", ["--microphone", "--mic?"]),
     ("runtime.stream call.flac", ["--file call.flac"]),

@@ -196,18 +196,22 @@ class Framer(ABC):
         return None
 
     @abstractmethod
-    def finish(self) -> Score | None:
-        """End the clip. Its offline score is returned, or its last windows are due; continue after `reset`."""
+    def finish(self, newest: bool = False) -> Score | None:
+        """End the clip. Its offline score is returned, or its last windows are due; continue after `reset`.
+
+        `newest`: a clip longer than a window gets a last score of its newest frames as well.
+        """
 
 
 class WindowFramer(Framer):
     """Framer of a windowed model: the newest 600 frames every `step` frames."""
 
-    def __init__(self, frontend: FrontEnd, step: int | None = None) -> None:
+    def __init__(self, frontend: FrontEnd, step: int | None = None, full_only: bool = False) -> None:
+        """`full_only`: no score before the first full window, as for files."""
         step = STEP if step is None else step
         if not 1 <= step <= frontend.width:
             raise ShrikeError(f"step {step}: expected 1 to {frontend.width} frames")
-        self._earliest = first(frontend, 1)
+        self._earliest = frontend.width if full_only else first(frontend, 1)
         super().__init__(frontend, step, frontend.width, RingBuffer(frontend.bands, frontend.width, SLACK))
 
     def reset(self) -> None:
@@ -227,10 +231,10 @@ class WindowFramer(Framer):
         self._scored = self.count
         return self._score(math.nan, self.count)
 
-    def finish(self) -> None:
+    def finish(self, newest: bool = False) -> None:
         """End the clip: one that is shorter than a window gets a last window of all its frames, repeated."""
         self._flush()
-        if not self._ring.full and self.count not in (0, self._scored):
+        if (newest or not self._ring.full) and self.count not in (0, self._scored):
             self._tail.append(np.empty((0, self.frontend.bands), np.float32))
 
 
@@ -271,7 +275,7 @@ class StepFramer(Framer):
         self._unscored = value, fed
         return None
 
-    def finish(self) -> Score | None:
+    def finish(self, newest: bool = False) -> Score | None:
         """End the clip: its score is that of its last whole step. One that ends before the first score repeats its
         frames up to there."""
         self._flush()
@@ -279,7 +283,7 @@ class StepFramer(Framer):
             frames = np.concatenate(self._early)
             repeated = np.take(frames, np.arange(self.count, self._earliest) % self.count, axis=0)
             self._tail.extend(np.split(repeated, range(self._frames_until_due(), len(repeated), self._every)))
-        elif self._unscored is not None and self._unscored[1] <= self._full:
+        elif self._unscored is not None and (newest or self._unscored[1] <= self._full):
             return self._score(*self._unscored)
         return None
 

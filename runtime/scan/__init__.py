@@ -1,0 +1,1 @@
+"""Verdicts for many files: `python -m runtime.scan`."""

@@ -1,0 +1,206 @@
+"""Judge files: real or fake, one line each, and one row each of a table.
+
+    python -m runtime.scan call.wav
+    python -m runtime.scan calls/ --csv verdicts.csv
+    python -m runtime.scan calls/ --json verdicts.jsonl --workers 4
+    python -m runtime.scan call.wav --every 0.5
+    python -m runtime.scan upload.wav --fail-on spoof && publish upload.wav
+
+Folders are searched for sound files. A table is written row by row: after a kill or Ctrl-C the same command goes on.
+Exit codes: 0 done, 2 a file could not be scored, 10 a file is spoof (with --fail-on spoof or unsure), 11 a file is
+unsure (with --fail-on unsure), 130 stopped by Ctrl-C. Of several, 10 comes before 2, and 2 before 11.
+"""
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import tyro
+
+from runtime.card.model_card import card_path, sha256_file
+from runtime.engines import as_streaming
+from runtime.engines.model_loader import DEFAULT, Kind, LoadedModel, find_model, load_model
+from runtime.scan.files import find_files
+from runtime.scan.results import Form, ResultFile, Settings
+from runtime.scan.workers import Result, Setup, file_state, score_files
+from runtime.session import VerdictOptions
+from runtime.summary import plural
+from runtime.support.command import PATHS, parse, run
+from runtime.support.errors import ShrikeError, printable
+from runtime.support.shutdown import Stop
+
+SPOOF, UNSURE, STOPPED = 10, 11, 130  # exit codes
+EVERY = 0.5  # s between updates of the progress line
+EVERY_LOG = 30.0  # s, the same where stderr is no terminal
+
+
+@dataclass(frozen=True)
+class Options:
+    """Judge sound files."""
+
+    paths: Annotated[tyro.conf.Positional[tuple], PATHS] = ()
+    """Sound files, and folders of them."""
+    csv: Optional[Path] = None  # noqa: UP045 - runtime.support.command gives the reason
+    """Write a table to this CSV file, or go on with it."""
+    json: Optional[Path] = None  # noqa: UP045
+    """The same as JSON Lines: an object a file."""
+    overwrite: bool = False
+    """Start the table anew."""
+    fail_on: Literal["never", "spoof", "unsure"] = "never"
+    """Exit with 10 if a file is spoof; unsure: also with 11 if one is unsure."""
+    every: float = 2.5
+    """Seconds between the ends of two windows; voice after the last one gets one more."""
+    workers: Optional[int] = None  # noqa: UP045
+    """Processes of one thread each; default: as many as cores, at most one a file."""
+    model: str = DEFAULT
+    """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
+    engine: Kind = "auto"
+    """Backend. auto: TensorRT if an engine beside the model runs on this machine, else ONNX Runtime."""
+    provider: str = "cpu"
+    """Execution provider of ONNX Runtime: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, if installed."""
+    prior: float = 0.5
+    """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
+    sure: float = 0.7
+    """Operating point: probability at which the state becomes spoof or bonafide."""
+
+
+def check(options: Options) -> None:
+    """Validate options before opening anything."""
+    if not options.paths:
+        raise ShrikeError("expected sound files or folders (--help shows examples)")
+    if options.csv and options.json:
+        raise ShrikeError("--csv and --json: expected one of them")
+    if options.workers is not None and options.workers < 1:
+        raise ShrikeError(f"--workers {options.workers}: expected 1 or more")
+
+
+def main() -> int:
+    options = parse(Options, "runtime.scan", __doc__)
+    check(options)
+    paths = find_files(options.paths)
+    target = options.csv or options.json
+    with ExitStack() as stack:
+        stop = stack.enter_context(Stop())
+        model = load_model(find_model(options.model), options.engine, 1, options.provider)
+        stack.callback(model.engine.close)
+        setup = Setup(options.model, options.engine, options.provider, verdict_options(options, model))
+        setup.session(model)  # checks the verdict options
+        say(f"{model_name(options, model)} ({model.card.precision}) with {model.backend}")
+        table, states = None, Counter[str]()
+        if target:
+            form: Form = "csv" if options.csv else "json"
+            table = stack.enter_context(ResultFile(target, form, settings(options, model), options.overwrite))
+            kept = {path: row["state"] for path in paths if (row := table.row(path))}
+            if kept:
+                say(f"{target} has {len(kept):,} of {plural(len(paths), 'file')} already")
+            states.update(kept.values())
+            paths = [path for path in paths if path not in kept]
+        progress = ScanProgress([max(file_state(path)[0], 0) for path in paths])
+        for result in score_files(setup, model, paths, min(options.workers or cores(), len(paths)), stop):
+            if table:
+                table.add(result)
+            progress.clear()
+            states[show(result)] += 1
+            progress.step(result)
+        progress.clear()
+        if table and not stop.requested:
+            table.complete()
+        counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+        say(f"{counts or 'no file'}; {progress.total()}")
+        if stop.requested:
+            say("stopped" + f"; the same command goes on with {target}" * bool(table))
+            return STOPPED
+    return exit_code(states, options.fail_on)
+
+
+def show(result: Result) -> str:
+    """Print the line of one file; return its state, or `error`."""
+    if result.summary:
+        print(result.summary.line(), flush=True)
+        return result.summary.state
+    say(f"error: {printable(os.fspath(result.path))}: {result.error}")
+    return "error"
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def verdict_options(options: Options, model: LoadedModel) -> VerdictOptions:
+    """Round --every to frames, of a streaming model to its steps."""
+    frontend, streaming = model.card.frontend, as_streaming(model.engine)
+    most = frontend.width * frontend.hop / frontend.rate
+    if not 0 < options.every <= most:
+        raise ShrikeError(f"--every {options.every}: expected more than 0 and at most {most:.2f} seconds")
+    unit = streaming.state.frames if streaming else 1
+    steps = options.every * frontend.rate / frontend.hop / unit
+    step = unit * max(1, min(round(steps), frontend.width // unit))
+    return VerdictOptions(step, options.prior, 0.0, options.sure, cover=True)
+
+
+def settings(options: Options, model: LoadedModel) -> Settings:
+    """Return all that the rows of a table depend on, beside the sound."""
+    sha256 = sha256_file(card_path(find_model(options.model)))  # the card lists that of the model
+    chosen = f"every {options.every:g}, prior {options.prior:g}, sure {options.sure:g}, {model.backend}"
+    return Settings(model_name(options, model), sha256, chosen)
+
+
+def model_name(options: Options, model: LoadedModel) -> str:
+    """Return the name of an embedded model, or the card's."""
+    return model.card.name if Path(options.model).suffix else options.model
+
+
+def exit_code(states: Mapping[str, int], fail_on: str) -> int:
+    """Return the exit code: 10 comes before 2, and 2 before 11."""
+    if fail_on != "never" and states.get("spoof"):
+        return SPOOF
+    if states.get("error"):
+        return 2
+    return UNSURE if fail_on == "unsure" and states.get("unsure") else 0
+
+
+class ScanProgress:
+    """Line on stderr with an estimate by the files' sizes."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._files, self._bytes = len(sizes), sum(sizes)
+        self._done, self._size, self._sound = 0, 0, 0.0
+        self._terminal = sys.stderr.isatty()
+        self._began = self._shown = time.monotonic()
+
+    def step(self, result: Result) -> None:
+        """Count one more file, and show the line if it is due."""
+        self._done += 1
+        self._size += max(result.size, 0)
+        self._sound += result.summary.seconds if result.summary else 0.0
+        now = time.monotonic()
+        if self._done < self._files and now - self._shown >= (EVERY if self._terminal else EVERY_LOG):
+            self._shown = now
+            left = (now - self._began) * max(self._bytes - self._size, 0) / max(self._size, 1)
+            line = f"{self._done:,} of {self._files:,} files, about {left:,.0f} s left"
+            print(line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line, so that another can be written."""
+        if self._terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def total(self) -> str:
+        """Sound and time of this run."""
+        return f"{self._sound:,.0f} s of sound in {time.monotonic() - self._began:,.1f} s"
+
+
+def say(sentence: str) -> None:
+    """Write a line to stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,157 @@
+"""Table of a scan, one row a file: CSV, or JSON Lines. It survives a kill, and a later run goes on with it.
+
+    with ResultFile(Path("verdicts.csv"), "csv", settings, overwrite=False) as table:
+        if table.row(path) is None:
+            table.add(result)
+        table.complete()                             # verdicts.csv.partial becomes verdicts.csv
+
+Each row is on the disk before the next file is scored. Rows of other files stay.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from runtime.scan.workers import Result, file_state
+from runtime.support.atomic import atomic_file
+from runtime.support.errors import ShrikeError, printable
+
+Form = Literal["csv", "json"]
+Row = dict[str, Any]
+COLUMNS = (
+    "file", "state", "p_spoof", "llr", "voiced", "seconds", "segments", "flags", "channel", "model", "error",
+    "size", "modified", "sha256", "options",
+)  # fmt: skip
+TITLES: Row = {name: name for name in COLUMNS}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that verdicts depend on, beside the sound."""
+
+    model: str
+    sha256: str  # of the card
+    options: str
+
+
+def make_row(result: Result, settings: Settings) -> Row:
+    """Return the row of one file, in the types of JSON."""
+    row: Row = dict.fromkeys(COLUMNS) | {"file": printable(os.fspath(result.path)), "error": result.error or None}
+    row |= {"size": result.size, "modified": result.modified} | asdict(settings)
+    if (found := result.summary) is not None:
+        row |= {
+            "state": found.state,
+            "p_spoof": _rounded(found.p_spoof),
+            "llr": _rounded(found.llr),
+            "voiced": _rounded(found.voiced),
+            "seconds": _rounded(found.seconds),
+            "segments": [{name: _rounded(value) for name, value in asdict(one).items()} for one in found.segments],
+            "flags": {flag: _rounded(share) for flag, share in found.flags.items()},
+            "channel": found.channel,
+        }
+    return row
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+class ResultFile:
+    """Rows of earlier runs with the same model and options, and those that are added."""
+
+    def __init__(self, path: Path, form: Form, settings: Settings, overwrite: bool) -> None:
+        self._path, self._form, self._settings = path, form, settings
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._titles = [TITLES] if form == "csv" else []
+        self._rows: dict[str, Row] = {}
+        for earlier in () if overwrite else (path, self._partial):
+            for row in self._read(earlier):
+                self._rows[row["file"]] = row
+        with atomic_file(self._partial) as temporary:  # without a cut last line
+            temporary.write_text("".join(map(self._line, [*self._titles, *self._rows.values()])), "utf-8")
+        self._file = open(self._partial, "a", encoding="utf-8", newline="")  # noqa: SIM115 - closed by __exit__
+
+    def row(self, path: Path) -> Row | None:
+        """Return the row of an unchanged file, unless it is an error."""
+        row = self._rows.get(printable(os.fspath(path)))
+        if row is None or row["error"] or (int(row["size"]), int(row["modified"])) != file_state(path):
+            return None
+        return row
+
+    def add(self, result: Result) -> None:
+        """Append the row of one file, and wait until it is on the disk."""
+        row = make_row(result, self._settings)
+        self._rows[row["file"]] = row
+        self._file.write(self._line(row))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def complete(self) -> None:
+        """Replace the file by all rows, sorted by name."""
+        with atomic_file(self._path) as temporary:
+            rows = [self._rows[name] for name in sorted(self._rows)]
+            temporary.write_text("".join(map(self._line, [*self._titles, *rows])), "utf-8")
+        self._partial.unlink()
+
+    def __enter__(self) -> "ResultFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    # ---- lines
+
+    def _line(self, row: Row) -> str:
+        if self._form == "json":
+            return json.dumps(row, ensure_ascii=False) + "\n"
+        box = io.StringIO()
+        csv.writer(box, lineterminator="\n").writerow([_cell(row[column]) for column in COLUMNS])
+        return box.getvalue()
+
+    def _read(self, path: Path) -> list[Row]:
+        """Read the rows of an earlier run; a last line without its end was cut by a kill."""
+        try:
+            lines = path.read_bytes().decode("utf-8", "replace").split("\n")
+        except FileNotFoundError:
+            return []
+        try:
+            rows = self._parse(lines[:-1])
+        except (ValueError, csv.Error):
+            raise ShrikeError(f"{path}: expected a table of this command; give another name, or --overwrite") from None
+        for row in rows:
+            self._check(path, row)
+        return rows
+
+    def _parse(self, lines: Sequence[str]) -> list[Row]:
+        """Parse whole lines; ValueError or csv.Error where they are not those of a table."""
+        rows: list[Row] = [json.loads(line) for line in lines] if self._form == "json" else []
+        if self._form == "csv":
+            header, *rows = csv.DictReader(lines, COLUMNS, strict=True)  # ValueError where there is none
+            if header != TITLES:
+                raise ValueError(header)
+        if not lines or not all(isinstance(row, dict) and set(row) == set(COLUMNS) for row in rows):
+            raise ValueError(rows)
+        return rows
+
+    def _check(self, path: Path, row: Row) -> None:
+        for name, wanted in asdict(self._settings).items():
+            if row[name] != wanted:
+                had = f"{path}: its rows have {name} {row[name]!r}, expected {wanted!r}"
+                raise ShrikeError(f"{had}; give another name, or --overwrite")
+
+
+def _cell(value: Any) -> Any:
+    """Format a value for CSV: `20.1-31.0 P 0.97; ...`, `quiet 0.4; ...`."""
+    if isinstance(value, list):
+        return "; ".join(f"{one['start']:.1f}-{one['end']:.1f} P {one['peak']:.2f}" for one in value)
+    if isinstance(value, dict):
+        return "; ".join(f"{flag} {share:g}" for flag, share in value.items())
+    return value

@@ -1,0 +1,167 @@
+"""Score files in this process, or in worker processes that load the model once each.
+
+    for result in score_files(setup, paths, workers=4, stop=stop):
+        print(result.path, result.summary or result.error)
+
+A worker may die: killed for its memory, or by a file that crashes a decoder. Files that were in work then are scored
+again, one at a time in a worker of their own; one whose worker dies again gets an error.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from runtime.engines.model_loader import Kind, LoadedModel, find_model, load_model
+from runtime.session import Session, VerdictOptions
+from runtime.sources.file import FileSource
+from runtime.summary import Summary
+from runtime.support.errors import ShrikeError, printable
+from runtime.support.shutdown import Stop
+
+POLL = 0.2  # s between checks for the request to stop
+AHEAD = 2  # files submitted per worker: one that is scored, one that waits
+DIED = "the process that scored it was killed twice: is memory short, or does the file crash its decoder?"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Model and verdict options that a worker needs."""
+
+    model: str
+    engine: Kind
+    provider: str
+    verdicts: VerdictOptions
+
+    def session(self, model: LoadedModel) -> Session:
+        """Return a session that scores one file after another."""
+        return Session(model.engine, model.card, [], self.verdicts, model.backend)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One file's summary, or the reason why there is none."""
+
+    path: Path
+    size: int  # bytes, -1 where the file is gone
+    modified: int  # ns since 1970
+    summary: Summary | None = None
+    error: str = ""
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns; -1 and 0 where the file is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def score_file(session: Session, path: Path, rate: int, stop: Stop) -> Result:
+    """Score one file to its end."""
+    state = file_state(path)
+    try:
+        with closing(FileSource(path, rate, stop)) as source:
+            return Result(path, *state, session.run(source, stop))
+    except ShrikeError as error:
+        reason = " ".join(str(error).split()).removeprefix(f"{printable(os.fspath(path))}: ")
+        return Result(path, *state, error=reason)
+
+
+def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Path], workers: int, stop: Stop) -> Iterator[Result]:
+    """Yield a result for each file, in order of completion; fewer if a stop is requested."""
+    if workers > 1:
+        yield from _Pool(setup, workers, stop).score(paths)
+        return
+    session = setup.session(model)
+    for path in paths:
+        result = score_file(session, path, model.card.frontend.rate, stop)
+        if stop.requested:  # it may have ended early
+            return
+        yield result
+
+
+# ---------------------------------------------------------------- in a worker
+
+
+@cache
+def _open(setup: Setup) -> tuple[Session, int, Stop]:
+    model = load_model(find_model(setup.model), setup.engine, 1, setup.provider)
+    return setup.session(model), model.card.frontend.rate, Stop()
+
+
+def _score(setup: Setup, path: Path) -> Result:
+    session, rate, stop = _open(setup)
+    return score_file(session, path, rate, stop)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the parent process is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# ---------------------------------------------------------------- in the parent
+
+
+class _Pool:
+    def __init__(self, setup: Setup, workers: int, stop: Stop) -> None:
+        self._setup, self._workers, self._stop = setup, workers, stop
+
+    def score(self, paths: Sequence[Path]) -> Iterator[Result]:
+        waiting, suspects = deque(paths), deque[Path]()
+        while (waiting or suspects) and not self._stop.requested:
+            if suspects:
+                path = suspects.popleft()
+                lost = yield from self._run(deque([path]), 1)
+                if lost and not self._stop.requested:
+                    yield Result(path, *file_state(path), error=DIED)
+            else:
+                suspects.extend((yield from self._run(waiting, self._workers)))
+
+    def _run(self, waiting: deque[Path], workers: int) -> Generator[Result, None, list[Path]]:
+        """Score until none waits or a worker dies; return the files that were being scored then."""
+        running: dict[Future[Result], Path] = {}
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < AHEAD * workers:
+                        future = self._submit(pool, waiting[0])  # raises where a worker has died
+                        running[future] = waiting.popleft()
+                    for future in wait(running, POLL, FIRST_COMPLETED).done:
+                        result = future.result()
+                        del running[future]
+                        yield result
+                    if self._stop.requested:
+                        break
+            except BrokenProcessPool:
+                pass
+            finally:
+                if running:
+                    for process in multiprocessing.active_children():
+                        process.terminate()
+        return list(running.values())
+
+    def _submit(self, pool: ProcessPoolExecutor, path: Path) -> Future[Result]:
+        """Submit a file. A worker that starts here inherits the blocked signals: a Ctrl-C is the parent's to handle."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        try:
+            return pool.submit(_score, self._setup, path)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
