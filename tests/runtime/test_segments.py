@@ -10,13 +10,15 @@ from runtime.segments import MERGED, MOST, Segment, Segments
 WINDOW, STEP = 4.98, 0.0975  # s
 
 
-def played(fake: list[tuple[float, float]], seconds: float) -> tuple[Segment, ...]:
+def played(
+    fake: list[tuple[float, float]], seconds: float, step: float = STEP, begin: float = 1.0
+) -> tuple[Segment, ...]:
     """Segments where P(spoof) is the share of fake sound in the window, as an ideal detector without a threshold."""
-    segments = Segments(WINDOW, 0.7)
-    for time in np.arange(1.0, seconds, STEP):
-        begin = max(0.0, time - WINDOW)
-        share = sum(max(0.0, min(time, stop) - max(begin, start)) for start, stop in fake) / (time - begin)
-        segments.add(float(time), share, begin)
+    segments = Segments(WINDOW, 0.7, step)
+    for time in np.arange(begin, seconds, step):
+        first = max(0.0, time - WINDOW)
+        share = sum(max(0.0, min(time, stop) - max(first, start)) for start, stop in fake) / (time - first)
+        segments.add(float(time), share, first)
     return segments.finish(seconds)
 
 
@@ -25,6 +27,12 @@ def test_a_passage_is_found_where_it_is(start: float, stop: float) -> None:
     (found,) = played([(start, stop)], 50.0)
     assert found.start == pytest.approx(start, abs=0.3) and found.end == pytest.approx(stop, abs=0.3)
     assert found.peak > 0.99
+
+
+@pytest.mark.parametrize(("start", "stop"), [(20.0, 31.0), (0.0, 12.0), (30.0, 50.0), (0.0, 50.0), (10.0, 16.0)])
+def test_verdicts_far_apart_find_a_passage_within_half_their_interval(start: float, stop: float) -> None:
+    (found,) = played([(start, stop)], 50.0, step=2.5, begin=WINDOW)
+    assert found.start == pytest.approx(start, abs=1.3) and found.end == pytest.approx(stop, abs=1.3)
 
 
 def test_two_passages_are_two_segments() -> None:
