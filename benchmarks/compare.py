@@ -23,11 +23,10 @@ from benchmarks.report.markdown import flat, table_text
 from benchmarks.stats import CONFIDENCE, Interval, difference, ratio
 from runtime.card.schema import require
 from runtime.support.command import FAILED, parse, run
-from runtime.support.errors import ShrikeError
 
 RATE = "%"  # unit of which differences are shown, not ratios
 TIMED = ("latency", "stream", "streams")  # kinds whose values depend on the machine
-MOST_DIFFERENCES = 12  # that are listed
+MOST_DIFFERENCES = 20  # that are listed
 
 Verdict = Literal["worse", "better", "same", "noise unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -58,7 +57,7 @@ def main() -> int:
 
     a, b = read_report(options.before), read_report(options.after)
     changes = compare(a, b, options)
-    for line in (*circumstances(a, b), *only_on_one_side(a, b)):
+    for line in circumstances(a, b):
         say(line)
     if shown := [change for change in changes if options.all or change.verdict != "same"]:
         print(table_text(as_table(shown)))
@@ -90,22 +89,20 @@ class Change:
     @property
     def text(self) -> str:
         """The change with its interval: percent of A, or a difference."""
-        if self.interval is not None:
-            low, middle, high = self.interval if self.is_rate else (100 * (end - 1) for end in self.interval)
-            return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
-        if self.is_rate:
-            return f"{self.b.value - self.a.value:+.1f} %"
-        return f"{100 * (self.b.value / self.a.value - 1):+.1f} %" if self.a.value else "from 0"
+        if self.interval is None:
+            middle = self.b.value - self.a.value if self.is_rate else 100 * (self.b.value / (self.a.value or 1) - 1)
+            return f"{middle:+.1f} %"
+        low, middle, high = self.interval if self.is_rate else (100 * (end - 1) for end in self.interval)
+        return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def compare(a: Report, b: Report, options: Options) -> list[Change]:
     """Every value with a direction that both reports have."""
-    if a.kind != b.kind:
-        raise ShrikeError(f"{options.after}: kind {b.kind}; expected {a.kind}, the kind of {options.before}")
+    require(a.kind == b.kind, f"{options.after}: kind {b.kind}; expected {a.kind}, the kind of {options.before}")
     first, second = identity(a.machine), identity(b.machine)
     odd = [f"{name}: {first[name]} and {second[name]}" for name in first if first[name] != second[name]]
-    if odd and a.kind in TIMED and not options.any_machine:
-        raise ShrikeError(f"the machines differ ({'; '.join(odd)}); compare runs of one, or add --any-machine")
+    same = not odd or a.kind not in TIMED or options.any_machine
+    require(same, f"the machines differ ({'; '.join(odd)}); compare runs of one, or add --any-machine")
     pairs = [pair for table in a.tables for pair in _pairs(table, b)]
     judged = sum(pair.has_noise for pair in pairs)
     confidence = 1 - (1 - CONFIDENCE) / max(1, judged)  # Bonferroni: all together are wrong in 5 %
@@ -113,24 +110,23 @@ def compare(a: Report, b: Report, options: Options) -> list[Change]:
 
 
 def _pairs(table: Table, b: Report) -> Iterator[Change]:
-    other = next((found for found in b.tables if found.name == table.name), None)
-    if other is None or not _keys(table) or _keys(table) != _keys(other):
+    other = next((found for found in b.tables if found.name == table.name and _keys(found) == _keys(table)), None)
+    if other is None or not _keys(table):
         return
-    places = {column.name: place for place, column in enumerate(other.columns)}
-    others = {other.key(row): row for row in other.rows}
-    for row in table.rows:
-        match = others.get(table.key(row))
-        for column, before in zip(table.columns, row, strict=True):
-            if match is None or column.better == "none" or column.name not in places:
-                continue
-            after = match[places[column.name]]
-            if other.columns[places[column.name]].unit != column.unit:
-                raise ShrikeError(f"table {table.name}: {column.name} has different units; measure both again")
-            if before is not None and after is not None:
-                first, second = (
-                    side if isinstance(side, Measured) else Measured(float(side)) for side in (before, after)
-                )
-                yield Change(table.name, table.key(row), column, first, second)
+    units = {column.name: column.unit for column in other.columns}
+    others = dict(zip(map(other.key, other.rows), other.records(), strict=True))
+    for key, row in zip(map(table.key, table.rows), table.records(), strict=True):
+        for column in table.columns:
+            require(
+                units.get(column.name, column.unit) == column.unit, f"table {table.name}: {column.name}: other units"
+            )
+            a, b_side = row[column.name], others.get(key, {}).get(column.name)
+            if column.better != "none" and a is not None and b_side is not None:
+                yield Change(table.name, key, column, _measured(a), _measured(b_side))
+
+
+def _measured(cell: Cell) -> Measured:
+    return cell if isinstance(cell, Measured) else Measured(float(cell or 0.0))
 
 
 def _judge(change: Change, confidence: float, options: Options) -> Change:
@@ -163,27 +159,22 @@ def _keys(table: Table) -> tuple[str, ...]:
 
 
 def circumstances(a: Report, b: Report) -> list[str]:
-    """Differences of machine, conditions and versions, as warnings."""
-    first, second = (
-        dict(flat({"Shrike": r.shrike, "machine": identity(r.machine), "packages": r.machine.get("packages") or {},
-                   "conditions": r.conditions}))
+    """Differences of machine, conditions, versions and rows, as warnings."""
+    found = []
+    sides = [
+        {"Shrike": r.shrike, "machine": identity(r.machine), "packages": r.machine.get("packages") or {},
+         "conditions": r.conditions}
         for r in (a, b)
-    )  # fmt: skip
-    found = [f"warning: {name}: {first.get(name, '-')} in A, {second.get(name, '-')} in B"
-             for name in {**first, **second} if first.get(name) != second.get(name)]  # fmt: skip
+    ]  # fmt: skip
+    first, second = (dict(flat(side)) for side in sides)
+    for name in {**first, **second}:
+        if first.get(name) != second.get(name):
+            found.append(f"warning: {name}: {first.get(name, '-')} in A, {second.get(name, '-')} in B")
+    rows = [{f"{t.name}, {_keys(t)} {t.key(row)}" for t in r.tables if _keys(t) for row in t.rows} for r in (a, b)]
+    found += [f"only in A: {row}" for row in sorted(rows[0] - rows[1])]
+    found += [f"only in B: {row}" for row in sorted(rows[1] - rows[0])]
     more = len(found) - MOST_DIFFERENCES
     return [*found[:MOST_DIFFERENCES], f"warning: and {more} more"] if more > 0 else found
-
-
-def only_on_one_side(a: Report, b: Report) -> list[str]:
-    """Tables and rows that only one report has."""
-
-    def rows(report: Report) -> set[str]:
-        keyed = [(table, _keys(table)) for table in report.tables if _keys(table)]
-        return {f"{t.name}, {dict(zip(keys, t.key(row), strict=True))}" for t, keys in keyed for row in t.rows}
-
-    sides = (("A", rows(a) - rows(b)), ("B", rows(b) - rows(a)))
-    return [f"only in {side}: {row}" for side, odd in sides for row in sorted(odd)]
 
 
 def as_table(changes: Sequence[Change]) -> Table:

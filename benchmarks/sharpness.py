@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from benchmarks.report import Measured, Table
 from runtime.card.schema import require
 from runtime.support.command import parse, run
-from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,6 +32,7 @@ FEWEST_SOURCES = 4  # for a rank correlation
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Rises = dict[str, list[tuple[float, float]]]  # by source: loss and its rise on every batch
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,6 @@ class Options:
         require(self.bootstrap > 0, f"--bootstrap {self.bootstrap}: expected 1 or more")
 
 
-@dataclass(frozen=True)
-class Rise:
-    """Rise of the loss on one batch."""
-
-    loss: float  # at the weights
-    ascent: float  # at rho up the gradient: the sharpness
-
-
 def main() -> None:
     options = parse(Options, "benchmarks.sharpness", __doc__)
     from benchmarks import host
@@ -97,24 +89,22 @@ def main() -> None:
 
     out = place(options.out, "sharpness", options.overwrite)
     partition = select(open_corpus(options.corpus, options.partition, options.protocol), options.only)
-    if partition.unlabelled:
-        raise ShrikeError(f"{partition.protocol}: {partition.unlabelled} trials have no label; expected labels")
+    require(not partition.unlabelled, f"{partition.protocol}: {partition.unlabelled} trials without a label")
     say(partition.describe())
-    spoofs = [trial for trial in partition.trials if trial.bonafide is False]
-    names = [trial.utterance for trial in spoofs]
-    attacks = [trial.attack for trial in spoofs]
-    values = attacks if options.by == "attack" else column_of(partition, names, options.by).tolist()
-    table, rises, recipe = measure(options, partition, dict(zip(names, values, strict=True)))
-    sources, found = source_table(options, table, dict(zip(names, values, strict=True)), rises)
+    spoofs = {trial.utterance: trial.attack for trial in partition.trials if trial.bonafide is False}
+    if options.by != "attack":
+        spoofs = dict(zip(spoofs, column_of(partition, list(spoofs), options.by).tolist(), strict=True))
+    table, rises, recipe = measure(options, partition, spoofs)
+    sources, found = source_table(options, table, spoofs, rises)
     conditions = {
         "model": options.model.name, "trained with": recipe, "partition": partition.describe(),
         "trials": partition.identity(), "source": options.by, "rho": options.rho, "adaptive": options.adaptive,
         "batch": options.batch, "resamples": options.bootstrap, "seed": options.seed,
         "loss": "cross-entropy of the logits", "batch norm": "statistics of training",
     }  # fmt: skip
-    if left := sorted(set(values) - set(rises)):
+    if left := sorted(set(spoofs.values()) - set(rises)):
         found.append(f"left out, with fewer than {options.batch // 2} spoofs: {', '.join(left)}")
-    if beyond := [source for source, batches in rises.items() if any(rise.ascent < 0 for rise in batches)]:
+    if beyond := [source for source, batches in rises.items() if any(rise < 0 for _, rise in batches)]:
         found.append(f"--rho {options.rho:g} is too wide: the loss up the gradient is lower in batches of {beyond}")
     found += ["All sources share the bona fide trials.", "Figures of one corpus do not transfer to another."]
     with report_folder(out, options.overwrite) as folder:
@@ -131,7 +121,7 @@ def main() -> None:
 
 def measure(
     options: Options, partition: "Partition", sources: dict[str, str]
-) -> tuple["ScoreTable", dict[str, list[Rise]], dict[str, Any]]:
+) -> tuple["ScoreTable", Rises, dict[str, Any]]:
     """Scores of all trials, the rises of every source's batches, and the training's settings."""
     from train.augment.features import Augment
     from train.checkpoint import read_checkpoint
@@ -145,8 +135,7 @@ def measure(
     checkpoint = read_checkpoint(options.model)
     run = replace(checkpoint.settings.run, device=options.device, precision="fp32", threads=options.threads)
     settings = replace(checkpoint.settings, run=run)
-    compute = select_device(settings)
-    cache = build_cache(settings.frontend, partition.trials, options.cache)
+    compute, cache = select_device(settings), build_cache(settings.frontend, partition.trials, options.cache)
     model = checkpoint.distillation_model().to(compute.device)
     augment = Augment(settings.augmentation, settings.frontend).to(compute.device).eval()
     table = ScoreTable.of(cache.trials, score_cache(model, augment, cache, settings, compute)[:, -1])
@@ -157,7 +146,7 @@ def measure(
     require(
         bool(pairs), f"--batch {options.batch}: no source has {options.batch // 2} spoofs; lower it, or change --by"
     )
-    network, windows, rises = model.deployed()[0], Windows(cache), dict[str, list[Rise]]()
+    network, windows, rises = model.deployed()[0], Windows(cache), Rises()
     with Progress("sharpness", len(pairs), "batches") as bar:
         for source, clips in pairs:
             batch = windows[np.stack([clips, np.zeros_like(clips)], axis=1)]
@@ -167,8 +156,8 @@ def measure(
     return table, rises, checkpoint.settings.recipe()
 
 
-def rise(network: "nn.Module", features: "Tensor", target: "Tensor", options: Options) -> Rise:
-    """Rise of the loss on a batch (batch, 1, bands, frames), (batch,) of 0 and 1; the weights are restored."""
+def rise(network: "nn.Module", features: "Tensor", target: "Tensor", options: Options) -> tuple[float, float]:
+    """Loss on a batch (batch, 1, bands, frames), (batch,) of 0 and 1, and its rise; the weights are restored."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -178,7 +167,7 @@ def rise(network: "nn.Module", features: "Tensor", target: "Tensor", options: Op
     loss = cross_entropy(network(features), target)
     steps = ascent(weights, torch.autograd.grad(loss, weights), options.rho, options.adaptive)
     with torch.no_grad(), moved(weights, steps):
-        return Rise(float(loss), float(cross_entropy(network(features), target) - loss))
+        return float(loss), float(cross_entropy(network(features), target) - loss)
 
 
 def draw_batches(bonafide: Indices, spoof: Mapping[str, Indices], size: int, seed: int) -> dict[str, list[Indices]]:
@@ -202,7 +191,7 @@ def draw_batches(bonafide: Indices, spoof: Mapping[str, Indices], size: int, see
 
 
 def source_table(
-    options: Options, table: "ScoreTable", sources: dict[str, str], rises: dict[str, list[Rise]]
+    options: Options, table: "ScoreTable", sources: dict[str, str], rises: Rises
 ) -> tuple[Table, list[str]]:
     """Source by source, and the rank correlation of sharpness and EER as a note."""
     from train.evaluate.bootstrap import interval_of, resampled_eers
@@ -221,12 +210,11 @@ def source_table(
         resampled.append(100 * resampled_eers(ranked(bonafide, spoof)[1], options.bootstrap, options.seed))
         rows.append({
             "source": source, "spoofs": len(spoof), "batches": len(found),
-            "sharpness": mean([rise.ascent for rise in found]), "loss": mean([rise.loss for rise in found]),
+            "sharpness": mean([rise for _, rise in found]), "loss": mean([loss for loss, _ in found]),
             "EER": Measured(100 * eer(bonafide, spoof), *interval_of(resampled[-1])),
         })  # fmt: skip
     about = (
-        f"sharpness: rise of the loss at rho = {options.rho:g} up the gradient of each batch of {options.batch} "
-        "trials, mean over batches."
+        f"sharpness: rise of the loss at rho = {options.rho:g} up the gradient of batches of {options.batch} trials."
     )
     columns = "source*; spoofs; batches; sharpness < .4; loss < .3; EER, % < .1"
     ascents = [np.array(row["sharpness"].rounds) for row in rows]

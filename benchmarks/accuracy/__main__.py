@@ -21,7 +21,6 @@ import tyro
 
 from runtime.card.schema import require
 from runtime.support.command import parse, run
-from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
     from benchmarks.accuracy.tables import System
@@ -110,10 +109,9 @@ def main() -> None:
         conditions |= {"trials": partition.describe(), "trials sha256": partition.identity()}
     conditions["speaker verification"] = options.asv.name if options.asv else None
     conditions["systems"] = {
-        system.name: {"form": system.form, "sha256": system.sha256, "calibrated on": system.calibrated_on,
-                      "trials without a score": system.left_out}
-        for system in systems
-    }  # fmt: skip
+        s.name: {"form": s.form, "sha256": s.sha256, "calibrated on": s.calibrated_on, "left out": s.left_out}
+        for s in systems
+    }
     with report_folder(options.out, options.overwrite) as folder:
         for system in systems:
             write_scores(folder / f"{tables.file_name(system.name)}.scores.txt", system.scores)
@@ -146,21 +144,16 @@ def score_models(options: Options, folder: Path) -> "tuple[list[System], Partiti
     from train.evaluate.scorefile import ScoreTable
     from train.progress import say
 
-    partition = open_corpus(options.corpus, options.partition, options.protocol, options.subset)
-    partition = select(partition, options.only)
+    whole = open_corpus(options.corpus, options.partition, options.protocol, options.subset)
+    partition, jobs, systems = select(whole, options.only), options.workers or cores(), list[System]()
     say(partition.describe())
-    if not partition.bonafide or not partition.spoof or partition.unlabelled:
-        raise ShrikeError(
-            f"{partition.protocol}: expected bona fide and spoofed trials, all labelled; python -m train.score scores "
-            "any list"
-        )
-    jobs, systems = options.workers or cores(), []
+    labelled = bool(partition.bonafide and partition.spoof and not partition.unlabelled)
+    require(
+        labelled, f"{partition.protocol}: expected both classes, all labelled; python -m train.score scores any list"
+    )
     for number, (name, label) in enumerate(zip(options.models, labels(options.models), strict=True)):
         checkpoint = name.endswith(".pt")
-        if options.exit != 4 and not checkpoint:
-            raise ShrikeError(
-                f"--exit {options.exit}: only checkpoints have several exits; {name} was exported with one"
-            )
+        require(checkpoint or options.exit == 4, f"--exit {options.exit}: expected a checkpoint; {name} has one exit")
         (subject,) = resolve(name, ("float",), folder / str(number), exit=options.exit)
         subject = replace(subject, model=label)
         cache = build_cache(subject.frontend, partition.trials, options.cache, jobs)
@@ -170,8 +163,7 @@ def score_models(options: Options, folder: Path) -> "tuple[list[System], Partiti
         bound_to = {"model": sha256, "form": form, "trials": partition.identity(), "features": cache.identity,
                     "windows": options.windows}  # fmt: skip
         scores = score_trials(subject, cache, partial_folder(options) / f"{file_name(label)}.txt", bound_to, jobs)
-        missing = len(partition.missing) + len(cache.skipped)
-        card = None if checkpoint else read_card(subject.path)
+        card, missing = None if checkpoint else read_card(subject.path), len(partition.missing) + len(cache.skipped)
         systems.append(System(label, form, ScoreTable.of(cache.trials, scores), card, sha256, missing))
     return systems, partition
 
@@ -184,24 +176,20 @@ def read_systems(options: Options) -> "list[System]":
     paths = [path for path in options.scores if not (options.asv and path.exists() and path.samefile(options.asv))]
     require(bool(paths) or not options.scores, f"--scores: only the file of --asv {options.asv}; expected the systems'")
     names = labels([re.sub(r"(\.(gz|txt|tsv|scores))+$", "", str(path)) for path in paths])
-    if unknown := sorted(set(options.flip) - set(names)):
-        raise ShrikeError(f"--flip {unknown[0]}: not among --scores; expected one of {', '.join(names) or 'none'}")
-    tables = {name: read_scores(path) for name, path in zip(names, paths, strict=True)}
-    return [
-        System(name, "score file, flipped" if name in options.flip else "score file",
-               table.flipped() if name in options.flip else table)
-        for name, table in tables.items()
-    ]  # fmt: skip
+    for name in options.flip:
+        require(name in names, f"--flip {name}: not among --scores; expected one of {', '.join(names) or 'none'}")
+    systems = [System(name, "score file", read_scores(path)) for name, path in zip(names, paths, strict=True)]
+    flipped = {s.name: replace(s, form="score file, flipped", scores=s.scores.flipped()) for s in systems}
+    return [flipped[system.name] if system.name in options.flip else system for system in systems]
 
 
 def labels(names: Sequence[str]) -> list[str]:
     """Short names for models: the shortest differing ends of their paths, and never just model.pt."""
-    parts = [Path(name).parts for name in names]
-    shown = []
+    parts, shown = [[part for part in Path(name).parts if part != "/"] for name in names], []
     for mine in parts:
-        least = 2 if Path(mine[-1]).stem == "model" else 1
-        ends = (n for n in range(least, len(mine)) if [other[-n:] for other in parts].count(mine[-n:]) == 1)
-        shown.append("/".join(part for part in mine[-next(ends, len(mine)) :] if part != "/"))
+        ends = range(2 if Path(mine[-1]).stem == "model" else 1, len(mine))
+        shortest = next((n for n in ends if [other[-n:] for other in parts].count(mine[-n:]) == 1), len(mine))
+        shown.append("/".join(mine[-shortest:]))
     return shown
 
 

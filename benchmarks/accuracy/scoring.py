@@ -12,14 +12,14 @@ import signal
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.cases import Subject
 from runtime.audio.score_times import scored
+from runtime.card.schema import require
 from runtime.engines import as_streaming
-from runtime.support.errors import ShrikeError
 from train.data.cache import FeatureCache
 from train.data.processes import in_processes
 from train.progress import Progress, say
@@ -35,17 +35,15 @@ def score_trials(
     subject: Subject, cache: FeatureCache, partial_file: Path, bound_to: dict[str, str], jobs: int
 ) -> "Scores":
     """Bona fide minus spoof of every clip in the cache, (n,); scores in the partial file are not computed again."""
-    names = [trial.utterance for trial in cache.trials]
-    known = read_partial(partial_file, bound_to)
+    names, known = [trial.utterance for trial in cache.trials], read_partial(partial_file, bound_to)
     missing = [clip for clip, name in enumerate(names) if name not in known]
     if known and missing:
         say(f"{subject.model}: {len(names) - len(missing):,} of {len(names):,} scores found; resuming")
     if missing:
-        jobs = 1 if subject.form.startswith("TensorRT") else jobs  # one GPU
         with open(partial_file, "a" if known else "w", encoding="utf-8") as file:
-            if not known:
-                file.write(json.dumps(bound_to) + "\n")
-            computed = closing(_compute(subject, cache, missing, bound_to["windows"] == "mean", jobs))
+            file.write("" if known else json.dumps(bound_to) + "\n")
+            chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+            computed = closing(_compute(subject, cache, chunks, bound_to["windows"] == "mean", jobs))
             with Progress(subject.model, len(missing), "trials") as bar, computed as results:
                 for clips, new in results:
                     known |= {names[clip]: score for clip, score in zip(clips, new, strict=True)}
@@ -53,42 +51,32 @@ def score_trials(
                     file.flush()
                     bar.advance(len(clips))
     scores = np.array([known[name] for name in names])
-    if not np.isfinite(scores).all():
-        raise ShrikeError(f"{subject.path}: its scores are not finite; export or train it again")
+    require(bool(np.isfinite(scores).all()), f"{subject.path}: its scores are not finite; export or train it again")
     return scores
 
 
 def read_partial(path: Path, bound_to: dict[str, str]) -> dict[str, float]:
     """The scores of a stopped run of the same model and trials; a torn last line is cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = path.read_bytes() if path.exists() else b""
+    whole = data[: data.rfind(b"\n") + 1]
     try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return {}
-    except UnicodeDecodeError:
-        text = ""
-    whole = text[: text.rfind("\n") + 1]
-    head, *lines = whole.splitlines() or [""]
-    try:
-        found: Any = json.loads(head)
+        head, *lines = whole.decode().splitlines()
         known = {name: float(score) for name, score in (line.split() for line in lines)}
+        same = json.loads(head) == bound_to
     except ValueError:
-        found, known = None, {}
-    if found != bound_to:
-        changed = [key for key in bound_to if isinstance(found, dict) and found.get(key) != bound_to[key]]
-        say(f"{path}: another {' and '.join(changed) or 'format'}; scoring starts again")
-        return {}
-    if len(whole) < len(text):
-        with open(path, "rb+") as file:
-            file.truncate(len(whole.encode()))
-    return known
+        known, same = {}, False
+    if data and not same:
+        say(f"{path}: scores of another model, list or version; scoring starts again")
+    if same and len(whole) < len(data):
+        path.write_bytes(whole)
+    return known if same else {}
 
 
 def _compute(
-    subject: Subject, cache: FeatureCache, clips: Sequence[int], mean: bool, jobs: int
+    subject: Subject, cache: FeatureCache, chunks: list[list[int]], mean: bool, jobs: int
 ) -> Generator[tuple[Sequence[int], list[float]], None, None]:
-    chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
-    if jobs == 1:
+    if jobs == 1 or subject.form.startswith("TensorRT"):  # one GPU
         engine = _open(subject)
         for chunk in chunks:
             yield chunk, score_clips(engine, cache, chunk, mean, subject.frames)

@@ -72,8 +72,7 @@ def system_table(systems: Sequence[System], found: Summaries) -> Table:
         "Cllr, bit < .4; act DCF calibrated < .4; Cllr calibrated, bit < .4"
     )
     about = (
-        "EER with its 95 % interval. Actual DCF and Cllr take raw scores as log-likelihood ratios; the calibrated ones "
-        "apply the map in the model's card."
+        "EER with 95 % interval. act DCF, Cllr: of raw scores as LLRs; calibrated: after the map in the model's card."
     )
     return Table.of("systems", "Systems", about, columns, rows).without_empty()
 
@@ -112,8 +111,7 @@ def difference_table(systems: Sequence[System], bootstrap: int, seed: int = 0) -
             "significant": "better" if high < 0 else "worse" if low > 0 else "no",
         })  # fmt: skip
     about = (
-        "EER minus the first system's, absolute, by a paired bootstrap on the same trials; significant where the 95 % "
-        "interval excludes zero. correlation: of both systems' scores."
+        "EER minus the first system's by a paired bootstrap on the same trials. correlation: of both systems' scores."
     )
     columns = "system*; against; trials; EER change, % < .2; correlation > .5; significant"
     return Table.of("differences", f"Against {first.name}", about, columns, rows)

@@ -11,8 +11,8 @@ A step is 12 frames, 97.5 ms of sound, and 16 frames, 130 ms, of a streaming mod
 cases take turns (benchmarks/stats.py). docs/reports.md describes the tables and how two reports are compared.
 """
 
-import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from benchmarks.cases import Form
 from benchmarks.stats import RUNS, SECONDS
 from runtime.card.schema import require
 from runtime.support.command import parse, run
+from runtime.support.errors import ShrikeError
 
 EMBEDDED = ("f0", "wide")
 MOST_BATCH, MOST_THREADS = 1024, 256
@@ -72,33 +73,44 @@ class Options:
 def main() -> None:
     options = parse(Options, "benchmarks.latency", __doc__)
     from benchmarks import host
-    from benchmarks.latency.lineup import line_up, measure_energy
-    from benchmarks.latency.tables import conditions, draw, tables
-    from benchmarks.report import busy_note, finish, new_report, place, report_folder, write_report
-    from benchmarks.stats import measure
+    from benchmarks.latency.lineup import PEER, line_up, measure_energy
+    from benchmarks.latency.tables import tables
+    from benchmarks.report import Plot, busy_note, finish, new_report, place, report_folder, write_report
+    from benchmarks.report.plots import draw_latencies
+    from benchmarks.stats import ROUNDS, WARM_UP, measure
     from train.progress import say
 
     out = place(options.out, "latency", options.overwrite)
-    load, machine = os.getloadavg()[0], host.describe()
-    with tempfile.TemporaryDirectory() as folder:
-        lineup = line_up(options, Path(folder), say)
+    notes, machine, plots = busy_note(), host.describe(), list[Plot]()
+    with tempfile.TemporaryDirectory() as exported, report_folder(out, options.overwrite) as folder:
+        lineup = line_up(options, Path(exported), say)
         say(f"measuring {len(lineup.entries)} cases, at least {len(lineup.entries) * options.seconds:.0f} s")
         with host.Watch(idle_s=0.5, interval_s=WATCH_EVERY) as watch:
             times = measure([entry.case for entry in lineup.entries], options.seconds, options.runs, say=say)
         for entry, found in zip(lineup.entries, times, strict=True):
             entry.times = found
         measure_energy(lineup, options.seconds, say)
-        found_tables = tables(lineup)
+        shown = [entry for entry in lineup.entries if entry.part == "step" or (entry.form, entry.batch) == (PEER, 1)]
+        curves = {f"{e.model} {e.form}, {e.threads} thread(s)": [1000 * s for s in e.times.sorted] for e in shown}
+        with suppress(ShrikeError):  # without matplotlib, as on a device
+            draw_latencies(curves, folder / "distribution.png", "ms of a step (of a peer: network)", "share of runs")
+            plots.append(Plot("distribution.png", "Share of runs that took at most so long."))
+        conditions = {
+            "batch": list(options.batch), "threads": list(options.threads), "forms": list(options.forms),
+            "seconds of each case, at least": options.seconds, "runs of each case, at least": options.runs,
+            "rounds": ROUNDS, "warm-up, ms": 1000 * WARM_UP, "inputs of peers": lineup.inputs,
+            "order": "in turns, in another order each round; the first run of a turn is not counted",
+            "clock": "time.perf_counter around each run; no garbage collection meanwhile",
+            "ONNX Runtime": "CPUExecutionProvider, intra-op threads as named, 1 inter-op thread, else its defaults",
+        }  # fmt: skip
+        models = dict.fromkeys(entry.model for entry in lineup.entries if entry.part == "network")
+        report = new_report(
+            "latency", f"Latency of {', '.join(models)}", machine | {"run": watch.report()}, conditions, tables(lineup),
+            [*notes, *lineup.notes], plots,
+        )  # fmt: skip
         for _, engine in lineup.engines:
             engine.close()
-    notes = [*busy_note(load), *lineup.notes]
-    title = "Latency of " + ", ".join(dict.fromkeys(entry.model for entry in lineup.entries if entry.part == "network"))
-    with report_folder(out, options.overwrite) as temporary:
-        plots = draw(lineup, temporary)
-        report = new_report(
-            "latency", title, machine | {"run": watch.report()}, conditions(options, lineup), found_tables, notes, plots
-        )
-        write_report(temporary, report)
+        write_report(folder, report)
     finish(report, out, hidden=("times",))
 
 

@@ -8,7 +8,7 @@ Everything is opened before anything is timed, and each model's memory is measur
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from benchmarks import host
 from benchmarks.cases import Subject, multiply_adds, resolve, unique
 from benchmarks.host.watch import PowerMeter
 from benchmarks.latency.peers import footprint, open_bare, open_peer, parse_shape
-from benchmarks.report import Measured
+from benchmarks.report import Cell, Measured
 from benchmarks.stats import Case, Times, run_for
 from runtime.audio.features import PRESETS, FeatureStream, FrontEnd, Samples
 from runtime.audio.framer import STEP
@@ -38,6 +38,7 @@ PEER = "peer"  # form of another project's model
 
 Part = Literal["features", "network", "step", "bare"]
 Say = Callable[[str], object]
+Rows = list[dict[str, Cell]]
 
 
 @dataclass
@@ -55,10 +56,13 @@ class Entry:
     joules: float | None = None  # of a step beyond the idle machine
 
     @property
+    def row(self) -> dict[str, Cell]:
+        return {"model": self.model, "form": self.form, "threads": self.threads}
+
+    @property
     def median(self) -> Measured:
         """ms, with the medians of the rounds."""
-        rounds = tuple(round(1000 * value, 6) for value in self.times.medians)
-        return Measured(1000 * self.times.median, rounds=rounds)
+        return Measured(1000 * self.times.median, rounds=tuple(round(1000 * value, 6) for value in self.times.medians))
 
     @property
     def streaming(self) -> bool:
@@ -82,15 +86,16 @@ class Lineup:
     inputs: dict[str, str] = field(default_factory=dict)  # of peers
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def features(self) -> dict[str, Entry]:
-        """By the front-end's name."""
-        return {entry.model: entry for entry in self.entries if entry.part == "features"}
+    def add(self, model: str, form: str, part: Part, batch: int, threads: int, call: Any, subject: Any = None) -> None:
+        name = f"{part} {model} {form}, threads {threads}, batch {batch}"
+        case = Case(name, call, partial(_torch_threads, threads) if form == "torch" else lambda: None)
+        self.entries.append(Entry(model, form, part, batch, threads, case, subject))
 
-    def find(self, part: Part, like: Entry) -> Entry | None:
-        """The part of the same model, form and threads, in a batch of 1."""
-        wanted = (part, like.model, like.form, like.threads, 1)
-        return next((e for e in self.entries if (e.part, e.model, e.form, e.threads, e.batch) == wanted), None)
+    def find(self, part: Part, **like: Cell) -> Entry | None:
+        """The first entry of this part with these attributes, in a batch of 1."""
+        return next(
+            (e for e in self.entries if e.part == part and e.batch == 1 and e.row.items() >= like.items()), None
+        )
 
 
 def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
@@ -104,9 +109,7 @@ def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
         say(f"preparing {name}")
         subjects += resolve(name, options.forms, folder / str(number), options.frontend, batches[-1])
     for frontend in dict.fromkeys(replace(subject.frontend, level="none") for subject in subjects):
-        name = frontend_name(frontend)
-        case = Case(f"features {name}", features_part(frontend))
-        lineup.entries.append(Entry(name, "front-end", "features", 1, 1, case))
+        lineup.add(frontend_name(frontend), "front-end", "features", 1, 1, features_part(frontend))
     say("measuring memory, each model in a process of its own")
     for subject in unique(subjects):
         key = subject.model, subject.form
@@ -114,11 +117,11 @@ def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
         lineup.work[key] = multiply_adds(subject.path) if subject.path.suffix == ".onnx" else None
         lineup.notes += [note for note in subject.notes if note not in lineup.notes]
         for count in threads[:1] if subject.form.startswith("TensorRT") else threads:
-            _add_subject(lineup, subject, count, batches, options.check_bare)
+            add_subject(lineup, subject, count, batches, options.check_bare)
     for path in options.peer:
         key = path.stem, PEER
         lineup.memory[key], lineup.sizes[key] = footprint(path, shapes), path.stat().st_size / 1e6
-        for count, batch in ((count, batch) for count in threads for batch in batches):
+        for count, batch in itertools.product(threads, batches):
             try:
                 peer = open_peer(path, count, batch, shapes)
             except ShrikeError as error:
@@ -126,30 +129,24 @@ def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
                 continue
             fed = (f"{name} {'x'.join(map(str, v.shape))} {v.dtype}" for name, v in peer.feeds.items())
             lineup.inputs.setdefault(path.stem, ", ".join(fed))
-            case = Case(f"network {path.stem}, threads {count}, batch {batch}", peer.run)
-            lineup.entries.append(Entry(path.stem, PEER, "network", batch, count, case))
+            lineup.add(*key, "network", batch, count, peer.run)
     return lineup
 
 
-def _add_subject(lineup: Lineup, subject: Subject, threads: int, batches: Sequence[int], bare: bool) -> None:
-    def add(part: Part, batch: int, call: Callable[[], object]) -> None:
-        name = f"{part} {subject.model} {subject.form}, threads {threads}, batch {batch}"
-        prepare = partial(_torch_threads, threads) if subject.form == "torch" else lambda: None
-        case = Case(name, call, prepare)
-        lineup.entries.append(Entry(subject.model, subject.form, part, batch, threads, case, subject))
-
-    engine = subject.open(threads)
+def add_subject(lineup: Lineup, subject: Subject, threads: int, batches: list[int], bare: bool) -> None:
+    """Its network with every batch, its step, and ONNX Runtime's bare loop."""
+    engine, add = subject.open(threads), partial(lineup.add, subject.model, subject.form)
     lineup.engines.append((subject, engine))
     for batch in batches:
         if batch == 1 or subject.batch == ANY_BATCH:
-            add("network", batch, network_part(engine, subject.frontend, batch))
+            add("network", batch, threads, network_part(engine, subject.frontend, batch), subject)
         else:
             lineup.notes.append(f"{subject.model}: its batch is fixed at 1; --batch {batch} was not measured")
-    add("step", 1, step_part(engine, subject.frontend))
+    add("step", 1, threads, step_part(engine, subject.frontend), subject)
     if bare and subject.path.suffix == ".onnx" and subject.frames is None:
         session = open_bare(subject.path, threads)
         feeds = {session.get_inputs()[0].name: windows(subject.frontend, 1)}
-        add("bare", 1, partial(session.run, None, feeds))
+        add("bare", 1, threads, partial(session.run, None, feeds), subject)
 
 
 def _torch_threads(count: int) -> None:
@@ -215,11 +212,10 @@ def windows(frontend: FrontEnd, batch: int) -> Any:
 
 def measure_energy(lineup: Lineup, seconds: float, say: Say) -> None:
     """J of each step beyond an idle machine's; left out where power cannot be read."""
-    for entry in lineup.entries if PowerMeter().name else ():
-        if entry.part == "step":
-            say(f"energy of {entry.case.name}")
-            entry.case.prepare()
-            with host.Watch(idle_s=3.0) as watch:
-                count = len(run_for(entry.case.run, seconds))
-            joules = watch.energy()
-            entry.joules = None if joules is None else joules / count
+    for entry in [found for found in lineup.entries if found.part == "step"] if PowerMeter().name else ():
+        say(f"energy of {entry.case.name}")
+        entry.case.prepare()
+        with host.Watch(idle_s=3.0) as watch:
+            count = len(run_for(entry.case.run, seconds))
+        joules = watch.energy()
+        entry.joules = None if joules is None else joules / count

@@ -1,4 +1,4 @@
-"""Reports of benchmarks: a folder with report.json, report.md and plots.
+"""Reports of benchmarks: a folder with report.json, report.md and plots, which appears as a whole or not at all.
 
     with report_folder(out) as folder:
         write_report(folder, new_report("latency", title, machine, conditions, tables, notes, plots))
@@ -7,10 +7,105 @@
 docs/reports.md describes the schema and the blocks by which a Markdown file quotes a table.
 """
 
-from benchmarks.report.folder import busy_note, check_place, finish, new_report, place, report_folder, write_report
-from benchmarks.report.schema import Cell, Column, Measured, Plot, Report, Table, read_report
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-__all__ = [
-    "Cell", "Column", "Measured", "Plot", "Report", "Table", "busy_note", "check_place", "finish", "new_report",
-    "place", "read_report", "report_folder", "write_report",
-]  # fmt: skip
+from benchmarks.report.markdown import PAGE, page, table_text
+from benchmarks.report.schema import NAME, VERSION, as_json
+from benchmarks.report.schema import Cell as Cell
+from benchmarks.report.schema import Column as Column
+from benchmarks.report.schema import Measured as Measured
+from benchmarks.report.schema import Plot as Plot
+from benchmarks.report.schema import Report as Report
+from benchmarks.report.schema import Table as Table
+from benchmarks.report.schema import read_report as read_report
+from runtime import __version__
+from runtime.card.model_card import created_now
+from runtime.card.schema import require
+from runtime.support.atomic import atomic_file, atomic_folder
+
+LONGEST_COMMAND = 1_000  # characters
+BUSY = 0.5  # load average
+
+
+def new_report(
+    kind: str, title: str, machine: Mapping[str, Any], conditions: Mapping[str, Any], tables: Sequence[Table],
+    notes: Sequence[str] = (), plots: Sequence[Plot] = (), command: str = "",
+) -> Report:  # fmt: skip
+    """A report of this moment, this version and the running command (`command`: its module, where not `kind`)."""
+    line = command_line(f"benchmarks.{command or kind}", sys.argv[1:])
+    return Report(
+        VERSION, kind, title, line, created_now(), __version__, dict(machine), dict(conditions),
+        tuple(tables), tuple(notes), tuple(plots),
+    )  # fmt: skip
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command without paths of this machine: an absolute path keeps what lies below here, or its last name."""
+
+    def short(argument: str) -> str:
+        option, equals, value = argument.rpartition("=")
+        path = Path(value)
+        if not (path.is_absolute() or value.startswith("~")):
+            return argument
+        below = path.is_relative_to(Path.cwd())
+        return f"{option}{equals}{path.relative_to(Path.cwd()) if below else path.name}"
+
+    line = shlex.join(["python", "-m", module, *map(short, arguments)])
+    return line if len(line) <= LONGEST_COMMAND else f"{line[:LONGEST_COMMAND]} ..."
+
+
+def place(out: Path | None, kind: str, overwrite: bool) -> Path:
+    """--out, or a new folder under runs/reports; checked before anything is measured."""
+    folder = out or Path(time.strftime(f"runs/reports/{kind}-%Y%m%d-%H%M%S"))
+    check_place(folder, overwrite)
+    return folder
+
+
+def check_place(folder: Path, overwrite: bool = False) -> None:
+    """Raise unless the report can go there; only a report is ever overwritten."""
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    writable = above == folder.absolute() or (above.is_dir() and os.access(above, os.W_OK))
+    require(writable, f"--out {folder}: {above} cannot be written; choose another folder")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        require((folder / NAME).is_file(), f"--out {folder}: it exists and is not a report; choose a new folder")
+        require(overwrite, f"--out {folder}: it holds a report; choose another folder, or replace it with --overwrite")
+
+
+@contextmanager
+def report_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder for plots, scores and `write_report`; on success it replaces `folder`."""
+    check_place(folder, overwrite)
+    with atomic_folder(folder) as temporary:
+        yield temporary
+        read_report(temporary)
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write report.json and report.md beside the plots that the report lists."""
+    assert all((folder / plot.file).is_file() for plot in report.plots), "a plot was not drawn"
+    for name, content in ((NAME, as_json(report)), (PAGE, page(report))):
+        with atomic_file(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def busy_note() -> list[str]:
+    """A note where the load average, at the start of a run, shows other work."""
+    load = os.getloadavg()[0]
+    return [f"load average {load:.1f} at the start: other work ran, compare ratios only"] if load > BUSY else []
+
+
+def finish(report: Report, out: Path, hidden: Sequence[str] = ()) -> None:
+    """Print the tables on stdout, and the notes and the report's place on stderr."""
+    from train.progress import say
+
+    print("\n\n".join(table_text(table) for table in report.tables if table.name not in hidden))
+    for note in report.notes:
+        say(f"note: {note}")
+    say(f"report: {out}/{PAGE}")

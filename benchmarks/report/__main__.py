@@ -41,9 +41,9 @@ def main() -> int:
     stale = False
     for path in options.into:
         filled = fill(path, options.folders)
-        for block in filled.differing:
+        for line, marker in filled.differing:
             stale = True
-            say(f"{path}:{block.line}: {block.marker} " + ("differs from its report" if options.check else "filled"))
+            say(f"{path}:{line}: {marker} " + ("differs from its report" if options.check else "filled"))
         if filled.differing and not options.check:
             with atomic_file(path) as temporary:
                 temporary.write_text(filled.text, encoding="utf-8")

@@ -14,9 +14,8 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.report.schema import Cell, Column, Measured, Report, Table, read_report
 from runtime.support.errors import ShrikeError
@@ -129,21 +128,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 # ---- blocks in documents
 
 
-@dataclass(frozen=True)
-class Quote:
-    """A place where a document quotes a report."""
+class Filled(NamedTuple):
+    """A document with its blocks filled; a block is its line and the text behind `report:`."""
 
-    line: int
-    marker: str  # the text behind `report:`
-
-
-@dataclass
-class Filled:
-    """A document with its blocks filled."""
-
-    text: str = ""
-    blocks: list[Quote] = field(default_factory=list)
-    differing: list[Quote] = field(default_factory=list)
+    text: str
+    blocks: list[tuple[int, str]]
+    differing: list[tuple[int, str]]
 
 
 def fill(path: Path, folders: Sequence[Path] = ()) -> Filled:
@@ -156,22 +146,21 @@ def fill(path: Path, folders: Sequence[Path] = ()) -> Filled:
     kinds = [found[0][5] for found in MARKER.finditer(text)]  # r or e, of report or end
     if kinds != ["r", "e"] * (len(kinds) // 2):
         raise ShrikeError(f"{path}: an unpaired marker; every <!-- report: ... --> needs its own <!-- end report -->")
-    filled = Filled()
+    blocks, differing = list[tuple[int, str]](), list[tuple[int, str]]()
 
     def replaced(found: re.Match[str]) -> str:
-        block = Quote(text.count("\n", 0, found.start()) + 1, found["marker"])
+        line = text.count("\n", 0, found.start()) + 1
         try:
-            body = _render(block.marker, path, folders)
+            body = _render(found["marker"], path, folders)
         except ShrikeError as error:
-            raise ShrikeError(f"{path}:{block.line}: {error}") from error
+            raise ShrikeError(f"{path}:{line}: {error}") from error
         if body is None:
             return found[0]
-        filled.blocks.append(block)
-        filled.differing += [block] if body != found["body"] else []
+        blocks.append((line, found["marker"]))
+        differing.extend(blocks[-1:] if body != found["body"] else ())
         return found["begin"] + body + found["end"]
 
-    filled.text = BLOCK.sub(replaced, text)
-    return filled
+    return Filled(BLOCK.sub(replaced, text), blocks, differing)
 
 
 def _render(marker: str, path: Path, folders: Sequence[Path]) -> str | None:

@@ -56,11 +56,8 @@ def draw_det(tables: Mapping[str, ScoreTable], path: Path) -> None:
             (line,) = axes.plot([probit(v) for v in x], [probit(v) for v in y], label=f"{name}: EER {rate:.2%}")
             if 0 < rate < 1:
                 axes.plot(probit(rate), probit(rate), "o", color=line.get_color(), markersize=5)
-            if len(x):  # a system without an error has no curve
-                rarest, ends = (
-                    min(rarest, float(np.min(x)), float(np.min(y))),
-                    [*ends, float(np.max(x)), float(np.max(y))],
-                )
+            errors = np.concatenate([x, y]).tolist()  # none of a system without an error
+            rarest, ends = min([rarest, *errors]), [*ends, *errors]
         low = max([tick for tick in TICKS if tick <= rarest], default=TICKS[0])
         high = min([tick for tick in TICKS if tick >= min(max(ends), 0.9)], default=TICKS[-1])
         ticks = [tick for tick in TICKS if low <= tick <= high]

@@ -1,7 +1,6 @@
 """The schema of report.json as frozen dataclasses, and its strict reader: a report may come from anybody.
 
-    report = read_report(Path("runs/reports/latency"))
-    for row in report.table("steps").records():
+    for row in read_report(Path("runs/reports/latency")).table("steps").records():
         print(row["model"], row["step"])
 
 Numbers are finite; a value that was not measured is None. docs/reports.md describes every entry.
@@ -27,6 +26,7 @@ VERSION = 1  # of the schema
 NAME = "report.json"
 LARGEST_REPORT = 64 << 20  # bytes; ours have some hundred thousand
 LONGEST_LINE = 120  # characters of report.json
+HEADING = re.compile(r"([^,*<>]+?)\s*(\*)?(?:,\s*([^<>]*?))?\s*([<>])?\s*(?:\.(\d))?")  # name*, unit < .digits
 
 Better = Literal["lower", "higher", "none"]
 
@@ -41,11 +41,9 @@ class Measured:
     rounds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        require((self.low is None) == (self.high is None), "an interval needs both ends")
-        numbers = [self.value, *self.rounds, *(end for end in (self.low, self.high) if end is not None)]
-        require(all(math.isfinite(number) for number in numbers), "numbers must be finite; use null for none")
-        ordered = self.low is None or self.high is None or self.low <= self.high
-        require(ordered, "an interval begins with its lower end")
+        ends = [end for end in (self.low, self.high) if end is not None]
+        require(len(ends) != 1 and ends == sorted(ends), "an interval needs a lower and an upper end")
+        require(all(map(math.isfinite, (self.value, *self.rounds, *ends))), "numbers must be finite; use null for none")
 
 
 Cell = str | int | float | bool | Measured | None
@@ -69,15 +67,13 @@ class Column:
 
 def columns(text: str) -> tuple[Column, ...]:
     """Columns of "name, unit < .digits; ...": `*` marks a key, `<` that lower is better, `>` that higher is."""
-    pattern = r"([^,*<>]+?)\s*(\*)?(?:,\s*([^<>]*?))?\s*([<>])?\s*(?:\.(\d))?"
-    found = []
-    for part in text.split(";"):
-        match = re.fullmatch(pattern, part.strip())
-        assert match, part
-        name, key, unit, direction, digits = match.groups()
-        better: Better = "lower" if direction == "<" else "higher" if direction else "none"
-        found.append(Column(name, unit or "", better, bool(key), int(digits) if digits else None))
-    return tuple(found)
+    better: dict[str | None, Better] = {"<": "lower", ">": "higher", None: "none"}
+    found = [HEADING.fullmatch(part.strip()) for part in text.split(";")]
+    groups = [match.groups() for match in found if match]
+    return tuple(
+        Column(name, unit or "", better[direction], bool(key), int(digits) if digits else None)
+        for name, key, unit, direction, digits in groups
+    )
 
 
 @dataclass(frozen=True)
@@ -93,10 +89,9 @@ class Table:
     @classmethod
     def of(cls, name: str, title: str, about: str, heads: str, rows: Iterable[Mapping[str, Cell]]) -> "Table":
         """A table of rows by column name; absent cells are None. `heads` as for `columns`."""
-        rows, of_table = list(rows), columns(heads)
-        names = [column.name for column in of_table]
+        rows, names = list(rows), [column.name for column in columns(heads)]
         assert all(set(row) <= set(names) for row in rows), f"{name}: a row has cells without a column"
-        return cls(name, title, about, of_table, tuple(tuple(row.get(key) for key in names) for row in rows))
+        return cls(name, title, about, columns(heads), tuple(tuple(row.get(key) for key in names) for row in rows))
 
     def __post_init__(self) -> None:
         require(bool(re.fullmatch(r"[a-z][a-z0-9-]*", self.name)), f"table {self.name!r}: an invalid name")
@@ -110,9 +105,8 @@ class Table:
 
     def _cell(self, column: Column, cell: Any) -> Cell:
         where = f"{self.name}: {column.name}"
-        if isinstance(cell, dict):
-            cell = codec.build(Measured, cell, where)
-        number = isinstance(cell, Measured) or (isinstance(cell, int | float) and not isinstance(cell, bool))
+        cell = codec.build(Measured, cell, where) if isinstance(cell, dict) else cell
+        number = isinstance(cell, Measured | int | float) and not isinstance(cell, bool)
         require(isinstance(cell, float | int | str | Measured) or cell is None, f"{where}: {cell!r} is not a value")
         require(not isinstance(cell, float) or math.isfinite(cell), f"{where} is {cell}; use null for none")
         require(column.better == "none" or number or cell is None, f"{where} is {cell!r}; expected a number")
@@ -125,12 +119,9 @@ class Table:
 
     def without_empty(self) -> "Table":
         """The table without columns that are None in every row."""
-        if not self.rows:
-            return self
-        filled = [any(row[place] is not None for row in self.rows) for place in range(len(self.columns))]
-        columns = tuple(column for column, keep in zip(self.columns, filled, strict=True) if keep)
-        rows = tuple(tuple(cell for cell, keep in zip(row, filled, strict=True) if keep) for row in self.rows)
-        return replace(self, columns=columns, rows=rows)
+        filled = [n for n in range(len(self.columns)) if not self.rows or any(row[n] is not None for row in self.rows)]
+        rows = tuple(tuple(row[n] for n in filled) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[n] for n in filled), rows=rows)
 
     def records(self) -> list[dict[str, Cell]]:
         """Every row by column name."""
@@ -173,29 +164,23 @@ class Report:
             raise ShrikeError(f"created is {self.created!r}; expected a time as 2025-01-31T12:00:00Z") from None
 
     def table(self, name: str) -> Table:
-        for table in self.tables:
-            if table.name == name:
-                return table
-        raise ShrikeError(f"table {name!r}: not in this report; it has {', '.join(t.name for t in self.tables)}")
+        tables = {table.name: table for table in self.tables}
+        require(name in tables, f"table {name!r}: not in this report; it has {', '.join(tables)}")
+        return tables[name]
 
 
 def read_report(folder: Path) -> Report:
     """The report in this folder; a ShrikeError where it is missing, too large, damaged or of another version."""
     path = folder / NAME if folder.is_dir() else folder
-    if not path.is_file():
-        raise ShrikeError(f"{folder}: expected a report, a folder with {NAME} as --out writes it{nearby(folder)}")
-    if path.stat().st_size > LARGEST_REPORT:
-        raise ShrikeError(f"{path}: larger than {LARGEST_REPORT >> 20} MiB; expected a report")
+    require(path.is_file(), f"{folder}: expected a report, a folder with {NAME} as --out writes it{nearby(folder)}")
+    require(path.stat().st_size <= LARGEST_REPORT, f"{path}: expected a report of at most {LARGEST_REPORT >> 20} MiB")
     try:
         values = codec.parse(path.read_bytes(), str(path))
     except OSError as error:
         raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error
     version = values.get("version")
-    if type(version) is not int or version != VERSION:
-        raise ShrikeError(
-            f"{path}: report version {version!r}, expected {VERSION}; "
-            "read it with the version of Shrike that wrote it, or measure again"
-        )
+    known = type(version) is int and version == VERSION
+    require(known, f"{path}: report version {version!r}, expected {VERSION}; read it with the Shrike that wrote it")
     return codec.build(Report, values, str(path))
 
 

@@ -10,7 +10,6 @@ The measured parts are the product's: its session, its microphone with the bound
 Only the sound card is simulated. docs/accuracy.md describes the columns.
 """
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,18 @@ from runtime.engines.model_loader import DEFAULT
 from runtime.support.command import FAILED, parse, run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.cases import Subject
     from benchmarks.report import Report
+    from benchmarks.stream.endurance import Endurance
     from benchmarks.stream.load import Load
+    from benchmarks.stream.realtime import RealTime
 
 FILE = 60.0  # s of sound in each round of file mode
 LOOPED = 600.0  # s of sound that hours are made of
 SOUNDS, LENGTH = 8, 30.0  # different sounds that many streams share, and s of each
+UNSCORED = 0.1  # s: more than a block and a resampler's memory
 LEAST = 1e-3  # ms: the smallest value on a logarithmic axis
 
 
@@ -92,7 +96,7 @@ def main() -> int:
     from benchmarks.report import busy_note, finish, place, report_folder, write_report
 
     out = place(options.out, "streams" if options.several else "stream", options.overwrite)
-    load, machine = os.getloadavg()[0], host.describe()
+    busy, machine = busy_note(), host.describe()
     with TemporaryDirectory() as exported, report_folder(out, options.overwrite) as folder:
         subjects = [
             resolve(name, ("u8",), Path(exported) / str(number), batch=2 if options.several else 1)[0]
@@ -102,7 +106,7 @@ def main() -> int:
             measured = (
                 many_streams(options, subjects, folder) if options.several else one_stream(options, subjects[0], folder)
             )
-        notes = (*busy_note(load), *(note for subject in subjects for note in subject.notes), *measured.notes)
+        notes = (*busy, *(note for subject in subjects for note in subject.notes), *measured.notes)
         voice = "the demo's voice" if options.corpus is None else f"dev clips of {options.corpus.resolve().name}"
         report = replace(
             measured, machine=machine | {"run": watch.report()}, notes=tuple(dict.fromkeys(notes)),
@@ -118,8 +122,7 @@ def one_stream(options: Options, subject: "Subject", folder: Path) -> "Report":
     from benchmarks.report import Plot, new_report
     from benchmarks.report.plots import draw_latencies
     from benchmarks.stream.endurance import endure
-    from benchmarks.stream.realtime import busy, from_file, in_real_time, sound, start_up
-    from benchmarks.stream.tables import live_table, notes, speed_table
+    from benchmarks.stream.realtime import busy, from_file, in_real_time, live_table, sound, speed_table, start_up
     from runtime.audio.features import RATE
     from runtime.engines.model_loader import load_model
     from train.progress import say
@@ -159,11 +162,10 @@ def one_stream(options: Options, subject: "Subject", folder: Path) -> "Report":
 
 def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "Report":
     """Every model under the load of many streams, on one core."""
-    from benchmarks.report import Cell, Plot, new_report
+    from benchmarks.report import Cell, Plot, Table, new_report
     from benchmarks.report.plots import draw_latencies
-    from benchmarks.stream.load import bear, find_largest, one_core, speed
+    from benchmarks.stream.load import bear, find_largest, load_table, one_core, speed
     from benchmarks.stream.realtime import sound
-    from benchmarks.stream.tables import capacity_table, load_table
     from runtime.engines.model_loader import load_model
     from train.progress import say
 
@@ -201,8 +203,29 @@ def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "
     }  # fmt: skip
     plots = [Plot("late.png", "Share of scores that came so long after the delivery of their last sample.")]
     notes = ["This system cannot bind a process to one core: figures of one thread."] * (core is None)
-    tables = [capacity_table(rows), load_table(listed)]
+    about = "speed: of 32 streams that never wait, per second of processor time. largest: that holds, to 5 %."
+    columns = "model*; precision; input; speed, times real time > .1; largest, streams >"
+    tables = [Table.of("largest", "Streams on a core", about, columns, rows), load_table(listed)]
     return new_report("streams", "Streams on one core", {}, conditions, tables, notes, plots, command="stream")
+
+
+def notes(live: "Mapping[str, RealTime]", hours: "Endurance | None") -> list[str]:
+    from benchmarks.stream.endurance import slope
+
+    found = [f"{name}: {one.lost:.2f} s of {one.sent:.0f} s were lost." for name, one in live.items() if one.lost]
+    found += [f"{name}: {one.unscored:.2f} s were unscored at the end." for name, one in live.items()
+              if one.unscored > UNSCORED]  # fmt: skip
+    if hours is not None:
+        growth = slope(hours.hours, hours.memory)
+        if not hours.complete:
+            found.append(
+                f"INCOMPLETE: {hours.sent - hours.scored:,} samples and {hours.missing:,} verdicts are missing."
+            )
+        if growth is None:
+            found.append("Too short for a slope of memory, which settles in the first quarter of an hour of sound.")
+        elif growth.low is not None and growth.low > 0:
+            found.append(f"Memory grows: by this slope {24 * growth.value:.2f} MB in a day of sound.")
+    return found
 
 
 def describe(subject: "Subject") -> dict[str, Any]:

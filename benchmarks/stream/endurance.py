@@ -57,10 +57,7 @@ class Endurance:
         }  # fmt: skip
         if len(self.memory):
             row |= {"first": float(self.memory[0]), "last": float(self.memory[-1]), "most": float(np.max(self.memory))}
-        about = (
-            "Sound through the command's pipe at full speed. Memory of the command's process; growth: slope after "
-            "settling, with Student's 95 % interval over batch means."
-        )
+        about = "The command's pipe at full speed. growth: slope of its memory after settling, with 95 % interval."
         columns = (
             "sound, h .2; speed, times real time > .1; samples in; samples scored; verdicts; verdicts missing <; "
             "first, MB .1; last, MB < .1; most, MB < .1; growth, MB per hour of sound < .3"

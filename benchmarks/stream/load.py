@@ -13,12 +13,13 @@ step, as those of calls that began at any time are. Lateness counts from the del
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.report import Cell, Table
 from benchmarks.stats import no_garbage_collection
 from runtime.audio.features import Samples
 from runtime.audio.score_times import EARLIEST
@@ -158,3 +159,21 @@ def find_largest(holds: Callable[[int], bool], guess: float) -> int:
         low, high = (streams, high) if holds(streams) else (low, streams)
         streams = (low + high) // 2 if high is not None else max(low + 1, int(1.25 * low))
     return low
+
+
+def load_table(loads: Mapping[str, Sequence[Load]]) -> Table:
+    """By model."""
+    rows: list[dict[str, Cell]] = []
+    for name, load in [(name, load) for name, loads_of in loads.items() for load in loads_of]:
+        row: dict[str, Cell] = {"model": name, "streams": load.streams, "holds": "yes" if load.holds else "no"}
+        if load.late_ms:
+            row |= {f"late p{share}": load.percentile(share) for share in (50, 95, 99)}
+            row |= {"worst": max(load.late_ms), "scores": len(load.late_ms), "step": 1000 * load.interval}
+            row["too late"] = 100 * sum(late > 1000 * load.interval for late in load.late_ms) / len(load.late_ms)
+        rows.append(row | {"CPU": 100 * load.cpu})
+    about = "late: from the delivery of a score's last sample to the score. too late: by more than a step."
+    columns = (
+        "model*; streams*; holds; step, ms .1; scores; late p50, ms < .1; late p95, ms < .1; late p99, ms < .1; "
+        "worst, ms < .1; too late, % < .2; CPU, % of the core < .1"
+    )
+    return Table.of("load", "Real time", about, columns, rows)

@@ -15,15 +15,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from benchmarks.report import Cell, Measured, Table
 from runtime.audio.features import RATE, Samples
 from runtime.engines.model_loader import LoadedModel
 from runtime.session import Session, VerdictOptions
@@ -37,6 +39,7 @@ from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
 
+SHARES = (50, 95, 99)  # percentiles of a latency
 SHORT = 8.0  # s of the file whose first verdict is timed
 CLIP_GAP = 0.4  # s of silence between clips of a corpus
 LINGER = 1.0  # s after the last block in which the queue is still scored; a Microphone waits for 2
@@ -202,3 +205,38 @@ def busy(count: int) -> Iterator[None]:
         for worker in workers:
             worker.kill()
             worker.wait()
+
+
+# ---- tables
+
+
+def speed_table(files: Sequence[tuple[float, Cost]], starts: Sequence[float]) -> Table:
+    speeds, steps = [speed for speed, _ in files], np.median([cost.step_ms for _, cost in files], axis=0).tolist()
+    row: dict[str, Cell] = {"mode": "file", "speed": Measured(median(speeds), rounds=tuple(speeds))}
+    row |= {f"step p{share}": value for share, value in zip(SHARES, steps, strict=True)}
+    row["first verdict"] = Measured(median(starts), rounds=tuple(starts))
+    about = (
+        "Medians of the rounds, decoding included. first verdict: from starting the command, with a warm file system."
+    )
+    columns = (
+        "mode*; speed, times real time > .1; step p50, ms < .2; step p95, ms < .2; step p99, ms < .2; "
+        "first verdict, s < .2"
+    )
+    return Table.of("speed", "File mode and start-up", about, columns, [row])
+
+
+def live_table(live: Mapping[str, RealTime]) -> Table:
+    rows: list[dict[str, Cell]] = []
+    for name, one in live.items():
+        row: dict[str, Cell] = {"condition": name, "verdicts": one.summary.verdicts}
+        for kind, values in (("spoken", one.spoken_ms), ("arrived", one.arrived_ms)):
+            row |= {f"{kind} p{share}": float(np.percentile(values, share)) for share in SHARES if values}
+        row |= {"lost": 1000 * one.lost, "gaps": one.summary.gaps, "unscored": 1000 * one.unscored}
+        rows.append(row | {"CPU": 100 * one.summary.cost.core, "memory": one.summary.cost.resident_mb})
+    about = "From the newest sample being spoken, and its block being delivered, to the verdict being written."
+    columns = (
+        "condition*; verdicts; spoken p50, ms < .1; spoken p95, ms < .1; spoken p99, ms < .1; arrived p50, ms < .1; "
+        "arrived p95, ms < .1; arrived p99, ms < .1; lost, ms < .0; gaps <; unscored, ms < .0; CPU, % of a core < .1; "
+        "memory, MB < .0"
+    )
+    return Table.of("real-time", "Real time", about, columns, rows)

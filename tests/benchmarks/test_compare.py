@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compare as command
-from benchmarks.compare import Options, compare, only_on_one_side
+from benchmarks.compare import Options, circumstances, compare
 from benchmarks.report import Measured, Report, Table, new_report, report_folder, write_report
 from benchmarks.stats import difference, ratio
 from runtime.support.errors import ShrikeError
@@ -94,9 +94,9 @@ def test_times_of_other_machines_and_power_modes_are_refused_and_rates_are_not()
 def test_rows_of_one_side_are_listed() -> None:
     a = made_report([{"model": "f0", "form": "u8"}, {"model": "f0", "form": "s8"}])
     b = made_report([{"model": "f0", "form": "u8"}, {"model": "wide", "form": "u8"}])
-    found = only_on_one_side(a, b)
+    found = circumstances(a, b)
     assert len(found) == 2 and "s8" in found[0] and "wide" in found[1]
-    assert only_on_one_side(a, a) == []
+    assert circumstances(a, a) == []
 
 
 def test_tables_of_other_units_or_keys() -> None:
@@ -106,7 +106,7 @@ def test_tables_of_other_units_or_keys() -> None:
     ]
     with pytest.raises(ShrikeError):
         verdicts(reports[0], reports[1])
-    assert verdicts(reports[0], reports[2]) == [] and len(only_on_one_side(reports[0], reports[2])) == 2
+    assert verdicts(reports[0], reports[2]) == [] and len(circumstances(reports[0], reports[2])) == 2
 
 
 def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

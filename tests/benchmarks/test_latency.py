@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.cases import Subject, of_file
 from benchmarks.latency import __main__ as command
-from benchmarks.latency.lineup import Entry, Lineup, _add_subject
+from benchmarks.latency.lineup import Entry, Lineup, add_subject
 from benchmarks.latency.tables import BUDGET, calls_table, gpu_table
 from benchmarks.report import Measured, Report, read_report
 from benchmarks.stats import Case, Times
@@ -105,7 +105,7 @@ def test_a_tensorrt_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("runtime.engines.tensorrt.open_cuda", lambda: MockCuda())
     lineup, subject = Lineup(), of_file(path, "jetson")
     assert (subject.form, subject.batch) == ("TensorRT fp16", 1)
-    _add_subject(lineup, subject, 1, (1, 8), bare=True)
+    add_subject(lineup, subject, 1, [1, 8], bare=True)
     assert [found.part for found in lineup.entries] == ["network", "step"] and len(lineup.notes) == 1
     for found in lineup.entries:
         found.case.run()

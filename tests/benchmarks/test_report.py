@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import Measured, Plot, Table, read_report, report_folder, write_report
+from benchmarks.report import Measured, Plot, Table, command_line, read_report, report_folder, write_report
 from benchmarks.report import __main__ as command
-from benchmarks.report.folder import command_line
 from benchmarks.report.markdown import fill, number, page, table_text
 from benchmarks.report.schema import Column, as_json, columns
 from runtime.support.errors import ShrikeError

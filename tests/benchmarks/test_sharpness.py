@@ -22,7 +22,7 @@ def test_the_rise_is_that_of_the_definition() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))
     features, target = torch.randn(8, 1, 2, 3), torch.tensor([0, 1] * 4)
     before = [weight.clone() for weight in network.parameters()]
-    found = rise(network, features, target, OPTIONS)
+    at_weights, rose = rise(network, features, target, OPTIONS)
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     loss = nn.functional.cross_entropy(network(features), target)
     gradients = torch.autograd.grad(loss, list(network.parameters()))
@@ -31,8 +31,8 @@ def test_the_rise_is_that_of_the_definition() -> None:
         for weight, gradient in zip(network.parameters(), gradients, strict=True):
             weight += 0.1 * gradient / length
         above = nn.functional.cross_entropy(network(features), target)
-    assert found.loss == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert found.ascent == pytest.approx(float((above - loss).detach()), rel=1e-3)
+    assert at_weights == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert rose == pytest.approx(float((above - loss).detach()), rel=1e-3)
 
 
 def test_batches_are_equally_large_and_use_no_spoof_twice() -> None:

@@ -16,7 +16,6 @@ from benchmarks.stream import __main__ as command
 from benchmarks.stream.endurance import endure, missing_verdicts, slope
 from benchmarks.stream.load import bear, find_largest, speed
 from benchmarks.stream.realtime import from_file, in_real_time, sound
-from benchmarks.stream.tables import notes
 from runtime.audio.features import RATE
 from runtime.engines.model_loader import LoadedModel, load_model
 from runtime.scorer import StreamScorer
@@ -66,7 +65,7 @@ def test_every_sample_is_accounted_for_in_real_time(model: LoadedModel) -> None:
 def test_a_slow_engine_loses_sound_and_every_lost_sample_is_counted(model: LoadedModel) -> None:
     slow: Any = Slow(model.engine, 0.5)
     run = in_real_time(replace(model, engine=slow), sound(None, 5.0), 5.0, rate=RATE, step=12)  # due every 0.0975 s
-    assert run.lost > 0 and run.summary.gaps > 0 and notes({"slow": run}, None)
+    assert run.lost > 0 and run.summary.gaps > 0 and command.notes({"slow": run}, None)
     assert run.summary.seconds + run.lost + run.unscored == pytest.approx(run.sent)
 
 
