@@ -1,6 +1,6 @@
 """Streaming: speed, latency from sample to verdict, lost sound, start-up, memory over hours, and many streams at once.
 
-    python -m benchmarks.stream                                   # f0 on the demo's voice, about a minute and a half
+    python -m benchmarks.stream                                   # the default model on the demo's voice, 90 s
     python -m benchmarks.stream runs/a/model.onnx --corpus ../shared/corpus --load 4
     python -m benchmarks.stream wide --hours 24 --out runs/reports/day
     python -m benchmarks.stream ecanet9-streaming ecanet9 --streams 100 200      # lateness of many streams on one core
