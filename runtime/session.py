@@ -131,6 +131,8 @@ class Session:
         self._measure(self._framer.position)
         if block.lost > 0:
             self._skip(block.lost)
+        if block.flag:
+            self._summary.mark(block.flag)
         for sink in self._sinks:
             if block.note:
                 sink.note(block.note)

@@ -58,6 +58,7 @@ class Summary:
         name = self.source if self.channel is None else f"{self.source} ({self.channel})"
         voiced = f"{self.voiced:.1f} of {self.seconds:.1f} s voiced"
         lost = f", {self.lost:.1f} s lost in {plural(self.gaps, 'gap')}" if self.gaps else ""
+        lost += ", truncated" if "truncated" in self.flags else ""
         if self.llr is None or self.p_spoof is None:
             return f"{name}: {self.state}, {voiced}{lost}"
         numbers = f"P(spoof) {self.p_spoof:.2f}, LLR {self.llr:+.2f}"
@@ -98,6 +99,7 @@ class SummaryBuilder:
         self._steps, self._latencies = Percentiles(), Percentiles()
         self._began, self._cpu = time.monotonic(), time.process_time()
         self.lost, self.gaps = 0.0, 0
+        self._marks: dict[str, float] = {}  # flags of the whole source
 
     def count(self, verdict: Verdict, begin: float, warming: bool, step: float, latency: float | None) -> None:
         """Add one verdict. `begin`: s, where its window begins; `step`: s of computing; `latency`: s."""
@@ -116,6 +118,10 @@ class SummaryBuilder:
         self._steps.add(step)
         if latency is not None:
             self._latencies.add(latency)
+
+    def mark(self, flag: str) -> None:
+        """Set a flag for the whole source."""
+        self._marks[flag] = 1.0
 
     def skip(self, lost: float) -> None:
         """Count a gap of so many seconds."""
@@ -141,7 +147,7 @@ class SummaryBuilder:
             p_spoof=p_spoof,
             segments=segments,
             states={state: number / count for state, number in sorted(self._states.items())},
-            flags={flag: number / count for flag, number in sorted(self._flags.items())},
+            flags={flag: number / count for flag, number in sorted(self._flags.items())} | self._marks,
             lost=self.lost,
             gaps=self.gaps,
             cost=self._cost(),

@@ -18,6 +18,8 @@ is decoded, and decoding goes block by block, so that no header can claim memory
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +49,10 @@ OGG_WITHOUT_END = re.compile(r"Last page lacks an end-of-stream bit|Junk after t
 OGG_WITH_A_HOLE = re.compile(r"reports a hole|Corrupted bitstream")
 
 
+class UndecodableError(AudioError):
+    """A file in no format that libsndfile can decode."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """Decoded sound."""
@@ -58,31 +64,51 @@ class Clip:
 
 def load(path: str | os.PathLike[str], rate: int = 16_000) -> Clip:
     """Decode the sound file at `path` to `rate` Hz; AudioError for a file that cannot be used."""
+    with decoding(), open_sound(path) as sound:
+        _check_length(sound)
+        samples, decoded = _decode(sound, rate)
+        notes = check_losses(sound, decoded, path)
+        if sound.channels > 1:
+            notes.append(f"{sound.channels} channels averaged")
+        if sound.subtype in EIGHT_BITS:
+            notes.append("8-bit recording: its quantisation noise stays")
+        if sound.samplerate != rate:
+            notes.append(f"resampled from {sound.samplerate} Hz")
+    return Clip(samples, rate, tuple(notes))
+
+
+def open_sound(path: str | os.PathLike[str]) -> "soundfile.SoundFile":
+    """Open a file for decoding, after checks of the file itself and of its header's rate."""
     import soundfile
 
     _check_file(path)
     if os.path.splitext(os.fspath(path))[1].lower() == ".raw":
         # By this name soundfile asks for rate and width instead of looking for a header.
         raise AudioError("a .raw file states neither its rate nor its sample format: convert it to WAV")
-    try:
+    with decoding():
         # Bytes, because soundfile cannot encode the names of files that are not UTF-8; Windows wants text.
-        with soundfile.SoundFile(os.fspath(path) if os.name == "nt" else os.fsencode(path)) as sound:
-            _check_header(sound)
-            samples, decoded = _decode(sound, rate)
-            notes = _losses(sound, decoded, path)
-            if sound.channels > 1:
-                notes.append(f"{sound.channels} channels averaged")
-            if sound.subtype in EIGHT_BITS:
-                notes.append("8-bit recording: its quantisation noise stays")
-            if sound.samplerate != rate:
-                notes.append(f"resampled from {sound.samplerate} Hz")
+        sound = soundfile.SoundFile(os.fspath(path) if os.name == "nt" else os.fsencode(path))
+    try:
+        _check_header(sound)
+    except AudioError:
+        sound.close()
+        raise
+    return sound
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Turn whatever soundfile and soxr raise into an AudioError of one line."""
+    import soundfile
+
+    try:
+        yield
     except AudioError:
         raise
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"cannot be decoded ({_one_line(error.error_string)})") from error
+        raise UndecodableError(f"cannot be decoded ({_one_line(error.error_string)})") from error
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError, MemoryError) as error:
         raise AudioError(f"cannot be decoded ({_one_line(str(error)) or type(error).__name__})") from error
-    return Clip(samples, rate, tuple(notes))
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
@@ -111,6 +137,10 @@ def _check_header(sound: "soundfile.SoundFile") -> None:
         raise AudioError(f"recorded at {sound.samplerate:,} Hz; expected at least {MIN_RATE:,} Hz")
     if sound.samplerate > MAX_RATE:
         raise AudioError(f"its header claims {sound.samplerate:,} Hz; above {MAX_RATE:,} Hz it must be damaged")
+
+
+def _check_length(sound: "soundfile.SoundFile") -> None:
+    """Check that a whole clip fits into memory."""
     if sound.frames >= UNKNOWN_FRAMES:
         raise AudioError("its header does not state its length: let sox or ffmpeg rewrite it")
     if sound.frames > MAX_SECONDS * sound.samplerate:
@@ -118,7 +148,7 @@ def _check_header(sound: "soundfile.SoundFile") -> None:
         raise AudioError(f"lasts {hours:,.1f} h; the longest accepted is {MAX_SECONDS / 3600:g} h: cut it into pieces")
 
 
-def _losses(sound: "soundfile.SoundFile", decoded: int, path: str | os.PathLike[str]) -> list[str]:
+def check_losses(sound: "soundfile.SoundFile", decoded: int, path: str | os.PathLike[str]) -> list[str]:
     """Compare the decoded length with the header's: notes for what may be missing, AudioError for what is."""
     log = sound.extra_info
     seconds = sound.frames / sound.samplerate

@@ -45,6 +45,7 @@ FLAGS = {
     "no-high-band": "this microphone or line removes the high frequencies that the model needs",
     "invalid": "NaN or infinite samples arrived and count as silence",
     "lost": "sound was lost within the last window",
+    "truncated": "the file ends early or is damaged: it was scored as far as it goes",
 }
 DISABLING = frozenset({"no-low-band", "no-high-band", "quiet", "clipping"})  # no claim is made with these
 

@@ -24,6 +24,7 @@ class Block:
     lost: float = 0.0  # s of sound missing before its first sample
     invalid: int = 0  # samples that were NaN or infinite and became 0
     note: str = ""  # a sentence for the user: unplugged, opened again, overflowed
+    flag: str = ""  # a key of runtime.audio.quality.FLAGS that holds for the whole source
 
 
 class SourceInfo(Protocol):

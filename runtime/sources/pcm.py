@@ -24,8 +24,15 @@ from runtime.support.shutdown import Stop
 Coding = Literal["s16le", "s16be", "s32le", "u8", "f32le", "f64le"]  # as ffmpeg names them
 TYPES = {"s16le": "<i2", "s16be": ">i2", "s32le": "<i4", "u8": "u1", "f32le": "<f4", "f64le": "<f8"}
 MOST_CHANNELS = 64
+HEADERS = {b"RIFF": "WAV", b"RF64": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF"}
 READ = 65_536  # bytes at most per read, a Linux pipe's size
 IDLE = 0.5  # s without a byte after which an empty block is yielded, so that sinks go on
+
+
+class EmptyInputError(ShrikeError):
+    """The pipe ended without a byte: an exit code of its own, so that a service restarts its source."""
+
+    code = 5
 
 
 class PcmSource:
@@ -55,7 +62,7 @@ class PcmSource:
 
     def __iter__(self) -> Iterator[Block]:
         size = self._type.itemsize * self._channels
-        rest = b""
+        rest, received = b"", 0
         while True:
             ready, _, _ = select.select([self._descriptor, self._stop.descriptor], [], [], IDLE)
             if self._stop.requested:
@@ -67,11 +74,16 @@ class PcmSource:
             arrived = time.monotonic()
             if not data:
                 break
+            if not received:
+                _refuse_header(data)
+            received += len(data)
             data = rest + data
             whole = len(data) // size * size
             rest = data[whole:]
             samples, invalid = self._resampler.push(self._decode(data[:whole]))
             yield Block(samples, arrived, invalid=invalid)
+        if not received:
+            raise EmptyInputError("--stdin: the pipe ended without a byte")
         note = f"the last {len(rest)} bytes are not a whole sample: check --dtype and --channels" if rest else ""
         yield Block(self._resampler.flush(), time.monotonic(), note=note)
 
@@ -87,3 +99,13 @@ class PcmSource:
 
     def close(self) -> None:
         """Do nothing: standard input belongs to the process."""
+
+
+def _refuse_header(data: bytes) -> None:
+    """Raise for the header of a sound file: scored as samples, it would be noise at a wrong rate."""
+    kind = next((kind for start, kind in HEADERS.items() if data.startswith(start)), None)
+    if kind:
+        raise ShrikeError(
+            f"--stdin: {kind} header, expected raw samples; use --file, or a pipe through "
+            "ffmpeg -i - -f s16le -ac 1 -ar 16000 -"
+        )
