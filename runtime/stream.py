@@ -172,7 +172,8 @@ def main() -> int:
         alerts = stack.enter_context(closing(open_alerts(options.alerts, say)))
         model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(model.engine.close)
-        say(f"{model.card.name} ({model.card.precision}) with {model.backend}: {model.reason}")
+        reason = f": {model.reason}" if model.reason else ""
+        say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}{reason}")
         if model.card.score.fitted_on is None:
             say("this model's scores are not fitted to probabilities: read P(spoof) as a rank, not as a probability")
         if options.check:

@@ -21,12 +21,16 @@ Kind = Literal["auto", "onnx", "tensorrt"]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An open engine, its card, and the reason for this backend."""
+    """An open engine, its card, and the reason for this backend, empty where there is only one."""
 
     engine: Engine
     card: ModelCard
     backend: str  # "TensorRT", "ONNX Runtime", "ONNX Runtime on cuda"
     reason: str
+
+    def name(self, requested: str) -> str:
+        """Return the name of an embedded model, or the card's for a path."""
+        return self.card.name if Path(requested).suffix else requested
 
 
 def find_model(name: str) -> Path:
@@ -60,7 +64,7 @@ def load_model(path: Path, kind: Kind, threads: int = 1, provider: str = "cpu") 
     if path == plan and not os.path.isfile(graph):
         return _open(plan, threads, provider, "there is no ONNX file beside it")
     if not os.path.isfile(plan):
-        return _open(graph, threads, provider, f"there is no {plan.name} beside it")
+        return _open(graph, threads, provider, "")  # the usual case on a PC
     try:
         return _open(plan, threads, provider, "it fits this machine")
     except ShrikeError as error:

@@ -91,7 +91,7 @@ def main() -> int:
         stack.callback(model.engine.close)
         setup = Setup(options.model, options.engine, options.provider, verdict_options(options, model))
         setup.session(model)  # checks the verdict options
-        say(f"{model_name(options, model)} ({model.card.precision}) with {model.backend}")
+        say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}")
         table, states = None, Counter[str]()
         if target:
             form: Form = "csv" if options.csv else "json"
@@ -149,12 +149,7 @@ def settings(options: Options, model: LoadedModel) -> Settings:
     """Return all that the rows of a table depend on, beside the sound."""
     sha256 = sha256_file(card_path(find_model(options.model)))  # the card lists that of the model
     chosen = f"every {options.every:g}, prior {options.prior:g}, sure {options.sure:g}, {model.backend}"
-    return Settings(model_name(options, model), sha256, chosen)
-
-
-def model_name(options: Options, model: LoadedModel) -> str:
-    """Return the name of an embedded model, or the card's."""
-    return model.card.name if Path(options.model).suffix else options.model
+    return Settings(model.name(options.model), sha256, chosen)
 
 
 def exit_code(states: Mapping[str, int], fail_on: str) -> int:
