@@ -113,7 +113,7 @@ class FrontEnd:
     @property
     def passband(self) -> tuple[float, float]:
         """Lowest and highest frequency in Hz that any band sees."""
-        seen = self.matrix.any(axis=0).nonzero()[0] * self.rate / self.window
+        seen = np.flatnonzero(self.matrix.sum(axis=0)) * self.rate / self.window
         return float(seen[0]), float(seen[-1])
 
     def count(self, samples: int) -> int:
