@@ -134,7 +134,7 @@ class SummaryBuilder:
         total, number = self._sums[False] if self._sums[False][1] else self._sums[True]
         llr = total / number if number and voiced >= IMPRESSION else None
         p_spoof = None if llr is None else self._tracker.p_spoof(llr)
-        segments = self._segments.finish(seconds + self.lost)
+        segments = self._segments.finish(seconds + self.lost) if voiced >= CLAIM else ()
         return Summary(
             source=self._info.source,
             seconds=seconds,
