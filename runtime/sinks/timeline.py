@@ -29,6 +29,7 @@ COLOURS = {
     "too-short": "silver",
     "no-voice": "gainsboro",
 }
+LONGEST = 3_600.0  # s of sound that a plot shows: 230 MB
 ENDINGS = (".png", ".pdf", ".svg")
 
 
@@ -41,10 +42,13 @@ class Timeline(Sink):
         require_package("matplotlib")  # before a long stream, not after it
         self._path, self._frontend, self._sure = path, frontend, sure
         self._sound: list[Samples] = []
+        self._seconds = 0.0  # of it
         self._verdicts: list[Verdict] = []
 
     def sound(self, samples: Samples) -> None:
-        self._sound.append(samples)
+        if self._seconds < LONGEST:
+            self._seconds += len(samples) / self._frontend.rate
+            self._sound.append(samples)
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
         self._verdicts.append(verdict)
