@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.audio.framer import Framer, Score
-from runtime.audio.quality import QualityMonitor
+from runtime.audio.quality import WHOLE, QualityMonitor
 from runtime.audio.voice_activity import VoiceActivity
 from runtime.card.model_card import ModelCard
 from runtime.engines import Engine
@@ -95,6 +95,7 @@ class Session:
         frontend, score_map = self._card.frontend, self._card.score
         return StreamInfo(
             source=source.name,
+            channel=getattr(source, "channel", None),
             live=source.live,
             model=self._card.name,
             engine=self._kind,
@@ -131,13 +132,14 @@ class Session:
         self._measure(self._framer.position)
         if block.lost > 0:
             self._skip(block.lost)
-        if block.flag:
-            self._summary.mark(block.flag)
+        for flag in WHOLE & set(block.flags):
+            self._summary.mark(flag)
         for sink in self._sinks:
             if block.note:
                 sink.note(block.note)
             sink.sound(block.samples)
-        self._quality.mark(block.lost > 0, block.invalid > 0)
+        found = {"lost": block.lost > 0, "invalid": block.invalid > 0}
+        self._quality.mark((*(flag for flag, present in found.items() if present), *block.flags))
         self._block, self._start, self._measured = block, self._framer.position, self._framer.position
         self._arrived = block.arrived if self._live else None
 

@@ -151,6 +151,7 @@ class SummaryBuilder:
             lost=self.lost,
             gaps=self.gaps,
             cost=self._cost(),
+            channel=self._info.channel,
         )
 
     def _overall(self, p_spoof: float | None, voiced: float, segments: tuple[Segment, ...]) -> State:

@@ -21,11 +21,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.audio.containers import UNKNOWN_BYTES
 from runtime.support.errors import AudioError
 from runtime.support.suggestions import nearby
 
@@ -39,7 +41,6 @@ BLOCK = 2**20  # values decoded at a time over all channels: 4 MB of float32
 LOSS_TOLERATED = 0.1  # s, of what a header promises: one hop of verdicts, 1600 samples of 98,000 in a window
 FIRST_MP3_FRAME = 64  # bytes; the mark is at most 4 + 2 (checksum) + 32 (side information) bytes in
 UNKNOWN_FRAMES = 2**62  # frames; libsndfile says 2^63 - 1 where a header states no length
-UNKNOWN_BYTES = 0x7FFF_0000  # bytes; piped recorders write 2 GiB - 1, 2 GiB or 4 GiB - 1 for a length they cannot know
 EIGHT_BITS = frozenset({"PCM_S8", "PCM_U8"})  # libsndfile's names; companded telephony (u-law, A-law) is finer
 
 # libsndfile shortens a file to what is there, and only its log shows that: `data : 64000 (should be 31956)` in WAV and
@@ -47,10 +48,11 @@ EIGHT_BITS = frozenset({"PCM_S8", "PCM_U8"})  # libsndfile's names; companded te
 SHORTENED = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 OGG_WITHOUT_END = re.compile(r"Last page lacks an end-of-stream bit|Junk after the last page")
 OGG_WITH_A_HOLE = re.compile(r"reports a hole|Corrupted bitstream")
+OGG_CUT = "may be cut off: its Ogg stream has no proper end"
 
 
 class UndecodableError(AudioError):
-    """A file in no format that libsndfile can decode."""
+    """A file in which libsndfile finds no sound; another decoder may."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +81,32 @@ def load(path: str | os.PathLike[str], rate: int = 16_000) -> Clip:
 
 def open_sound(path: str | os.PathLike[str]) -> "soundfile.SoundFile":
     """Open a file for decoding, after checks of the file itself and of its header's rate."""
-    import soundfile
-
     _check_file(path)
     if os.path.splitext(os.fspath(path))[1].lower() == ".raw":
         # By this name soundfile asks for rate and width instead of looking for a header.
         raise AudioError("a .raw file states neither its rate nor its sample format: convert it to WAV")
     with decoding():
         # Bytes, because soundfile cannot encode the names of files that are not UTF-8; Windows wants text.
-        sound = soundfile.SoundFile(os.fspath(path) if os.name == "nt" else os.fsencode(path))
+        sound = _sequential()(os.fspath(path) if os.name == "nt" else os.fsencode(path))
     try:
         _check_header(sound)
     except AudioError:
         sound.close()
         raise
     return sound
+
+
+@cache
+def _sequential() -> "type[soundfile.SoundFile]":
+    """Return a SoundFile that does not seek: soundfile does after every read, inexactly in an MP3 with a wrong header,
+    and not at all in a FLAC file that states no length."""
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return Sequential
 
 
 @contextmanager
@@ -132,11 +145,16 @@ def _check_file(path: str | os.PathLike[str]) -> None:
 def _check_header(sound: "soundfile.SoundFile") -> None:
     """Check the header's values before decoding."""
     if sound.frames <= 0:
-        raise AudioError("holds no samples")
-    if sound.samplerate < MIN_RATE:
-        raise AudioError(f"recorded at {sound.samplerate:,} Hz; expected at least {MIN_RATE:,} Hz")
-    if sound.samplerate > MAX_RATE:
-        raise AudioError(f"its header claims {sound.samplerate:,} Hz; above {MAX_RATE:,} Hz it must be damaged")
+        raise UndecodableError("holds no samples")
+    check_rate(sound.samplerate)
+
+
+def check_rate(rate: int) -> None:
+    """Check the sample rate that a header states."""
+    if rate < MIN_RATE:
+        raise AudioError(f"recorded at {rate:,} Hz; expected at least {MIN_RATE:,} Hz")
+    if rate > MAX_RATE:
+        raise AudioError(f"its header claims {rate:,} Hz; above {MAX_RATE:,} Hz it must be damaged")
 
 
 def _check_length(sound: "soundfile.SoundFile") -> None:
@@ -159,8 +177,8 @@ def check_losses(sound: "soundfile.SoundFile", decoded: int, path: str | os.Path
     if sound.format == "OGG" and OGG_WITH_A_HOLE.search(log):
         raise AudioError("damaged: its Ogg stream has a hole")
     if sound.format == "OGG" and OGG_WITHOUT_END.search(log):
-        return ["may be cut off: its Ogg stream has no proper end"]
-    if sound.format == "MP3" and not _mp3_states_length(path):
+        return [OGG_CUT]
+    if sound.format == "MP3" and not mp3_states_length(path):
         return ["its header states no length: libsndfile's estimate was read"]
     _check_loss((sound.frames - decoded) / sound.samplerate, seconds)
     return []
@@ -171,7 +189,7 @@ def _check_loss(missing: float, promised: float) -> None:
         raise AudioError(f"cut off: {missing:.1f} of the {promised:.1f} s that its header promises are missing")
 
 
-def _mp3_states_length(path: str | os.PathLike[str]) -> bool:
+def mp3_states_length(path: str | os.PathLike[str]) -> bool:
     """True if the first MPEG frame is a table of contents; without it the length of a variable bit rate is a guess."""
     with open(path, "rb") as file:
         tag = file.read(10)

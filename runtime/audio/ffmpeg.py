@@ -1,71 +1,186 @@
 """Decode containers that libsndfile cannot open with the program ffmpeg, in a child process.
 
-    sound = FfmpegSound("call.m4a")
-    block = sound.read(24_000)                 # (n, 1) float32 at 48 kHz; (0, 1) at the end
+    sound = open_file("call.m4a")              # by libsndfile, else by ffmpeg
+    block = sound.read(24_000, dtype="float32", always_2d=True)      # (n, channels); (0, channels) at the end
     sound.close()
 
-ffmpeg gets one local file, opens nothing else (`-protocol_whitelist file`), and decodes the first audio stream as mono.
+ffmpeg decodes the first audio stream to a WAV stream of 32-bit floats. It opens the one file alone: through `file:`, so
+that no name is taken for an option or an address, and as a container of sound or film, so that no playlist opens more.
 """
 
 import os
+import re
 import shutil
 import subprocess
-from typing import Any
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.audio.containers import parse_wav
+from runtime.audio.decode import UNKNOWN_FRAMES, UndecodableError, check_rate, mp3_states_length, open_sound
 from runtime.support.errors import AudioError
 
-RATE = 48_000  # Hz that ffmpeg delivers; of the usual rates, no other holds more
+if TYPE_CHECKING:
+    import soundfile
+
+# Demuxers, by one of their names each; none of them opens a second file.
+CONTAINERS = (
+    *("mov", "matroska", "ogg", "asf", "avi", "flv", "mpeg", "mpegts", "rm", "mxf", "wav", "w64", "aiff", "caf", "au"),
+    *("flac", "mp3", "aac", "ac3", "eac3", "dts", "amr", "amrnb", "amrwb", "ape", "tta", "wv", "mpc", "mpc8", "gsm"),
+)
+PIPE_PROBE = ("-probesize", "100000", "-analyzeduration", "500000")  # bytes, us: a live stream must not wait for 5 s
+OUTPUT = (
+    *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"),
+    *("-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "wav", "pipe:1"),
+)
 SHOWN = 200  # characters of ffmpeg's own message
-PATIENCE = 5.0  # s for a stopped child to end
+READ = 65_536  # bytes at most per read, a Linux pipe's size
+PATIENCE = 5.0  # s for a child to end
+PREFIX = re.compile(r"^(\[[^\]]*\] *)+|^(file|pipe):.*: ")  # [mov,mp4 @ 0x55d8] or the name, in front of a message
 
 
-class FfmpegSound:
-    """Reads like soundfile.SoundFile, as far as runtime.sources.file needs it."""
+def open_file(path: str | os.PathLike[str]) -> "soundfile.SoundFile | FfmpegSound":
+    """Open any sound file. AudioError if it cannot be used; a damaged one may fail later."""
+    try:
+        sound = open_sound(path)
+    except UndecodableError as error:
+        return FfmpegSound(path, str(error))
+    if sound.format != "MP3" or mp3_states_length(path) or not shutil.which("ffmpeg"):
+        return sound
+    sound.close()  # libsndfile reads as much as it estimates, which may be the half
+    return FfmpegSound(path, "its header states no length")
 
-    samplerate = RATE
 
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        """`reason`: why libsndfile cannot open the file, for the error."""
+class Ffmpeg:
+    """A child process that decodes a file, or bytes that `feed` writes to it, to a WAV stream on `descriptor`."""
+
+    def __init__(self, path: str | os.PathLike[str] | None, reason: str) -> None:
+        """`path`: None for a pipe. `reason`: why ffmpeg is needed, for the error."""
         program = shutil.which("ffmpeg")
         if program is None:
             raise AudioError(f"{reason}; ffmpeg may open it, but is not installed: sudo apt install ffmpeg")
-        name = b"file:" + os.fsencode(os.path.abspath(path))  # neither an option nor another protocol
-        options = f"-map 0:a:0 -vn -sn -dn -ac 1 -ar {RATE} -f f32le pipe:1".split()
-        self._process = subprocess.Popen(
-            [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", os.fsdecode(name), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self._first = self.read(1)  # a file that cannot be decoded fails here
-        if not len(self._first):
-            problem = self.problem() or "no sound in it"
-            self.close()
-            raise AudioError(f"{reason}; nor by ffmpeg ({problem})")
-
-    def read(self, frames: int, **form: Any) -> NDArray[np.float32]:
-        """Return up to `frames` frames, (n, 1); fewer only at the end."""
-        first, self._first = getattr(self, "_first", np.empty((0, 1), np.float32)), np.empty((0, 1), np.float32)
+        piped = path is None
+        name = "pipe:0" if path is None else b"file:" + os.fsencode(os.path.abspath(path))
+        try:
+            self._process = subprocess.Popen(
+                [
+                    *(program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"),
+                    *("-format_whitelist", ",".join(CONTAINERS), *(PIPE_PROBE if piped else ()), "-i", name),
+                    *OUTPUT,
+                ],
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # a Ctrl-C is for the parent to handle
+            )
+        except OSError as error:
+            raise AudioError(f"{reason}; ffmpeg cannot be started ({error.strerror or error})") from error
         assert self._process.stdout
-        data = self._process.stdout.read(4 * (frames - len(first)))
-        whole = np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float32)[:, None]
-        return np.concatenate([first, whole]) if len(first) else whole
+        self.descriptor = self._process.stdout.fileno()
+        self._messages: deque[str] = deque(maxlen=1)
+        self._drain = threading.Thread(target=self._read_messages, daemon=True)
+        self._drain.start()
+
+    def _read_messages(self) -> None:
+        """Keep the last message; a full pipe of them would block the child."""
+        assert self._process.stderr
+        with suppress(OSError, ValueError):  # closed meanwhile
+            for line in self._process.stderr:
+                if text := " ".join(line[: 2 * SHOWN].decode(errors="replace").split()):
+                    self._messages.append(text)
+
+    def feed(self, first: bytes, read: Callable[[], bytes]) -> None:
+        """Write `first` and then what `read` returns, until it is empty, from a thread of its own."""
+        pipe = self._process.stdin
+        assert pipe
+
+        def write() -> None:
+            with suppress(OSError, ValueError):  # the child has ended
+                data = memoryview(first)
+                while data:
+                    data = data[pipe.write(data) or 0 :] or memoryview(read())
+            with suppress(OSError):
+                pipe.close()
+
+        threading.Thread(target=write, daemon=True).start()
 
     def problem(self) -> str:
-        """Return ffmpeg's last message, once the sound has ended."""
-        assert self._process.stderr
-        lines = self._process.stderr.read().decode(errors="replace").split("\n")
-        last = [" ".join(line.split()) for line in lines if line.strip()]
-        return last[-1][:SHOWN] if last else ""
+        """Return ffmpeg's last message, once its output has ended; empty if all was decoded."""
+        try:
+            code = self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "ffmpeg does not end"
+        self._drain.join(PATIENCE)
+        if self._messages:
+            return PREFIX.sub("", self._messages[-1])[:SHOWN]
+        return f"ffmpeg ended with code {code}" if code else ""
 
     def close(self) -> None:
-        """End the child process."""
+        """End the child process; a second call does nothing."""
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait(PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        self._drain.join(PATIENCE)
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe:
                 pipe.close()
+
+
+class FfmpegSound:
+    """Reads like soundfile.SoundFile, as far as the runtime needs it."""
+
+    frames = UNKNOWN_FRAMES
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        """`reason`: why libsndfile cannot open the file, for the error."""
+        self._child = Ffmpeg(path, reason)
+        try:
+            self._rest = self._read_header(reason)
+            if not len(self._rest) and not self._more():  # a file that cannot be decoded fails here
+                raise AudioError(f"{reason}; nor by ffmpeg ({self._child.problem() or 'no sound in it'})")
+            check_rate(self.samplerate)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self, reason: str) -> bytes:
+        data = b""
+        while (header := parse_wav(data)) is None:
+            if not (new := os.read(self._child.descriptor, READ)):
+                raise AudioError(f"{reason}; nor by ffmpeg ({self._child.problem() or 'no sound in it'})")
+            data += new
+        assert header.pcm
+        self._pcm, self.samplerate, self.channels = header.pcm, header.pcm.rate, header.pcm.channels
+        return data[header.start :]
+
+    def _more(self) -> bool:
+        new = os.read(self._child.descriptor, READ)
+        self._rest += new
+        return bool(new)
+
+    def read(self, frames: int, **form: Any) -> NDArray[np.float32]:
+        """Return up to `frames` frames, (n, channels) float32; fewer only at the end."""
+        size = frames * self._pcm.size
+        parts, length = [self._rest], len(self._rest)
+        while length < size and (new := os.read(self._child.descriptor, READ)):
+            parts.append(new)
+            length += len(new)
+        data = b"".join(parts)
+        whole = min(size, length // self._pcm.size * self._pcm.size)
+        self._rest = data[whole:]
+        return self._pcm.decode(data[:whole])
+
+    def problem(self) -> str:
+        """Return ffmpeg's last message, once the sound has ended."""
+        return self._child.problem()
+
+    def close(self) -> None:
+        """End the child process; a second call does nothing."""
+        self._child.close()

@@ -13,6 +13,7 @@ compared with limits, measured on 250 clips of clean speech and on the same clip
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,9 +46,11 @@ FLAGS = {
     "no-high-band": "this microphone or line removes the high frequencies that the model needs",
     "invalid": "NaN or infinite samples arrived and count as silence",
     "lost": "sound was lost within the last window",
+    "antiphase": "the two channels cancel in their mix: judge them one by one",
     "truncated": "the file ends early or is damaged: it was scored as far as it goes",
 }
-DISABLING = frozenset({"no-low-band", "no-high-band", "quiet", "clipping"})  # no claim is made with these
+DISABLING = frozenset({"no-low-band", "no-high-band", "quiet", "clipping", "antiphase"})  # no claim is made with these
+WHOLE = frozenset({"truncated"})  # holds for the whole source, from where it was found
 
 
 @dataclass(frozen=True)
@@ -85,19 +88,19 @@ class QualityMonitor:
         self._clipped = 0.0  # running share
         self._spectrum = np.full(FRAME // 2 + 1, FLOOR)
         self._voice = 0.0  # s of voice in it
-        self._lost_for = self._invalid_for = 0.0  # s for which the flag stays
+        self._marks: dict[str, float] = {}  # s for which a flag stays
 
-    def mark(self, lost: bool, invalid: bool) -> None:
-        """Flag a block with lost or invalid samples, for as long as the window may contain it."""
-        self._lost_for = self._window if lost else self._lost_for
-        self._invalid_for = self._window if invalid else self._invalid_for
+    def mark(self, flags: Iterable[str]) -> None:
+        """Flag a block for as long as the window may contain it, or for ever."""
+        for flag in flags:
+            self._marks[flag] = math.inf if flag in WHOLE else self._window
 
     def push(self, samples: Samples) -> None:
         """Measure new samples (n,), mono."""
         if not len(samples):
             return
         seconds = len(samples) / self._rate
-        self._lost_for, self._invalid_for = self._lost_for - seconds, self._invalid_for - seconds
+        self._marks = {flag: left - seconds for flag, left in self._marks.items() if left > seconds}
         joined = np.concatenate([self._rest, samples])
         whole = len(joined) // FRAME * FRAME
         for frame in np.clip(joined[:whole], -1e4, 1e4).astype(np.float64).reshape(-1, FRAME):
@@ -133,10 +136,8 @@ class QualityMonitor:
             "zeros": self._same >= ZEROS_AFTER,
             "no-low-band": self._needs_low and self._missing(DEEP, OVER_DEEP, LOW_LIMIT),
             "no-high-band": self._needs_high and self._missing(HIGH, UNDER_HIGH, HIGH_LIMIT),
-            "invalid": self._invalid_for > 0,
-            "lost": self._lost_for > 0,
         }
-        flags = tuple(flag for flag, there in present.items() if there)
+        flags = tuple(flag for flag in FLAGS if present.get(flag) or flag in self._marks)
         return Quality(self._level, self.silent, flags, 10 * np.log10(self._spectrum))
 
     def _missing(self, band: tuple[int, int], against: tuple[int, int], limit: float) -> bool:

@@ -30,6 +30,12 @@ class StreamInfo:
     band: tuple[float, float]  # Hz, the model's passband
     rate: int  # Hz of the samples that `sound` gets
     threshold: float  # the card's, for raw scores; bona fide from there on
+    channel: str | None = None  # of the source, where channels are judged one by one
+
+    @property
+    def label(self) -> str:
+        """Name of the source, with its channel."""
+        return self.source if self.channel is None else f"{self.source} ({self.channel})"
 
 
 class Sink:

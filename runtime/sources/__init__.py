@@ -24,7 +24,7 @@ class Block:
     lost: float = 0.0  # s of sound missing before its first sample
     invalid: int = 0  # samples that were NaN or infinite and became 0
     note: str = ""  # a sentence for the user: unplugged, opened again, overflowed
-    flag: str = ""  # a key of runtime.audio.quality.FLAGS that holds for the whole source
+    flags: tuple[str, ...] = ()  # keys of runtime.audio.quality.FLAGS that the source found
 
 
 class SourceInfo(Protocol):
@@ -32,6 +32,7 @@ class SourceInfo(Protocol):
 
     name: str
     live: bool  # true: sound comes at its own pace, so that verdicts have a latency
+    # A source of one channel of several names it in `channel`.
 
 
 class Source(SourceInfo, Protocol):

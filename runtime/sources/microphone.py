@@ -142,10 +142,10 @@ class Microphone:
 
     live = True
 
-    def __init__(self, device: str | None, rate: int, stop: Stop, devices: Any = None) -> None:
-        """`devices`: a substitute for the package sounddevice, in tests and benchmarks."""
+    def __init__(self, device: str | None, rate: int, stop: Stop, devices: Any = None, channel: str = "mix") -> None:
+        """`devices`: a substitute for the package sounddevice, in tests; `channel`: left, right or mix."""
         self._devices = devices or load_sounddevice()
-        self._wanted, self._stop = rate, stop
+        self._wanted, self._stop, self._channel = rate, stop, channel
         self._device: str | int | None = int(device) if device is not None and device.isdigit() else device
         self._stream: Any = None
         self._patience = PATIENT
@@ -183,7 +183,7 @@ class Microphone:
             self._device = self.name.partition(" (hw:")[0]
 
     def _start(self, index: int, rate: int, channels: int) -> None:
-        self._resampler = Resampler(rate, self._wanted)
+        self._resampler = Resampler(rate, self._wanted, self._channel)
         self._blocks = blocks = BlockQueue(int(QUEUED * rate), int(DROPPED * rate))
 
         def callback(block: Raw, frames: int, times: Any, status: Any) -> None:
@@ -244,7 +244,7 @@ class Microphone:
                 self._resampler.reset()
             samples, invalid = self._resampler.push(raw)
             expected = at
-            yield Block(samples, arrived, lost, invalid), expected
+            yield Block(samples, arrived, lost, invalid, flags=self._resampler.flags), expected
 
     def _reopen(self) -> Iterator[Block]:
         """Open the device again, or end at the request to stop; yields empty blocks meanwhile."""

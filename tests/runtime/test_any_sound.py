@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from hypothesis import strategies as st
 
+from runtime.audio.containers import MOST_CHANNELS, TYPES
 from runtime.audio.decode import MAX_RATE, MIN_RATE, load
 from runtime.audio.features import PRESETS, RATE
 from runtime.audio.framer import Score
@@ -25,7 +26,7 @@ from runtime.scorer import StreamScorer
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sources.file import FileSource
-from runtime.sources.pcm import MOST_CHANNELS, TYPES, EmptyInputError, PcmSource
+from runtime.sources.pcm import EmptyInputError, PcmSource
 from runtime.support.errors import AudioError, ShrikeError
 from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
@@ -258,7 +259,7 @@ def test_a_damaged_file_is_a_clip_or_one_line(which: tuple[str, str], edits: lis
             blocks = list(source)
             samples = np.concatenate([block.samples for block in blocks])
             assert np.isfinite(samples).all() and samples.dtype == np.float32 and len(samples) < 100 * RATE
-            assert len(samples) or blocks[-1].flag == "truncated"
+            assert len(samples) or "truncated" in blocks[-1].flags
             scores_of("f0", samples[: 2 * RATE], [100], 12)
 
 

@@ -64,7 +64,7 @@ def test_zeros_and_silence() -> None:
 
 def test_lost_sound_is_flagged_as_long_as_the_window_may_contain_it() -> None:
     monitor = QualityMonitor(PRESETS["f0"])
-    monitor.mark(lost=True, invalid=True)
+    monitor.mark(["lost", "invalid"])
     monitor.push(voice(4.0))
     assert monitor.report().flags == ("invalid", "lost")
     monitor.push(voice(1.5))

@@ -1,8 +1,6 @@
 """Files, pipes and the intake: the same samples however they arrive, and nothing a device sends can hurt."""
 
 import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,13 +12,14 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runtime.audio.containers import TYPES, recognise
 from runtime.audio.decode import load
 from runtime.audio.framer import LARGEST
 from runtime.audio.resampler import Resampler
 from runtime.sources import Source
 from runtime.sources.file import FileSource
 from runtime.sources.microphone import BlockQueue
-from runtime.sources.pcm import HEADERS, TYPES, Coding, PcmSource
+from runtime.sources.pcm import Coding, PcmSource
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 
@@ -100,39 +99,17 @@ def test_a_constant_file_streams(tmp_path: Path, stop: Stop) -> None:
     assert len(all_of(FileSource(path, RATE, stop))) == 15 * RATE
 
 
-@pytest.mark.parametrize("ending", ["wav", "flac"])
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "aiff"])
 def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path: Path, stop: Stop, ending: str) -> None:
     path = tmp_path / f"x.{ending}"
     soundfile.write(path, noise(4 * RATE), RATE)
     whole = load(path).samples
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    blocks = list(FileSource(path, RATE, stop))
+    source = FileSource(path, RATE, stop)
+    blocks = list(source)  # two MP3 frames before the cut are decoded from less than all of their bits
     samples = np.concatenate([block.samples for block in blocks])
-    assert RATE < len(samples) < 3 * RATE and np.array_equal(samples, whole[: len(samples)])
-    assert [block.flag for block in blocks if block.flag] == ["truncated"]
-
-
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
-@pytest.mark.parametrize("name", ["x.m4a", "-x:%d.webm", "x.mka"])
-def test_ffmpeg_opens_what_libsndfile_cannot(tmp_path: Path, stop: Stop, name: str) -> None:
-    sound = 0.1 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)
-    soundfile.write(tmp_path / "x.wav", sound, RATE)
-    codec = {"m4a": "aac", "webm": "libopus", "mka": "pcm_s16le"}[name.rpartition(".")[2]]
-    target = f"file:{tmp_path / name}"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "x.wav", "-c:a", codec, target], check=True)
-    source = FileSource(tmp_path / name, RATE, stop)
-    heard = all_of(source)
-    source.close()
-    assert abs(len(heard) - 3 * RATE) < 0.1 * RATE
-    spectrum = np.abs(np.fft.rfft(heard[RATE : 2 * RATE]))
-    assert spectrum.argmax() == pytest.approx(440, abs=2)
-
-
-def test_without_ffmpeg_the_error_names_it(tmp_path: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.m4a").write_bytes(bytes(range(256)) * 40)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ShrikeError, match="ffmpeg"):
-        FileSource(tmp_path / "x.m4a", RATE, stop)
+    assert 0.8 * RATE < len(samples) < 3 * RATE and np.array_equal(samples[:-2_304], whole[: len(samples) - 2_304])
+    assert [block.flags for block in blocks if block.flags] == [("truncated",)] and source.truncated
 
 
 def test_a_stopped_file_ends(tmp_path: Path, stop: Stop) -> None:
@@ -192,7 +169,7 @@ def test_bytes_may_come_in_any_pieces(sizes: list[int], channels: int) -> None:
 
 
 @given(
-    data=st.binary(min_size=1, max_size=4000).filter(lambda data: not data.startswith(tuple(HEADERS))),
+    data=st.binary(min_size=1, max_size=4000).filter(lambda data: recognise(data) is None),
     coding=st.sampled_from(list(TYPES)),
     rate=st.sampled_from([8_000, 16_000, 96_000]),
 )
@@ -260,15 +237,3 @@ def test_what_the_driver_dropped_counts_as_well() -> None:
     got = newest.get(0)
     assert got is not None and got[3] == 7
     assert newest.get(0.01) is None
-
-
-@pytest.mark.parametrize("start", [b"RIFF\x00\x00\x00\x00WAVE", b"fLaC", b"OggS", b"ID3\x04"])
-def test_the_header_of_a_file_is_not_scored_as_sound(start: bytes) -> None:
-    with pytest.raises(ShrikeError):
-        piped(start + bytes(4000), [4000])
-
-
-def test_an_empty_pipe_has_an_exit_code_of_its_own() -> None:
-    with pytest.raises(ShrikeError) as caught:
-        piped(b"", [])
-    assert caught.value.code == 5
