@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.audio.channels import MIX, Channel, plan_samples
 from runtime.audio.decode import MAX_RATE, MIN_RATE
 from runtime.audio.features import Samples
 from runtime.audio.resampler import Resampler
@@ -34,7 +35,7 @@ from runtime.engines.model_loader import DEFAULT, Kind, LoadedModel, find_model,
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sources import Block
-from runtime.summary import Summary
+from runtime.summary import Summary, worst
 from runtime.support.errors import ShrikeError
 from runtime.verdict import SMOOTHING, SURE, Verdict
 
@@ -59,11 +60,15 @@ class Detector:
         """The model's front-end, calibration, accuracy and origin."""
         return self._model.card
 
-    def score(self, samples: Sound, rate: int = 16_000) -> Summary:
-        """Score a whole recording, as `python -m runtime.stream --file` does."""
-        stream = self.stream(rate)
-        stream.push(samples)
-        return stream.finish()
+    def score(self, samples: Sound, rate: int = 16_000, channel: Channel | None = None) -> Summary:
+        """Score a whole recording, as `python -m runtime.stream --file` does. `channel`: left, right, mix or each; by
+        default each of two channels that differ, and the summary of the worst is returned."""
+        sound, summaries = _floats(samples), list[Summary]()
+        for name in plan_samples(sound, rate, channel):
+            stream = self.stream(rate, channel=name)
+            stream.push(sound)
+            summaries.append(stream.finish())
+        return worst(summaries)
 
     def stream(
         self,
@@ -73,9 +78,11 @@ class Detector:
         prior: float = 0.5,
         smoothing: float = SMOOTHING,
         sure: float = SURE,
+        channel: str = MIX,
     ) -> "Stream":
-        """Start a stream of sound. `step`: frames between verdicts; the others as in runtime.stream --help."""
-        return Stream(self._model, rate, VerdictOptions(step, prior, smoothing, sure))
+        """Start a stream of sound. `step`: frames between verdicts; `channel`: left, right or mix; the others as in
+        runtime.stream --help."""
+        return Stream(self._model, rate, VerdictOptions(step, prior, smoothing, sure), channel)
 
     def close(self) -> None:
         """Release the engine's memory; a second call does nothing."""
@@ -96,12 +103,13 @@ class Stream:
     name = "array"
     live = False
 
-    def __init__(self, model: LoadedModel, rate: int, options: VerdictOptions) -> None:
+    def __init__(self, model: LoadedModel, rate: int, options: VerdictOptions, channel: str = MIX) -> None:
         if not MIN_RATE <= rate <= MAX_RATE:
             raise ShrikeError(f"rate {rate}: expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
         self._verdicts = _Collector()
         self._session = Session(model.engine, model.card, [self._verdicts], options, model.backend)
-        self._resampler = Resampler(rate, model.card.frontend.rate)
+        self._resampler = Resampler(rate, model.card.frontend.rate, channel)
+        self.channel = None if channel == MIX else channel
         self._session.begin(self)
         self._summary: Summary | None = None
 
@@ -109,8 +117,14 @@ class Stream:
         """Return the verdicts that new sound completes. NaN and infinite samples count as silence, and are flagged."""
         if self._summary:
             raise ShrikeError("this stream is finished: call detector.stream() for another")
-        mono, invalid = self._resampler.push(_floats(samples))
-        return self._hear(mono, invalid=invalid)
+        sound = _floats(samples)
+        verdicts = list[Verdict]()
+        # Flags hold for a block: it must not be long.
+        for start in range(0, len(sound), self._resampler.rate) if sound.shape[1] > 1 else (0,):
+            piece = sound[start : start + self._resampler.rate] if sound.shape[1] > 1 else sound
+            mono, invalid = self._resampler.push(piece)
+            verdicts += self._hear(mono, invalid=invalid, flags=self._resampler.flags)
+        return verdicts
 
     def lost(self, seconds: float) -> list[Verdict]:
         """Insert a gap: time goes on, and no verdict spans more than a short one."""
@@ -125,8 +139,8 @@ class Stream:
             self._summary = self._session.finish()
         return self._summary
 
-    def _hear(self, mono: Samples, lost: float = 0.0, invalid: int = 0) -> list[Verdict]:
-        self._session.hear(Block(mono, time.monotonic(), lost, invalid))
+    def _hear(self, mono: Samples, lost: float = 0.0, invalid: int = 0, flags: tuple[str, ...] = ()) -> list[Verdict]:
+        self._session.hear(Block(mono, time.monotonic(), lost, invalid, flags=flags))
         return self._verdicts.take()
 
 

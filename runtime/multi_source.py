@@ -14,7 +14,7 @@ blocks ahead of the loop, which takes the blocks that have come and batches the 
 
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -150,8 +150,10 @@ class MultiSource:
 
 def number_duplicates(sources: list[Source]) -> None:
     """Number sources of one name: call.wav, call.wav (2)."""
-    seen: dict[str, int] = {}
+    seen = Counter[tuple[str, str | None]]()
     for source in sources:
-        seen[source.name] = count = seen.get(source.name, 0) + 1
+        name = source.name, getattr(source, "channel", None)
+        seen[name] += 1
+        count = seen[name]
         if count > 1:
             source.name = f"{source.name} ({count})"

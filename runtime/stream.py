@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import tyro
 
+from runtime.audio.channels import MIX, Channel
 from runtime.engines.model_loader import DEFAULT, Kind
 from runtime.sinks.alerts import AlertOptions
 from runtime.sources.pcm import Coding
@@ -64,7 +65,9 @@ class Options:
     dtype: Coding = "s16le"
     """Sample format of --stdin, in ffmpeg's names."""
     channels: int = 1
-    """Channels of --stdin, interleaved; they are averaged."""
+    """Channels of --stdin, interleaved; --channel chooses from them."""
+    channel: Optional[Channel] = None  # noqa: UP045 - runtime.support.command says why
+    """left, right, mix, or each of --file; default: each of a file's two channels if they differ, else the mix."""
     demo: bool = False
     """Score eight seconds of a synthetic voice: shows what verdicts look like, not how good they are."""
     model: str = DEFAULT
@@ -125,6 +128,10 @@ def check(options: Options) -> None:
         raise ShrikeError("--together: expected --file with it; several microphones: --mic --device NAME NAME")
     if options.record and len(options.device) > 1:
         raise ShrikeError("--record: expected one --device")
+    if options.channel and options.demo:
+        raise ShrikeError("--channel: expected --file, --mic or --stdin with it")
+    if options.channel == "each" and not options.file:
+        raise ShrikeError("--channel each: expected --file with it")
     if options.realtime and not (options.file or options.demo):
         raise ShrikeError("--realtime: expected --file or --demo with it; --mic and --stdin have their own pace")
 
@@ -162,6 +169,7 @@ def main() -> int:
     from runtime.engines.model_loader import find_model, load_model
     from runtime.session import Session, VerdictOptions
     from runtime.sinks.alerts import open_alerts
+    from runtime.summary import worst
     from runtime.support.shutdown import Stop
 
     verdicts = VerdictOptions(options.step, options.prior, options.smoothing, options.sure)
@@ -184,19 +192,26 @@ def main() -> int:
         sinks += alerts.sinks()
         session = Session(model.engine, model.card, sinks, verdicts, model.backend)
         failed = 0
-        for open_source in openers(options, model.card.frontend.rate, stop):
+        for open_sources in openers(options, model.card.frontend.rate, stop):
             try:
-                source = open_source()
+                sources = open_sources()
             except ShrikeError as error:
                 if len(options.file) < 2:
                     raise
                 failed += 1
                 say(f"error: {error}")
                 continue
-            with closing(source):
-                session.run(source, stop)
+            summaries = []
+            with ExitStack() as opened:
+                for source in [opened.enter_context(closing(source)) for source in sources]:
+                    summaries.append(session.run(source, stop))
+                    if stop.requested:
+                        break
             if stop.requested:
                 break
+            if len(summaries) > 1:
+                for sink in sinks:
+                    sink.file(worst(summaries), len(summaries))
         alerts.close()
         failed += alerts.failed + sum(sink.failed for sink in sinks)
     return 2 if failed else 0
@@ -218,9 +233,9 @@ def run_together(
     batcher = StreamBatcher(model.engine, model.card.frontend, verdicts.step)
     make_sinks = together_sinks(options)
     sources, failed = [], 0
-    for open_source in openers(options, model.card.frontend.rate, stop):
+    for open_sources in openers(options, model.card.frontend.rate, stop):
         try:
-            sources.append(stack.enter_context(closing(open_source())))
+            sources += [stack.enter_context(closing(source)) for source in open_sources()]
         except ShrikeError as error:
             failed += 1
             say(f"error: {error}")
@@ -234,26 +249,38 @@ def run_together(
     return 2 if failed or alerts.failed else 0
 
 
-def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], "Source"]]:
-    """Yield a function that opens each source, in order."""
+def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], list["Source"]]]:
+    """Yield a function that opens each source, in order; a file is a source for each channel that is judged."""
     if options.stdin:
         from runtime.sources.pcm import PcmSource
 
-        yield lambda: PcmSource(options.rate, options.dtype, options.channels, rate, stop)
+        raw = options.rate, options.dtype, options.channels
+        yield lambda: [PcmSource(*raw, rate, stop, channel=options.channel or MIX)]
     elif options.mic:
         from runtime.sources.microphone import Microphone
 
         for device in options.device or (None,):
-            yield lambda device=device: Microphone(device, rate, stop)  # type: ignore[misc]
+            yield lambda device=device: [Microphone(device, rate, stop, channel=options.channel or MIX)]  # type: ignore[misc]
     elif options.demo:
         from runtime.sources.demo import DemoSource
 
-        yield lambda: DemoSource(rate, stop, options.realtime)
+        yield lambda: [DemoSource(rate, stop, options.realtime)]
     else:
-        from runtime.sources.file import FileSource
-
         for path in options.file:
-            yield lambda path=path: FileSource(path, rate, stop, options.realtime)  # type: ignore[misc]
+            yield lambda path=path: open_file(options, path, rate, stop)  # type: ignore[misc]
+
+
+def open_file(options: Options, path: Path, rate: int, stop: "Stop") -> list["Source"]:
+    """Open a file once for each channel that is judged."""
+    from runtime.sources.file import open_channels
+
+    sources = open_channels(path, rate, stop, options.realtime, options.channel)
+    if len(sources) > 1 and (options.record or options.plot):
+        for source in sources:
+            source.close()
+        option = "--record" if options.record else "--plot"
+        raise ShrikeError(f"{option}: {sources[0].name} has several channels: expected --channel left, right or mix")
+    return [*sources]
 
 
 def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:

@@ -10,6 +10,7 @@ Running sums only: memory does not grow with the length of a stream.
 import math
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runtime.audio.quality import DISABLING
@@ -19,6 +20,7 @@ from runtime.support.measure import Percentiles, resident, since_process_start
 from runtime.verdict import CLAIM, IMPRESSION, WINDOW_VOICE, State, Verdict, VerdictTracker
 
 SHOWN = 4  # segments in the one-line summary
+WORSE: tuple[State, ...] = ("no-voice", "too-short", "warming-up", "bonafide", "unsure", "spoof")  # from left to right
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Summary:
         if self.cost.first_s is not None:
             parts.append(f"first score after {self.cost.first_s:.2f} s")
         return ", ".join(parts)
+
+
+def worst(summaries: Iterable[Summary]) -> Summary:
+    """Return the summary that counts for a recording whose channels were judged one by one."""
+    return max(summaries, key=lambda one: (WORSE.index(one.state), one.p_spoof or 0.0))
 
 
 class SummaryBuilder:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Union, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.audio.framer import LARGEST
 from runtime.support.errors import AudioError, ShrikeError, printable
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def differ(block: Block) -> bool:
     """True if the two channels of (n, 2) are not the same sound."""
     if not len(block):
         return False
-    pair = np.nan_to_num(block.astype(np.float64))
+    pair = np.clip(np.nan_to_num(block), -LARGEST, LARGEST).astype(np.float64)
     difference = float(np.mean((pair[:, 0] - pair[:, 1]) ** 2))
     return difference > max(NEAR_SILENCE, SAME * float(np.mean(pair**2, axis=0).max()))
 

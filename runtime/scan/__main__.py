@@ -23,6 +23,7 @@ from typing import Annotated, Literal, Optional
 
 import tyro
 
+from runtime.audio.channels import Channel
 from runtime.card.model_card import card_path, sha256_file
 from runtime.engines import as_streaming
 from runtime.engines.model_loader import DEFAULT, Kind, LoadedModel, find_model, load_model
@@ -56,6 +57,8 @@ class Options:
     """Exit with 10 if a file is spoof; unsure: also with 11 if one is unsure."""
     every: float = 2.5
     """Seconds between the ends of two windows; voice after the last one gets one more."""
+    channel: Optional[Channel] = None  # noqa: UP045
+    """left, right, mix or each; default: each of two channels that differ, and the worst counts; else the mix."""
     workers: Optional[int] = None  # noqa: UP045
     """Processes of one thread each; default: as many as cores, at most one a file."""
     model: str = DEFAULT
@@ -89,7 +92,8 @@ def main() -> int:
         stop = stack.enter_context(Stop())
         model = load_model(find_model(options.model), options.engine, 1, options.provider)
         stack.callback(model.engine.close)
-        setup = Setup(options.model, options.engine, options.provider, verdict_options(options, model))
+        verdicts = verdict_options(options, model)
+        setup = Setup(options.model, options.engine, options.provider, verdicts, options.channel)
         setup.session(model)  # checks the verdict options
         say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}")
         table, states = None, Counter[str]()
@@ -149,6 +153,7 @@ def settings(options: Options, model: LoadedModel) -> Settings:
     """Return all that the rows of a table depend on, beside the sound."""
     sha256 = sha256_file(card_path(find_model(options.model)))  # the card lists that of the model
     chosen = f"every {options.every:g}, prior {options.prior:g}, sure {options.sure:g}, {model.backend}"
+    chosen += f", channel {options.channel}" if options.channel else ""
     return Settings(model.name(options.model), sha256, chosen)
 
 

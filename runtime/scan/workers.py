@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from runtime.audio.channels import Channel
 from runtime.engines.model_loader import Kind, LoadedModel, find_model, load_model
 from runtime.session import Session, VerdictOptions
-from runtime.sources.file import FileSource
-from runtime.summary import Summary
+from runtime.sources.file import open_channels
+from runtime.summary import Summary, worst
 from runtime.support.errors import ShrikeError, printable
 from runtime.support.shutdown import Stop
 
@@ -40,6 +41,7 @@ class Setup:
     engine: Kind
     provider: str
     verdicts: VerdictOptions
+    channel: Channel | None = None  # None: each of two channels that differ, else their mix
 
     def session(self, model: LoadedModel) -> Session:
         """Return a session that scores one file after another."""
@@ -66,12 +68,15 @@ def file_state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def score_file(session: Session, path: Path, rate: int, stop: Stop) -> Result:
-    """Score one file to its end."""
+def score_file(session: Session, path: Path, rate: int, stop: Stop, channel: Channel | None = None) -> Result:
+    """Score one file to its end; of several channels the worst counts."""
     state = file_state(path)
     try:
-        with closing(FileSource(path, rate, stop)) as source:
-            return Result(path, *state, session.run(source, stop))
+        summaries = list[Summary]()
+        for source in open_channels(path, rate, stop, wanted=channel):
+            with closing(source):
+                summaries.append(session.run(source, stop))
+        return Result(path, *state, worst(summaries))
     except ShrikeError as error:
         reason = " ".join(str(error).split()).removeprefix(f"{printable(os.fspath(path))}: ")
         return Result(path, *state, error=reason)
@@ -84,7 +89,7 @@ def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Path], workers
         return
     session = setup.session(model)
     for path in paths:
-        result = score_file(session, path, model.card.frontend.rate, stop)
+        result = score_file(session, path, model.card.frontend.rate, stop, setup.channel)
         if stop.requested:  # it may have ended early
             return
         yield result
@@ -101,7 +106,7 @@ def _open(setup: Setup) -> tuple[Session, int, Stop]:
 
 def _score(setup: Setup, path: Path) -> Result:
     session, rate, stop = _open(setup)
-    return score_file(session, path, rate, stop)
+    return score_file(session, path, rate, stop, setup.channel)
 
 
 def _end_with_parent() -> None:

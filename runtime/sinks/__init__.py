@@ -61,5 +61,8 @@ class Sink:
     def end(self, summary: "Summary") -> None:
         """End of a source."""
 
+    def file(self, worst: "Summary", channels: int) -> None:
+        """Verdict of a file whose channels were judged one by one, each as a source: that of the worst."""
+
     def close(self) -> None:
         """Release terminal and files; a second call does nothing."""

@@ -116,7 +116,7 @@ class BoardLine(Sink):
 
     def note(self, text: str) -> None:
         assert self.info is not None
-        self._board.note(f"{self.info.source}: {text}")
+        self._board.note(f"{self.info.label}: {text}")
 
     def end(self, summary: Summary) -> None:
         self._board.leave(self, summary.line())
@@ -142,4 +142,4 @@ class BoardLine(Sink):
         still = time.monotonic() - self._last_sound
         signs = [*flags, *([f"no sound for {still:.0f} s"] if still > STILL else [])]
         marks = f"  ! {', '.join(signs)}" if signs else ""
-        return f"{text}  {clock}  {self.info.source}{marks}", STYLES.get(state, "")
+        return f"{text}  {clock}  {self.info.label}{marks}", STYLES.get(state, "")

@@ -114,7 +114,7 @@ class ChangeSink(Sink):
         self._receivers, self._detector = receivers, ChangeDetector(debounce)
 
     def begin(self, info: StreamInfo) -> None:
-        self._detector.restart(info.source, info.model)
+        self._detector.restart(info.label, info.model)
 
     def gap(self, time: float, lost: float, restarted: bool) -> None:
         if restarted:

@@ -123,7 +123,7 @@ class EvidenceSink(Sink):
         self._detector = ChangeDetector(debounce)
 
     def begin(self, info: StreamInfo) -> None:
-        self._detector.restart(info.source, info.model)
+        self._detector.restart(info.label, info.model)
         self._rate = info.rate
         self._blocks: deque[Samples] = deque()
         self._kept = 0  # samples in all blocks

@@ -30,7 +30,7 @@ class JsonChanges(JsonLines):
 
     def begin(self, info: StreamInfo) -> None:
         super().begin(info)
-        self._detector.restart(info.source, info.model)
+        self._detector.restart(info.label, info.model)
         self._newest: Verdict | None = None
         self._written = self._arrived = time.monotonic()
 

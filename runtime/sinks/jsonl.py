@@ -28,6 +28,8 @@ class JsonLines(Sink):
 
     def begin(self, info: StreamInfo) -> None:
         self._source = {"source": info.source} if self._named else {}
+        if self._named and info.channel is not None:
+            self._source["channel"] = info.channel
         self._write("start", asdict(info))
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
@@ -54,6 +56,10 @@ class JsonLines(Sink):
 
     def end(self, summary: Summary) -> None:
         self._write("summary", asdict(summary))
+
+    def file(self, worst: Summary, channels: int) -> None:
+        names = ("source", "state", "channel", "p_spoof", "llr")
+        self._write("file", {name: getattr(worst, name) for name in names} | {"channels": channels})
 
     def _write(self, kind: str, entries: dict[str, Any]) -> None:
         entry = finite({"v": SCHEMA, "type": kind, "at": utc(), **self._source, **entries})

@@ -35,7 +35,7 @@ class Lines(Sink):
 
     def begin(self, info: StreamInfo) -> None:
         self._state, self._flags, self._written, self._live = "", frozenset(), 0.0, info.live
-        self._prefix = f"{info.source}: " if self._named else ""
+        self._prefix = f"{info.label}: " if self._named else ""
         self._last_sound, self._reported = time.monotonic(), False
 
     def sound(self, samples: Samples) -> None:
@@ -75,6 +75,9 @@ class Lines(Sink):
         self._write(self._out, summary.line().removeprefix(self._prefix))  # begins with its source anyway
         if summary.verdicts:
             self._write(self._err, summary.costs())
+
+    def file(self, worst: Summary, channels: int) -> None:
+        self._write(self._out, f"{worst.source}: {worst.state} ({worst.channel} channel, the worst of {channels})")
 
     def _write(self, stream: IO[str], line: str) -> None:
         stream.write(f"{self._prefix}{line}\n")

@@ -114,7 +114,7 @@ class Meter(Sink):
             label = f"{low:.0f}-{high:.0f} Hz"
             text.append(f"{label:<{LABEL}}{self._spectrum(verdict.quality.spectrum, bar)}\n")
         late = "" if self._latency is None else f"{1000 * self._latency:.0f} ms late, "
-        text.append(f"{clock:<{LABEL}}{late}{self._lost:.1f} s lost in {self._gaps} gaps, {self._info.source}\n")
+        text.append(f"{clock:<{LABEL}}{late}{self._lost:.1f} s lost in {self._gaps} gaps, {self._info.label}\n")
         flags = () if verdict is None else verdict.quality.flags
         for flag in flags:
             text.append(f"{'! ' + flag:<{LABEL}}{FLAGS[flag]}\n", "bold yellow")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from runtime.audio.channels import MIX, check_channel
+from runtime.audio.channels import MIX, check_channel, plan
 from runtime.audio.decode import BLOCK as VALUES
 from runtime.audio.decode import OGG_CUT, UNKNOWN_FRAMES, check_losses, decoding
 from runtime.audio.features import Samples
@@ -98,6 +98,21 @@ class FileSource:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._sound.close()
+
+
+def open_channels(
+    path: str | os.PathLike[str], rate: int, stop: Stop, realtime: bool = False, wanted: str | None = None
+) -> list[FileSource]:
+    """Open a file once for each channel that is judged; runtime.audio.channels.plan describes `wanted`."""
+    sources = list[FileSource]()
+    try:
+        for channel in plan(path, wanted):
+            sources.append(FileSource(path, rate, stop, realtime, channel))
+    except ShrikeError:
+        for source in sources:
+            source.close()
+        raise
+    return sources
 
 
 def paced(samples: Samples, rate: int, stop: Stop, live: bool) -> Iterator[Block]:
