@@ -148,3 +148,37 @@ def test_a_step_that_cannot_be(step: int) -> None:
 
 def test_the_model_is_made_without_torch(tmp_path: Path) -> None:
     assert read_card(made_model(tmp_path)).frontend == PRESETS["f0"]
+
+
+# ---------------------------------------------------------------- as few windows as cover a file
+
+
+def covering(engine: Engine, sound: np.ndarray, step: int) -> list[Score]:
+    """Scores of full windows, and one of the newest frames at the end."""
+    scorer = StreamScorer(engine, engine.frontend, step, full_only=True)  # type: ignore[attr-defined]
+    scores = scorer.push(sound)
+    scorer.framer.finish(newest=True)
+    return scores + [one for window in scorer.framer.windows() if (one := scorer.score(window))]
+
+
+@pytest.mark.parametrize("step", [308, 600])
+def test_covering_windows_score_as_a_stream_does(engine: Engine, step: int) -> None:
+    """A stream with a step of one frame has them all, bit for bit: those of files, and those of every other stream."""
+    every = {score.time: score for score in scores_of(engine, SOUND, [], 1)}
+    covered, stream = covering(engine, SOUND, step), scores_of(engine, SOUND, [], step)
+    assert all(every[score.time] == score for score in covered + stream)
+    assert covered[:-1] == [score for score in stream if not score.warming]
+    assert covered[-1].time == max(every) and len({score.time for score in covered}) == len(covered)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 4.8])
+def test_a_clip_below_a_window_has_one_covering_score(engine: Engine, seconds: float) -> None:
+    sound = SOUND[: round(seconds * RATE)]
+    assert covering(engine, sound, 308) == scores_of(engine, sound, [], 600)[-1:]
+
+
+def test_an_end_on_the_grid_is_scored_once() -> None:
+    engine = Mean()
+    engine.frontend = PRESETS["wide"]  # type: ignore[attr-defined]
+    window = PRESETS["wide"].window + 599 * HOP
+    assert len(covering(engine, SOUND[:window], 308)) == 1 == engine.calls
