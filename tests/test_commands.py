@@ -274,6 +274,7 @@ WRONG = [
     ("runtime.scan call.flac --workers 0", ["--workers 0"]),
     ("runtime.scan call.flac --every 9", ["--every 9"]),
     ("runtime.scan call.flac --prior 2", ["prior"]),
+    ("runtime.scan call.flac --threads -1", ["--threads -1"]),
     ("runtime.scan call.flac --csv page.md", ["page.md", "--overwrite"]),
     ("runtime.scan call.flac --csv x.csv --json x.json", ["--csv", "--json"]),
     ("runtime.stream", ["--mic", "--file", "--stdin", "--demo"]),

@@ -13,9 +13,8 @@ unsure (with --fail-on unsure), 130 stopped by Ctrl-C. Of several, 10 comes befo
 
 import os
 import sys
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +27,16 @@ from runtime.card.model_card import card_path, sha256_file
 from runtime.engines import as_streaming
 from runtime.engines.model_loader import DEFAULT, Kind, LoadedModel, find_model, load_model
 from runtime.scan.files import find_files
+from runtime.scan.progress import ScanProgress
 from runtime.scan.results import Form, ResultFile, Settings
 from runtime.scan.workers import Result, Setup, file_state, score_files
 from runtime.session import VerdictOptions
 from runtime.summary import plural
-from runtime.support.command import PATHS, parse, run
+from runtime.support.command import PATHS, discard_stdout, parse, run
 from runtime.support.errors import ShrikeError, printable
 from runtime.support.shutdown import Stop
 
 SPOOF, UNSURE, STOPPED = 10, 11, 130  # exit codes
-EVERY = 0.5  # s between updates of the progress line
-EVERY_LOG = 30.0  # s, the same where stderr is no terminal
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,15 @@ class Options:
     channel: Optional[Channel] = None  # noqa: UP045
     """left, right, mix or each; default: each of two channels that differ, and the worst counts; else the mix."""
     workers: Optional[int] = None  # noqa: UP045
-    """Processes of one thread each; default: as many as cores, at most one a file."""
+    """Processes; default: as many as cores, at most one a file."""
     model: str = DEFAULT
     """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
     """Backend. auto: TensorRT if an engine beside the model runs on this machine, else ONNX Runtime."""
     provider: str = "cpu"
     """Execution provider of ONNX Runtime: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, if installed."""
+    threads: int = 1
+    """CPU threads of the model in each process; 0: ONNX Runtime's choice."""
     prior: float = 0.5
     """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
     sure: float = 0.7
@@ -86,17 +86,20 @@ def check(options: Options) -> None:
 def main() -> int:
     options = parse(Options, "runtime.scan", __doc__)
     check(options)
-    paths = find_files(options.paths)
+    paths, unread = find_files(options.paths)
     target = options.csv or options.json
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        model = load_model(find_model(options.model), options.engine, 1, options.provider)
+        model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(model.engine.close)
         verdicts = verdict_options(options, model)
-        setup = Setup(options.model, options.engine, options.provider, verdicts, options.channel)
+        setup = Setup(options.model, options.engine, options.provider, verdicts, options.channel, options.threads)
         setup.session(model)  # checks the verdict options
         say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}")
         table, states = None, Counter[str]()
+        for error in unread:
+            say(f"error: {printable(os.fspath(error.filename))}: the folder cannot be read ({error.strerror})")
+            states["error"] += 1
         if target:
             form: Form = "csv" if options.csv else "json"
             table = stack.enter_context(ResultFile(target, form, settings(options, model), options.overwrite))
@@ -110,7 +113,7 @@ def main() -> int:
             if table:
                 table.add(result)
             progress.clear()
-            states[show(result)] += 1
+            states[show(result, bool(table) or options.fail_on != "never")] += 1
             progress.step(result)
         progress.clear()
         if table and not stop.requested:
@@ -123,10 +126,15 @@ def main() -> int:
     return exit_code(states, options.fail_on)
 
 
-def show(result: Result) -> str:
-    """Print the line of one file; return its state, or `error`."""
+def show(result: Result, to_end: bool) -> str:
+    """Print the line of one file; return its state, or `error`. `to_end`: go on where the reader of stdout has left."""
     if result.summary:
-        print(result.summary.line(), flush=True)
+        try:
+            print(result.summary.line(), flush=True)
+        except BrokenPipeError:
+            if not to_end:
+                raise
+            discard_stdout()
         return result.summary.state
     say(f"error: {printable(os.fspath(result.path))}: {result.error}")
     return "error"
@@ -164,37 +172,6 @@ def exit_code(states: Mapping[str, int], fail_on: str) -> int:
     if states.get("error"):
         return 2
     return UNSURE if fail_on == "unsure" and states.get("unsure") else 0
-
-
-class ScanProgress:
-    """Line on stderr with an estimate by the files' sizes."""
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._files, self._bytes = len(sizes), sum(sizes)
-        self._done, self._size, self._sound = 0, 0, 0.0
-        self._terminal = sys.stderr.isatty()
-        self._began = self._shown = time.monotonic()
-
-    def step(self, result: Result) -> None:
-        """Count one more file, and show the line if it is due."""
-        self._done += 1
-        self._size += max(result.size, 0)
-        self._sound += result.summary.seconds if result.summary else 0.0
-        now = time.monotonic()
-        if self._done < self._files and now - self._shown >= (EVERY if self._terminal else EVERY_LOG):
-            self._shown = now
-            left = (now - self._began) * max(self._bytes - self._size, 0) / max(self._size, 1)
-            line = f"{self._done:,} of {self._files:,} files, about {left:,.0f} s left"
-            print(line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Remove the line, so that another can be written."""
-        if self._terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def total(self) -> str:
-        """Sound and time of this run."""
-        return f"{self._sound:,.0f} s of sound in {time.monotonic() - self._began:,.1f} s"
 
 
 def say(sentence: str) -> None:

@@ -68,6 +68,8 @@ class ResultFile:
     def __init__(self, path: Path, form: Form, settings: Settings, overwrite: bool) -> None:
         self._path, self._form, self._settings = path, form, settings
         self._partial = path.with_name(f"{path.name}.partial")
+        for one in (path, self._partial):
+            _check_regular(one)
         self._titles = [TITLES] if form == "csv" else []
         self._rows: dict[str, Row] = {}
         for earlier in () if overwrite else (path, self._partial):
@@ -146,6 +148,12 @@ class ResultFile:
             if row[name] != wanted:
                 had = f"{path}: its rows have {name} {row[name]!r}, expected {wanted!r}"
                 raise ShrikeError(f"{had}; give another name, or --overwrite")
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse a device or pipe: reading it may never end, and the rename at the end would replace it."""
+    if path.exists() and not path.is_file():
+        raise ShrikeError(f"{path}: expected a file or a new name; it is a folder, a device or a pipe")
 
 
 def _cell(value: Any) -> Any:

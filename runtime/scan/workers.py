@@ -42,6 +42,7 @@ class Setup:
     provider: str
     verdicts: VerdictOptions
     channel: Channel | None = None  # None: each of two channels that differ, else their mix
+    threads: int = 1
 
     def session(self, model: LoadedModel) -> Session:
         """Return a session that scores one file after another."""
@@ -100,7 +101,7 @@ def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Path], workers
 
 @cache
 def _open(setup: Setup) -> tuple[Session, int, Stop]:
-    model = load_model(find_model(setup.model), setup.engine, 1, setup.provider)
+    model = load_model(find_model(setup.model), setup.engine, setup.threads, setup.provider)
     return setup.session(model), model.card.frontend.rate, Stop()
 
 

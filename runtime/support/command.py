@@ -127,7 +127,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
         code = 2
     except BrokenPipeError:
-        _discard_stdout()
+        discard_stdout()
         code = 0
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
@@ -137,7 +137,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if error.errno not in REFUSED:
             raise
         what = printable(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else "stdout"
-        _discard_stdout()
+        discard_stdout()
         print(f"error: {what}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
@@ -146,6 +146,6 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(code)
 
 
-def _discard_stdout() -> None:
+def discard_stdout() -> None:
     """Stop Python from reporting an error when it flushes stdout at exit: the reader has left, or the disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

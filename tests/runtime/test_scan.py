@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,10 +22,11 @@ from runtime.card.model_card import ScoreMap
 from runtime.engines.model_loader import load_model
 from runtime.scan import __main__ as scan
 from runtime.scan.results import COLUMNS
-from runtime.scan.workers import Setup, score_files
+from runtime.scan.workers import Result, Setup, score_files
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sources.file import FileSource
+from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
 from tests.runtime.made_model import made_model
@@ -155,7 +157,7 @@ def test_a_table_of_other_options_is_refused(words: list[str], run: Scan, calls:
     run(calls / "0.flac", "--csv", table)
     model, words = ("bonafide", []) if "--model" in words else ("unsure", words)
     before = table.read_bytes()
-    with pytest.raises(scan.ShrikeError):
+    with pytest.raises(ShrikeError):
         run(calls / "0.flac", "--csv", table, *words, model=model)
     assert table.read_bytes() == before
     assert run(calls / "0.flac", "--csv", table, *words, "--overwrite", model=model) == 0
@@ -163,8 +165,47 @@ def test_a_table_of_other_options_is_refused(words: list[str], run: Scan, calls:
 
 def test_another_file_is_not_overwritten_by_mistake(run: Scan, calls: Path, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text("name,age\nx,3\n")
-    with pytest.raises(scan.ShrikeError):
+    with pytest.raises(ShrikeError):
         run(calls / "0.flac", "--csv", tmp_path / "v.csv")
+
+
+@pytest.mark.parametrize("words", [[], ["--overwrite"]])
+def test_a_table_takes_the_place_of_files_only(
+    words: list[str], run: Scan, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device may be read without end, and --overwrite would put a file in its place. Sockets stand for them here."""
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("socket")
+        with pytest.raises(ShrikeError):
+            run(calls / "0.flac", "--json", "socket", *words)
+        assert Path("socket").is_socket()
+
+
+def test_a_folder_that_cannot_be_read_fails_after_the_others(
+    run: Scan, calls: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if os.fspath(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root may read every folder
+    assert run(calls, "--fail-on", "unsure") == 2
+    assert capsys.readouterr().out.count("\n") == 7
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--fail-on", "spoof"], 10), ([], 0)])
+def test_a_reader_that_leaves_hides_no_fake(words: list[str], code: int, calls: Path, models: dict[str, str]) -> None:
+    line = [sys.executable, "-m", "runtime.scan", str(calls / "0.flac"), "--model", models["spoof"], *words]
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        assert subprocess.run(line, cwd=ROOT, stdout=write, stderr=subprocess.DEVNULL, timeout=60).returncode == code
+    finally:
+        os.close(write)
 
 
 # ---------------------------------------------------------------- workers that die
@@ -183,7 +224,7 @@ def test_a_killed_worker_loses_no_file(always: bool, models: dict[str, str], cal
     setup = Setup(models["unsure"], "auto", "cpu", VerdictOptions(308, cover=True))
     over = threading.Event()
     killer = threading.Thread(target=killing, args=(over,))
-    results = []
+    results: list[Result] = []
     if always:
         killer.start()
     for result in score_files(setup, model, paths, 2, Stop()):
