@@ -5,7 +5,7 @@
 
 The mix hides a fake that is in antiphase in the two channels, and dilutes one that is in one of them. So a file of two
 channels that differ is judged channel by channel, and the worst verdict counts. Channels are the same where the power
-of their difference stays 40 dB below theirs. Of a long file that is checked for its first minute, and for 60 seconds
+of their difference stays 30 dB below theirs. Of a long file that is checked for its first minute, and for 60 seconds
 spread over the rest; a difference that is missed there is still in the mix.
 """
 
@@ -28,7 +28,7 @@ Channel = Literal["left", "right", "mix", "each"]
 LEFT, RIGHT, MIX, EACH = get_args(Channel)
 NAMES = (LEFT, RIGHT)  # the others have numbers: 3, 4, ...
 
-SAME = 1e-4  # power of the difference against that of the louder channel, -40 dB
+SAME = 1e-3  # power of the difference against the louder channel, -30 dB: AAC at 128 and Opus at 32 kbit/s stay below
 NEAR_SILENCE = 1e-7  # power, -70 dBFS: below it two converters' noise differs
 FIRST, SPOTS = 60, 60  # s of a file that are compared: at its start, and spread over the rest
 

@@ -1,5 +1,7 @@
 """Channels: which are judged on their own, and when two of them cancel in their mix."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from runtime.audio.channels import FIRST, AntiphaseMeter, check_channel, differ, mono, names, plan, plan_samples
 from runtime.audio.resampler import Resampler
 from runtime.support.errors import ShrikeError
+from tests.runtime.speech import speech
 
 RATE = 16_000
 SOUND = (np.random.default_rng(0).standard_normal(3 * RATE) * 0.05).astype(np.float32)
@@ -40,6 +43,15 @@ def test_two_channels_are_judged_where_they_differ(tmp_path: Path, right: np.nda
 def test_a_codec_does_not_part_equal_channels(tmp_path: Path, kind: str) -> None:
     soundfile.write(tmp_path / f"x.{kind}", pair(SOUND, SOUND), 44_100)
     assert plan(tmp_path / f"x.{kind}") == ("mix",)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
+def test_nor_do_those_of_telephones_and_browsers(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", pair(speech(8.0), speech(8.0)), RATE)
+    for name, options in {"x.m4a": "-ar 48000 -c:a aac -b:a 128k", "x.webm": "-c:a libopus -b:a 32k"}.items():
+        words = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "x.wav"), *options.split(), str(tmp_path / name)]
+        subprocess.run(words, check=True)
+        assert plan(tmp_path / name) == ("mix",)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
