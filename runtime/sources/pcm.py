@@ -116,7 +116,7 @@ class PcmSource:
         if kind == "WAV":
             header, data = yield from _read_header(data, incoming)
         if kind != "WAV" or (header and header.pcm is None):
-            self._child = Ffmpeg(None, f"expected raw samples, WAV, or a container that ffmpeg decodes; {CONVERT}")
+            self._child = Ffmpeg(None, "expected raw samples or WAV")
             self._child.feed(data, lambda: os.read(self._stdin, READ))
             incoming = self._read(self._child.descriptor)
             header, data = yield from _read_header(b"", incoming)
