@@ -33,6 +33,8 @@ class ListNetworks:
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz."""
     width: float = 1.0
     """Factor on every channel count."""
+    stem_stride: tuple[int, int] = (1, 1)
+    """Strides of the first convolution along bands and frames."""
     streaming: bool = False
     """List streaming networks: multiply-adds of one step of 16 frames, and bytes of state in float."""
 
@@ -42,7 +44,7 @@ def main() -> int:
         table = parse(ListNetworks, "train", __doc__)
         from train.networks.cost import cost_table
 
-        print(cost_table(table.frontend, table.width, table.streaming))
+        print(cost_table(table.frontend, table.width, table.streaming, table.stem_stride))
         return 0
     settings = parse(TrainConfig, "train", __doc__)
     out, last = settings.run.out, settings.run.out / "last.pt"

@@ -72,7 +72,7 @@ class Checkpoint:
 def build_network(settings: TrainConfig) -> "StagedNetwork":
     model = settings.model
     gate_seconds = model.gate_seconds if model.streaming else None
-    return build(model.network, model.width, model.dropout, settings.distillation.loss, gate_seconds)
+    return build(model.network, model.width, model.dropout, settings.distillation.loss, gate_seconds, model.stem_stride)
 
 
 def versions() -> dict[str, str]:

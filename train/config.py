@@ -53,6 +53,8 @@ class Model:
     """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. --list-networks: their cost."""
     width: float = 1.0
     """Factor on every channel count; 0.25 trains several times faster."""
+    stem_stride: tuple[int, int] = later((1, 1), before=[1, 1])
+    """Strides of the first convolution along bands and frames; 2 2 quarters all work. ecamobile has at least 1 2."""
     dropout: float = 0.0
     """Share of the pooled features that is dropped before every classifier."""
     streaming: bool = later(False, before=False)
@@ -213,6 +215,7 @@ RANGES = {
     **dict.fromkeys(("clip", "rho", "workers", "mask_bands", "mask_frames"), ZERO_OR_MORE),
     **dict.fromkeys(("alpha", "specmix", "sound_share"), SHARE),
     **dict.fromkeys(("dropout", "decay"), BELOW_ONE),
+    "stem_stride": Range(lambda x: set(x) <= {1, 2}, "1 or 2, of bands and of frames"),
     "width": Range(lambda x: 0 < x <= 4, "a factor above 0, at most 4"),
     "speed": Range(lambda x: 0 <= x <= 50, "0 to 50 percent"),
     "batch": Range(lambda x: x > 1, "at least 2, for batch norm"),

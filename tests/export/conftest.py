@@ -29,10 +29,13 @@ def make_checkpoint(
     loss: str = "asoftmax",
     streaming: bool = False,
 ) -> Checkpoint:
-    """A network whose batch norms do something, so that folding them is worth a test."""
+    """A network, as in ecanet9 or ecanet9/2/2 with a stem's strides, whose batch norms do something worth folding."""
     torch.manual_seed(1)
     distillation = Distillation(distill, loss=loss)  # type: ignore[arg-type]
-    settings = TrainConfig(Data(Path("none"), level=level), Model(name, width, streaming=streaming), distillation)  # type: ignore[arg-type]
+    name, *strides = name.split("/")
+    bands, frames = map(int, strides or (1, 1))
+    form = Model(name, width, (bands, frames), streaming=streaming)
+    settings = TrainConfig(Data(Path("none"), level=level), form, distillation)  # type: ignore[arg-type]
     model = DistillationModel(build_network(settings), settings.distillation)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):

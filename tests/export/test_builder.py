@@ -344,7 +344,7 @@ def step_of(name: str) -> tuple[StepGraph, StepGraph]:
     return step, step.with_graph(quantize.quantise(step.graph, layers, ranges, "int8"))
 
 
-@pytest.mark.parametrize("name", ["senet9", "ecanet9", "ecamobile"])
+@pytest.mark.parametrize("name", ["senet9", "ecanet9", "ecamobile", "ecanet9/2/2"])
 @pytest.mark.parametrize("precision", ["int8", "fp16", "fp32"])
 def test_nvidia_builds_steps_for_any_number_of_streams(rtx: Any, name: str, precision: Any) -> None:
     model = step_of(name)[precision == "int8"].graph

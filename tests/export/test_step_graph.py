@@ -37,6 +37,7 @@ CASES = [
     ("ecanet9", "none", "crossentropy"),
     ("ecanet50", "none", "asoftmax"),
     ("ecamobile", "running-mean", "ocsoftmax"),
+    ("ecanet9/2/2", "running-mean", "crossentropy"),
 ]
 
 
@@ -50,9 +51,8 @@ class Case:
     """A network, its step in float, and INT8 as streams calibrate it."""
 
     def __init__(self, name: str, level: str, loss: str, cache: FeatureCache) -> None:
-        self.checkpoint = make_checkpoint(
-            name, 0.125 if name == "ecanet50" else 0.25, level=level, loss=loss, streaming=True
-        )
+        width = WIDTHS.get(name, 0.25)
+        self.checkpoint = make_checkpoint(name, width, level=level, loss=loss, streaming=True)
         network = strip(self.checkpoint)
         assert isinstance(network, DeployedStream)
         self.network = network

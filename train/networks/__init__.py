@@ -16,9 +16,14 @@ STREAMING = (*SENETS, "ecamobile")  # those with a causal, stateful form
 
 
 def build(
-    name: str, width: float = 1.0, dropout: float = 0.0, loss: str = "asoftmax", gate_seconds: float | None = None
+    name: str,
+    width: float = 1.0,
+    dropout: float = 0.0,
+    loss: str = "asoftmax",
+    gate_seconds: float | None = None,
+    stem_stride: tuple[int, int] = (1, 1),
 ) -> "StagedNetwork":
-    """Build a randomly initialised network with the classifier of a loss.
+    """Build a randomly initialised network with the classifier of a loss and a stem that strides in bands and frames.
 
     With `gate_seconds`, the time constant of its gates' averages, it is a train.networks.streaming.StreamingNetwork.
     """
@@ -34,7 +39,7 @@ def build(
     }
     if name not in known:
         raise ShrikeError(f"unknown network {name!r}; expected one of {', '.join(known)}{nearest(name, known)}")
-    make = partial(known[name], width=width, dropout=dropout, head=HEADS[loss])
+    make = partial(known[name], width=width, dropout=dropout, head=HEADS[loss], stem_stride=stem_stride)
     if gate_seconds is None:
         return make()
     if name not in STREAMING:

@@ -17,6 +17,9 @@ from torch.nn import functional
 SE_REDUCTION = 16  # hidden width of the squeeze-and-excitation gate is channels / 16 (Hu et al. 2018)
 ECA_GAMMA, ECA_B = 2, 1  # kernel size |log2(channels) / gamma + b / gamma|, made odd (Wang et al. 2020, equation 12)
 
+Stride = tuple[int, int]  # along bands and frames
+UNSTRIDED: Stride = (1, 1)
+
 Gate = Callable[..., nn.Module]  # called with the channels and, unless it ignores time, a TemporalLayers
 
 
@@ -27,8 +30,9 @@ class TemporalLayers:
         """Return a square kernel with padding, without bias."""
         return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
-    def stem(self, outputs: int, kernel: int, stride: tuple[int, int]) -> nn.Conv2d:
-        """Return the first convolution, with separate strides along bands and frames."""
+    def stem(self, outputs: int, stride: Stride) -> nn.Conv2d:
+        """Return the first convolution: 3x3 if it strides, 1x1 as published if not."""
+        kernel = 1 if stride == UNSTRIDED else 3
         return nn.Conv2d(1, outputs, kernel, stride, kernel // 2, bias=False)
 
     def mean(self, channels: int) -> nn.Module:

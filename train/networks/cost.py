@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from runtime.audio.features import PRESETS
 from runtime.audio.score_times import STEP
 from train.networks import NAMES, STREAMING, build
+from train.networks.blocks import UNSTRIDED, Stride
 from train.networks.senet import StagedNetwork
 from train.networks.streaming import GATE_SECONDS, StreamingNetwork
 
@@ -40,7 +41,9 @@ def multiply_adds(network: StagedNetwork, bands: int, frames: int, step: bool = 
     return counter.get_total_flops() // 2
 
 
-def cost_table(frontend: Literal["f0", "wide"], width: float = 1.0, streaming: bool = False) -> str:
+def cost_table(
+    frontend: Literal["f0", "wide"], width: float = 1.0, streaming: bool = False, stem_stride: Stride = UNSTRIDED
+) -> str:
     """Return a Markdown table of every network's cost; with `streaming`, of every streaming one's step and state."""
     bands, frames = PRESETS[frontend].bands, PRESETS[frontend].width
     lines = [
@@ -53,12 +56,12 @@ def cost_table(frontend: Literal["f0", "wide"], width: float = 1.0, streaming: b
             "| --- | ---: | ---: | ---: | ---: |",
         ]
     for name in STREAMING if streaming else NAMES:
-        network = build(name, width, gate_seconds=GATE_SECONDS if streaming else None)
+        network = build(name, width, gate_seconds=GATE_SECONDS if streaming else None, stem_stride=stem_stride)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         if isinstance(network, StreamingNetwork):
             step, window = (
                 multiply_adds(network, bands, STEP, step=True),
-                multiply_adds(build(name, width), bands, frames),
+                multiply_adds(build(name, width, stem_stride=stem_stride), bands, frames),
             )
             state = sum(value.nbytes for value in network.reset_state(1, bands).values())
             lines.append(f"| {name} | {parameters:,} | {step / 1e6:,.1f} M | {window / 1e6:,.0f} M | {state:,} |")

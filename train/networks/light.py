@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.networks.blocks import GATES, SYMMETRIC, Gate, TemporalLayers
+from train.networks.blocks import GATES, UNSTRIDED, Gate, Stride, TemporalLayers
 from train.networks.heads import AngleLinear, Head
 from train.networks.senet import StagedNetwork, scaled, staged
 
 STEM_WIDTH = 16
-STEM_STRIDE = (1, 2)  # bands, frames
+STEM_STRIDE = (1, 2)  # bands, frames; at least
 STAGE_WIDTHS = (16, 32, 64, 128)  # half of ECANet's; all multiples of 8, which INT8 kernels like
 UNITS = (2, 2, 3, 2)
 EXPANSION = 3
@@ -53,10 +53,14 @@ class InvertedUnit(nn.Module):
         return torch.relu(y + x if self.residual else y)
 
 
-def ecamobile(width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear, **form: Any) -> StagedNetwork:
-    """Build the light network; `width` scales channels, `form` is empty or `time` and `network` (streaming)."""
-    stem_width, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
-    time = form.get("time", SYMMETRIC)
-    stem = time.stem(stem_width, 3, STEM_STRIDE)
-    form |= {"time": time.after(STEM_STRIDE[1])}
-    return staged(stem, InvertedUnit, widths, UNITS, dropout, head, **form)
+def ecamobile(
+    width: float = 1.0,
+    dropout: float = 0.0,
+    head: type[Head] = AngleLinear,
+    stem_stride: Stride = UNSTRIDED,
+    **form: Any,
+) -> StagedNetwork:
+    """Build the light network; `width` scales channels; `form` is that of `staged`."""
+    stem, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
+    stride = max(STEM_STRIDE[0], stem_stride[0]), max(STEM_STRIDE[1], stem_stride[1])
+    return staged(stem, InvertedUnit, widths, UNITS, dropout, head, stem_stride=stride, **form)

@@ -21,6 +21,7 @@ we deviate from their network:
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,8 +114,10 @@ def no_gate(channels: int) -> nn.Module:
 RES2NETS: dict[str, Gate] = {"res2net50": no_gate, "seres2net50": GATES["se"], "mpif50": PerspectiveFusion}
 
 
-def res2net(gate: Gate, width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear) -> StagedNetwork:
-    """Build one of the three; `width` scales every channel count, in whole groups."""
-    stem = nn.Conv2d(1, scaled(STEM_WIDTH, width), 1, bias=False)
+def res2net(
+    gate: Gate, width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear, **form: Any
+) -> StagedNetwork:
+    """Build one of the three; `width` scales every channel count, in whole groups; `form` is that of `staged`."""
+    stem = scaled(STEM_WIDTH, width)
     widths = [SCALE * scaled(channels // SCALE, width, 1) for channels in STAGE_WIDTHS]
-    return staged(stem, partial(Res2Unit, gate=gate), widths, UNITS, dropout, head)
+    return staged(stem, partial(Res2Unit, gate=gate), widths, UNITS, dropout, head, **form)

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train.networks.blocks import GATES, SYMMETRIC, ResidualUnit, TemporalLayers
+from train.networks.blocks import GATES, SYMMETRIC, UNSTRIDED, ResidualUnit, Stride, TemporalLayers
 from train.networks.heads import AngleLinear, Head
 
 STEM_WIDTH = 16
@@ -74,7 +74,7 @@ def scaled(channels: int, width: float, least: int = 4) -> int:
 
 
 def staged(
-    stem: nn.Conv2d,
+    stem: int,
     unit: Callable[[int, int, int, TemporalLayers], nn.Module],
     widths: Sequence[int],
     units: Sequence[int],
@@ -82,10 +82,15 @@ def staged(
     head: type[Head],
     time: TemporalLayers = SYMMETRIC,
     network: type[StagedNetwork] = StagedNetwork,
+    stem_stride: Stride = UNSTRIDED,
 ) -> StagedNetwork:
-    """Build a network of units(inputs, outputs, stride, time); only the first unit of a stage changes the shape."""
-    inputs, stages = stem.out_channels, list[nn.Module]()
-    first_layers = nn.Sequential(stem, nn.BatchNorm2d(inputs), nn.ReLU(inplace=True))
+    """Build a network of units(inputs, outputs, stride, time) behind a stem of `stem` channels.
+
+    Only the stem and the first unit of a stage change the shape.
+    """
+    inputs, stages = stem, list[nn.Module]()
+    first_layers = nn.Sequential(time.stem(stem, stem_stride), nn.BatchNorm2d(stem), nn.ReLU(inplace=True))
+    time = time.after(stem_stride[1])
     for outputs, count, stride in zip(widths, units, STAGE_STRIDES, strict=True):
         first, time = unit(inputs, outputs, stride, time), time.after(stride)
         stages.append(nn.Sequential(first, *(unit(outputs, outputs, 1, time) for _ in range(count - 1))))
@@ -98,10 +103,10 @@ def staged(
 def senet(
     gate: str, layers: int, width: float = 1.0, dropout: float = 0.0, head: type[Head] = AngleLinear, **form: Any
 ) -> StagedNetwork:
-    """Build one of the eight networks; `width` scales channels, `form` is empty or `time` and `network` (streaming)."""
+    """Build one of the eight networks; `width` scales channels; `form` is that of `staged`."""
     stem, *widths = (scaled(channels, width) for channels in (STEM_WIDTH, *STAGE_WIDTHS))
     unit = partial(ResidualUnit, kernels=KERNELS[layers], gate=GATES[gate])
-    return staged(nn.Conv2d(1, stem, 1, bias=False), unit, widths, UNITS[layers], dropout, head, **form)
+    return staged(stem, unit, widths, UNITS[layers], dropout, head, **form)
 
 
 def initialise(module: nn.Module) -> None:

@@ -37,7 +37,7 @@ from torch.nn import functional
 
 from runtime.audio.features import HOP, LEVEL_FRAMES, RATE, WINDOW_FRAMES
 from runtime.audio.score_times import STEP
-from train.networks.blocks import TemporalLayers
+from train.networks.blocks import UNSTRIDED, Stride, TemporalLayers
 from train.networks.heads import CLASSES, Head
 from train.networks.senet import StagedNetwork
 
@@ -246,8 +246,8 @@ class CausalLayers(TemporalLayers):
             return super().convolution(inputs, outputs, kernel, stride, groups)
         return CausalConvolution(inputs, outputs, kernel, (stride, stride), groups)
 
-    def stem(self, outputs: int, kernel: int, stride: tuple[int, int]) -> nn.Conv2d:
-        return CausalConvolution(1, outputs, kernel, stride)
+    def stem(self, outputs: int, stride: Stride) -> nn.Conv2d:
+        return super().stem(outputs, stride) if stride == UNSTRIDED else CausalConvolution(1, outputs, 3, stride)
 
     def mean(self, channels: int) -> nn.Module:
         return RunningMean(channels, self.gate_seconds, self.stride)

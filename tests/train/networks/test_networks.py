@@ -64,6 +64,20 @@ def test_multiply_adds_of_one_convolution_are_counted_once() -> None:
     assert 0 <= total - (stem + stage1 + stage2 + stage3 + stage4) < 5000  # the rest: ECA's kernels and the head
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("stride", [(1, 2), (2, 1), (2, 2)])
+def test_a_stem_that_strides_shrinks_every_map(name: str, stride: tuple[int, int]) -> None:
+    shapes = stage_shapes(build(name, 0.25, stem_stride=stride), 60, 608)
+    bands, frames = 60 // stride[0], 608 // (2 if name == "ecamobile" else stride[1])
+    for number, shape in enumerate(shapes[1:]):
+        assert shape[1:] == (-(-bands // 2**number), -(-frames // 2**number))
+
+
+def test_a_stem_that_strides_brings_a_step_below_ten_million_multiply_adds() -> None:
+    network = build("ecanet9", 0.75, gate_seconds=1.0, stem_stride=(2, 2))
+    assert 7e6 < multiply_adds(network, 60, 16, step=True) < 10e6
+
+
 def test_width_scales_channels_and_any_window_fits() -> None:
     network = build("senet9", width=0.25)
     assert network.widths == (8, 16, 32, 64)
