@@ -57,6 +57,9 @@ def main() -> int:
     teacher = settings.distillation.teacher_model
     if teacher and not teacher.is_file():  # features are computed first, which may take hours
         raise ShrikeError(f"--teacher-model {teacher}: expected a model.pt of python -m train{nearby(teacher)}")
+    labels = settings.distillation.soft_labels
+    if labels and not labels.is_file():
+        raise ShrikeError(f"--soft-labels {labels}: expected a file of python -m train.teach{nearby(labels)}")
     rooms = settings.augmentation.rir
     if rooms not in ("", "synthetic") and not Path(rooms).is_dir():
         raise ShrikeError(f"--rir {rooms}: expected a folder of impulse responses, or synthetic{nearby(rooms)}")
@@ -66,10 +69,14 @@ def main() -> int:
     from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
     from train.data.corpus import Partition, open_corpus, select
     from train.data.corpus_index import CorpusIndex
+    from train.data.folds import leave_out
     from train.device import select_device
     from train.loop import Trainer
+    from train.losses.soft_labels import read_soft_labels
     from train.progress import say
 
+    if labels:
+        read_soft_labels(labels)  # an error now, not after the features
     compute = select_device(settings)
     if compute.world > 1:
         # A day's timeout: processes wait in a barrier while the first one computes the features.
@@ -79,6 +86,8 @@ def main() -> int:
         data = settings.data
         tree = CorpusIndex(data.corpus)
         train = select(open_corpus(tree, "train", data.train_protocol), data.only)
+        if data.leave_out:
+            train, _ = leave_out(train, data.leave_out)
         dev = open_corpus(tree, "dev", data.dev_protocol)
 
         def cache(partition: Partition, build: Callable[..., Made]) -> Made:

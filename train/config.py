@@ -33,6 +33,8 @@ class Data:
     """Protocol file of the development trials, which select the best epoch, instead of the corpus's own."""
     only: str = ""
     """Train only on trials whose row in the corpus's metadata.csv matches, as in open=1 or open=1,mp3=0."""
+    leave_out: str = later("", before="")
+    """Fold to leave out of the training trials, as in 3/10: the third of ten folds by source (train.teach)."""
     frontend: Literal["f0", "wide"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz."""
     level: Literal["none", "window-mean", "running-mean"] = "none"
@@ -91,6 +93,13 @@ class Distillation:
     """fixed: alpha and beta are constant. uncertainty: they start weights that are learned."""
     teacher_model: Path | None = later(None, before=None)
     """A windowed model.pt whose logits are the soft targets of all four stages, at every step."""
+
+    soft_labels: Path | None = later(None, before=None)
+    """Soft labels of training clips from python -m train.teach; clips without one have their label alone."""
+    soft_weight: float = later(0.5, before=0.5)
+    """With --soft-labels, their share of the loss against the label."""
+    soft_temperature: float = later(1.0, before=1.0)
+    """With --soft-labels, softens both predictions in their loss, which is scaled by its square."""
 
     @property
     def averages(self) -> bool:
@@ -205,16 +214,25 @@ def names_of(known: tuple[str, ...]) -> Range:
     return Range(lambda x: not x or set(x.split(",")) <= set(known), f"any of {','.join(known)}")
 
 
+def read_fold(text: str) -> tuple[int, int] | None:
+    """Read "3/10", the third of ten folds, as (3, 10); None if it is no fold of at least two."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2):
+        return None
+    return int(number), int(count)
+
+
 ABOVE_ZERO = Range(lambda x: x > 0, "a number above 0")
 ZERO_OR_MORE = Range(lambda x: x >= 0, "0 or more")
 SHARE = Range(lambda x: 0 <= x <= 1, "a share from 0 to 1")
 BELOW_ONE = Range(lambda x: 0 <= x < 1, "a share from 0 to below 1")
 RANGES = {
-    **dict.fromkeys(("gate_seconds", "temperature", "epochs", "lr"), ABOVE_ZERO),
+    **dict.fromkeys(("gate_seconds", "temperature", "soft_temperature", "epochs", "lr"), ABOVE_ZERO),
     **dict.fromkeys(("beta", "gain", "sound_gain", "dither", "warmup", "weight_decay"), ZERO_OR_MORE),
     **dict.fromkeys(("clip", "rho", "workers", "mask_bands", "mask_frames"), ZERO_OR_MORE),
-    **dict.fromkeys(("alpha", "specmix", "sound_share"), SHARE),
+    **dict.fromkeys(("alpha", "specmix", "sound_share", "soft_weight"), SHARE),
     **dict.fromkeys(("dropout", "decay"), BELOW_ONE),
+    "leave_out": Range(lambda x: not x or read_fold(x) is not None, "a fold as in 3/10, the third of ten"),
     "stem_stride": Range(lambda x: set(x) <= {1, 2}, "1 or 2, of bands and of frames"),
     "width": Range(lambda x: 0 < x <= 4, "a factor above 0, at most 4"),
     "speed": Range(lambda x: 0 <= x <= 50, "0 to 50 percent"),
@@ -254,6 +272,7 @@ class TrainConfig:
             (not streaming or level != "window-mean", "--level window-mean: not causal; expected running-mean or none"),
             (streaming or level != "running-mean", "--level running-mean: needs --streaming; expected window-mean"),
             (learning.teacher_model is None or learning.distill == "on", "--teacher-model: needs --distill on"),
+            (learning.soft_labels is None or not changes.specmix, "--soft-labels: not with --specmix"),
             (learning.loss != "crossentropy" or learning.margin == "on", "--margin off: crossentropy has no margin"),
             (learning.ship == "trained" or learning.averages, "--ship average: needs --teacher average"),
             (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: expected the lower level first"),
@@ -278,7 +297,8 @@ class TrainConfig:
         groups = self.to_dict()
         groups.pop("run")
         groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
-        groups["distillation"]["teacher_model"] = (self.distillation.teacher_model or Path()).name
+        for name in ("teacher_model", "soft_labels"):
+            groups["distillation"][name] = Path(groups["distillation"][name] or "").name
         elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
         return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
 

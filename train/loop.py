@@ -42,6 +42,7 @@ from train.history import History
 from train.losses.distillation import DistillationModel
 from train.losses.external_teacher import ExternalTeacher
 from train.losses.sam import descent
+from train.losses.soft_labels import SoftLabels
 from train.optimiser import adam, learning_rate
 from train.progress import Progress, say
 
@@ -69,6 +70,12 @@ class Trainer:
         if settings.distillation.teacher_model is not None:
             self.external_teacher = ExternalTeacher(settings.distillation.teacher_model, settings.frontend, compute)
             self.corpus = {**corpus, "teacher": self.external_teacher.identity}
+        self.soft_labels: SoftLabels | None = None
+        if settings.distillation.soft_labels is not None:
+            self.soft_labels = SoftLabels(settings.distillation.soft_labels, train.trials)
+            self.corpus = {**self.corpus, "soft labels": self.soft_labels.identity}
+            if compute.first:
+                say(f"soft labels for {self.soft_labels.found:,} of {len(train):,} training clips")
         self.augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
         self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not compute.first)
         self.sound_frontend = SoundFrontEnd(settings.frontend).to(compute.device)
@@ -175,6 +182,7 @@ class Trainer:
             features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)
         features = features.contiguous(memory_format=compute.layout)
         external = self.external_teacher(features + level) if self.external_teacher is not None else None
+        soft = self.soft_labels(batch.clips).to(compute.device) if self.soft_labels is not None else None
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step, steps)
 
@@ -182,7 +190,7 @@ class Trainer:
             # Seeded here, so that SAM's second pass drops the same features as the first.
             torch.manual_seed(_mix(settings.seed, step, compute.rank, "network"))
             with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
-                losses: dict[str, Tensor] = self.training_step(features, target, step, external)
+                losses: dict[str, Tensor] = self.training_step(features, target, step, external, soft)
             losses["total"].backward()
             return {name: loss.detach() for name, loss in losses.items()}
 

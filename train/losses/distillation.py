@@ -74,12 +74,19 @@ class DistillationModel(nn.Module):
         self.helpers = Helpers(network, settings) if settings.distill == "on" else None
         self.stages = network.stage_outputs  # torch.compile may replace it
 
-    def forward(self, features: Tensor, target: Tensor, step: int, external: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        features: Tensor,
+        target: Tensor,
+        step: int,
+        external: Tensor | None = None,
+        soft: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Return the losses by name, `total` among them, of features (batch, 1, bands, 600) at an optimiser step.
 
         A floating-point target (batch,) is a mixed label (train.augment.features.specmix). `external` are an external
-        teacher's logits (batch, 2). A streaming network has several rows per window, one per step, which share label
-        and logits.
+        teacher's logits (batch, 2), `soft` those of soft labels, which share the loss against the label. A streaming
+        network has several rows per window, one per step, which share label and logits.
         """
         energy = self.helpers is not None and self.helpers.energy
         outputs = run_stages(self.stages, [*self.shallow, self.network.head], features, energy)
@@ -87,11 +94,16 @@ class DistillationModel(nn.Module):
         target = target.repeat_interleave(steps)
         with torch.autocast(features.device.type, enabled=False):  # losses are small and need full precision
             hard = self.hard(outputs[-1].pooled, outputs[-1].logits, target, step)
+            apart = {}
+            if soft is not None:
+                weight, soft = self.settings.soft_weight, soft.repeat_interleave(steps, dim=0)
+                apart["soft_label"] = distance(outputs[-1].logits, soft, self.settings.soft_temperature)
+                hard = (1 - weight) * hard + weight * apart["soft_label"]
         if self.helpers is None:
-            return {"total": hard, "hard": hard}
+            return {"total": hard, "hard": hard, **apart}
         external = None if external is None else external.repeat_interleave(steps, dim=0)
         losses: dict[str, Tensor] = self.helpers(hard, outputs, features, external)
-        return losses
+        return {**losses, **apart}
 
     def advance(self, step: int) -> None:
         """Update the moving average, if there is one, after optimiser step `step`."""
