@@ -91,21 +91,16 @@ def main() -> None:
 
 def score_corpus(options: Options) -> "ScoreTable | None":
     """Score a partition with a checkpoint and write --out; return None for trials without labels."""
-    from train.augment.features import Augment
     from train.checkpoint import read_checkpoint
-    from train.data.cache import build_cache
     from train.data.corpus import open_corpus, select
-    from train.device import select_device
     from train.evaluate.scorefile import ScoreTable, write_scores
-    from train.evaluate.scoring import score_cache
+    from train.evaluate.scoring import score_trials
     from train.progress import say
 
     if options.corpus is None:
         raise ShrikeError(f"--corpus: expected with a checkpoint; give the corpus that {options.model} shall score")
     checkpoint = read_checkpoint(options.model)
     settings = checkpoint.settings
-    run_here = replace(settings.run, device=options.device, precision=options.precision, threads=options.threads)
-    settings = replace(settings, run=run_here)
     distilled = settings.distillation.distill == "on"
     if options.exit not in ((1, 2, 3, 4) if distilled else (4,)):
         known = "1 to 4" if distilled else "4, as the network was trained with --distill off"
@@ -116,21 +111,18 @@ def score_corpus(options: Options) -> "ScoreTable | None":
         raise ShrikeError("trials without labels cannot be summarised; give --out FILE for their scores")
     say(partition.describe())
 
-    compute = select_device(settings)
-    cache = build_cache(settings.frontend, partition.trials, options.cache)
-    model = checkpoint.distillation_model().to(compute.device)
-    augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
-    scores = score_cache(model, augment, cache, settings, compute, mean=options.windows == "mean")
+    run_here = replace(settings.run, device=options.device, precision=options.precision, threads=options.threads)
+    trials, scores = score_trials(checkpoint, partition.trials, run_here, options.cache, options.windows == "mean")
     scores = scores[:, options.exit - 5]  # the last column is exit 4
-    table = None if partition.unlabelled else ScoreTable.of(cache.trials, scores)
+    table = None if partition.unlabelled else ScoreTable.of(trials, scores)
     if options.out:
         if table is None:
             with atomic_file(options.out) as temporary:  # the two columns that ASVspoof 2021 takes as a submission
-                lines = (f"{t.utterance} {value!r}\n" for t, value in zip(cache.trials, scores.tolist(), strict=True))
+                lines = (f"{t.utterance} {value!r}\n" for t, value in zip(trials, scores.tolist(), strict=True))
                 temporary.write_text("".join(lines), "utf-8")
         else:
             write_scores(options.out, table)
-        say(f"{len(cache):,} scores in {options.out}")
+        say(f"{len(trials):,} scores in {options.out}")
     return table
 
 

@@ -157,27 +157,20 @@ def teach(paths: list[Path], options: Options) -> tuple[Ratios, Mapping[str, Any
 
 def score_fold(path: Path, options: Options) -> tuple[list[Any], Any]:
     """Score the clips of the fold that a checkpoint left out: its trials and (n,) scores."""
-    from train.augment.features import Augment
     from train.checkpoint import read_checkpoint
-    from train.data.cache import build_cache
     from train.data.corpus import open_corpus, select
     from train.data.folds import leave_out
-    from train.device import select_device
-    from train.evaluate.scoring import score_cache
+    from train.evaluate.scoring import score_trials
 
     checkpoint = read_checkpoint(path)
-    settings = checkpoint.settings
-    settings = replace(settings, run=replace(settings.run, device=options.device, threads=options.threads))
-    data = settings.data
+    data = checkpoint.settings.data
     everything = select(open_corpus(data.corpus, "train", data.train_protocol), data.only)
     rest, fold = leave_out(everything, data.leave_out)
     if rest.identity() != checkpoint.corpus["train"]:
         raise ShrikeError(f"{path}: {data.corpus} has other training trials than when it was trained; train it again")
-    compute = select_device(settings)
-    cache = build_cache(settings.frontend, fold.trials, data.cache)
-    model = checkpoint.distillation_model().to(compute.device)
-    augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
-    return cache.trials, score_cache(model, augment, cache, settings, compute, options.windows == "mean")[:, -1]
+    here = replace(checkpoint.settings.run, device=options.device, threads=options.threads)
+    trials, scores = score_trials(checkpoint, fold.trials, here, data.cache, options.windows == "mean")
+    return trials, scores[:, -1]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Scores of all clips of a cache by every exit of a network, for dev after each epoch and for train.score."""
+"""Scores of clips by every exit of a network, for dev after each epoch, train.score and train.teach."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,13 +12,27 @@ from torch import distributed as dist
 from runtime.audio.score_times import scored
 from runtime.support.errors import ShrikeError
 from train.augment.features import Augment
-from train.config import TrainConfig
-from train.data.cache import FeatureCache
+from train.checkpoint import Checkpoint
+from train.config import Run, TrainConfig
+from train.data.cache import FeatureCache, build_cache
 from train.data.dataset import batches, scoring_plan
-from train.device import ComputeDevice
+from train.data.protocols import Trial
+from train.device import ComputeDevice, select_device
 from train.losses.distillation import DistillationModel
 
 Scores = NDArray[np.float64]
+
+
+def score_trials(
+    checkpoint: Checkpoint, trials: Sequence[Trial], run: Run, folder: Path, mean: bool = False
+) -> tuple[list[Trial], Scores]:
+    """Score trials on the device of `run`, with the feature cache in `folder`: the readable ones, (clips, exits)."""
+    settings = replace(checkpoint.settings, run=run)
+    compute = select_device(settings)
+    cache = build_cache(settings.frontend, trials, folder)
+    model = checkpoint.distillation_model().to(compute.device)
+    augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
+    return cache.trials, score_cache(model, augment, cache, settings, compute, mean)
 
 
 def score_cache(
