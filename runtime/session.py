@@ -152,7 +152,7 @@ class Session:
             self._framer.restart_state()
         else:
             self._covered = end
-        verdict = self._tracker.update(score, self._quality.report(), voice)
+        verdict = self._tracker.update(score, self._quality.report(voice.window >= WINDOW_VOICE), voice)
         begin = max(self._reset_at, end - self._window) / self._rate
         latency = None if self._arrived is None else max(0.0, time.monotonic() - self._arrived)
         self._summary.count(verdict, begin, score.warming, self._cost + score.cost, latency)

@@ -1,15 +1,19 @@
-"""Print how far a model's scores move when only the signal's form changes: rate, resampler, offset, gain.
+"""Print how far a model's scores and states move when only the signal's form changes: rate, resampler, offset, gain.
 
     python -m scripts.robustness wide f0 --corpus ../shared/corpus
 
 Each clip is scored at 16 kHz first. Then it is converted to another rate by soxr, ffmpeg or sox and fed at that rate,
-so that the stream's own resampler takes it back; or it gets an offset or a gain and is clipped at full scale. The table
-compares log-likelihood ratios of the first window of each clip. docs/experiments.md quotes it.
+so that the stream's own resampler takes it back; or it gets an offset or a gain and is clipped at full scale. The first
+table compares log-likelihood ratios of the first window of each clip. The second counts the clips whose state, as in
+`shrike scan`, changes with a gain, as files of 16 bits; `unexplained` are those without a flag `quiet` or `clipping`.
+docs/experiments.md quotes both.
 """
 
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,18 +22,23 @@ import numpy as np
 import soxr
 import tyro
 
+from runtime.api import Stream
 from runtime.audio.decode import load
 from runtime.audio.features import RATE, Samples, fill
 from runtime.audio.resampler import Resampler
 from runtime.card.model_card import ModelCard, read_card
 from runtime.engines import Engine, open_engine
-from runtime.engines.model_loader import find_model
+from runtime.engines.model_loader import LoadedModel, find_model, load_model
+from runtime.session import VerdictOptions
+from runtime.summary import Summary
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 
 RATES = (48_000, 44_100, 24_000)  # Hz
 OFFSET = 0.05  # of full scale
-GAINS = (-40, -20, 10, 20)  # dB
+GAINS = (-40, -30, -20, -10, 10, 20)  # dB
+EXPLAINING = {"quiet", "clipping"}  # flags that a gain may set
+EVERY = 308  # frames between windows, 2.5 s: the default of shrike scan
 PATIENCE = 60  # s for one call of ffmpeg or sox
 
 Change = Callable[[Samples], tuple[Samples, int]]  # samples at 16 kHz -> what is fed, and at which rate
@@ -43,7 +52,7 @@ class Options:
     """Embedded models, or paths to model.onnx of windowed networks."""
     corpus: Path
     """Folder of the corpus, as for python -m train."""
-    clips: int = 100
+    clips: int = 200
     """How many trials of the development protocol, evenly spread over it."""
 
 
@@ -60,11 +69,14 @@ def main() -> None:
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for name in options.models:
         path = find_model(name)
-        engine = open_engine(path)
-        try:
+        with closing(open_engine(path)) as engine:
             show(name, engine, read_card(path), clips)
-        finally:
-            engine.close()
+    print("\n| gain | model | states that change | unexplained | from state to state, unexplained |")
+    print("| --- | --- | ---: | ---: | --- |")
+    for name in options.models:
+        model = load_model(find_model(name), "auto")
+        with closing(model.engine):
+            show_states(name, model, clips)
 
 
 def show(name: str, engine: Engine, card: ModelCard, clips: list[Samples]) -> None:
@@ -79,6 +91,28 @@ def show(name: str, engine: Engine, card: ModelCard, clips: list[Samples]) -> No
             f"| {title} | `{name}` | {after.mean():.3f} | {(after - before).mean():+.3f} | {moved.mean():.3f} "
             f"| {moved.max():.2f} | {sides} |"
         )
+
+
+def show_states(name: str, model: LoadedModel, clips: list[Samples]) -> None:
+    """One row for each gain."""
+    files = [sixteen_bits(clip) for clip in clips]
+    before = [judged(model, clip) for clip in files]
+    for gain in GAINS:
+        after = [judged(model, sixteen_bits(amplified(clip, gain)[0])) for clip in files]
+        moved = [(a, b) for a, b in zip(before, after, strict=True) if a.state != b.state]
+        bare = Counter(f"{a.state} to {b.state}" for a, b in moved if not EXPLAINING & b.flags.keys())
+        print(f"| {gain:+d} dB | `{name}` | {len(moved)} | {bare.total()} | {', '.join(sorted(bare))} |")
+
+
+def judged(model: LoadedModel, clip: Samples) -> Summary:
+    """Judge a clip as `shrike scan` does."""
+    stream = Stream(model, RATE, VerdictOptions(EVERY, smoothing=0.0, cover=True))
+    stream.push(clip)
+    return stream.finish()
+
+
+def sixteen_bits(clip: Samples) -> Samples:
+    return (np.rint(32768 * clip).clip(-32768, 32767) / 32768).astype(np.float32)
 
 
 def llrs(engine: Engine, card: ModelCard, sounds: list[tuple[Samples, int]]) -> np.ndarray:

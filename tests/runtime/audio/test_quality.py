@@ -54,6 +54,19 @@ def test_overdriven_and_quiet() -> None:
     assert judged("f0", voice(3.0, level=0.002)).flags == ("quiet",)
 
 
+def test_clipping_is_flagged_as_long_as_the_window_contains_it() -> None:
+    overdriven = np.clip(voice(1.0, level=0.6), -1, 1)
+    assert judged("f0", overdriven, voice(3.5)).flags == ("clipping",)
+    assert judged("f0", overdriven, voice(8.0)).flags == ()
+
+
+def test_a_voice_below_the_level_of_silence_is_quiet() -> None:
+    assert judged("f0", voice(3.0, level=3e-4)).flags == ("quiet",)
+    monitor = QualityMonitor(PRESETS["f0"])
+    monitor.push(voice(3.0, level=3e-4))
+    assert monitor.report(voice=False).flags == ()
+
+
 def test_zeros_and_silence() -> None:
     quality = judged("f0", voice(3.0), np.zeros(3 * RATE, np.float32))
     assert quality.silent and quality.flags == ("zeros",)

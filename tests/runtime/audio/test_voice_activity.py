@@ -31,6 +31,15 @@ def test_speech_is_found(corpus_root: Path) -> None:
         assert np.median(shares) > 0.5
 
 
+@pytest.mark.parametrize("decibels", [-40, -20, 10])
+def test_gain_changes_hardly_a_decision(corpus_root: Path, decibels: int) -> None:
+    clips = speech(corpus_root, "dev", "bonafide", 8) + speech(corpus_root, "dev", "spoof", 8)
+    before = np.concatenate([decisions(clip) for clip in clips])
+    louder = [np.rint(32768 * clip * 10 ** (decibels / 20)).clip(-32768, 32767) / 32768 for clip in clips]
+    after = np.concatenate([decisions(clip.astype(np.float32)) for clip in louder])
+    assert (before != after).mean() < 0.05
+
+
 def test_any_split_gives_the_same_decisions(corpus_root: Path) -> None:
     clip = speech(corpus_root, "dev", "bonafide", 1)[0][: 4 * RATE]
     rng, whole = np.random.default_rng(0), VoiceActivity()
