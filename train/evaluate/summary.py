@@ -6,6 +6,7 @@ show(summary)                                   # tables on stdout, in percent; 
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from train.evaluate import metrics
 from train.evaluate.bootstrap import interval_of, resampled_eers
 from train.evaluate.scorefile import ScoreTable
+
+UNBROKEN = 10_000  # columns of a pipe, so that no name is broken over lines
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def show(summary: EvaluationSummary, as_json: bool = False) -> None:
     for one in summary.attacks:
         costs = cost(one.min_tdcf_2019), cost(one.min_tdcf_2021)
         attacks.add_row(one.attack, f"{one.trials:,}", *percent(one.eer, one.eer_interval), *costs)
-    console = Console(markup=False, highlight=False)  # an attack may be called [A01]
+    width = None if sys.stdout.isatty() else UNBROKEN
+    console = Console(markup=False, highlight=False, width=width)  # an attack may be called [A01]
     console.print(pooled)
     console.print(attacks)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from runtime.support.errors import ShrikeError
 from train.evaluate import bootstrap, metrics, scorefile
-from train.evaluate.summary import summarise
+from train.evaluate.summary import show, summarise
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PUBLISHED = ("rawgat-st-mul", "resnet18-lfcc-softmax", "resnet18-lfcc-ocsoftmax")
@@ -446,3 +446,16 @@ def test_command_reports_what_a_user_can_mend_in_one_line(tmp_path: Path) -> Non
     done = command(tmp_path / "missing.txt")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and "missing.txt" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_long_names_of_attacks_stay_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{'long-name-' * 12}{number}" for number in (1, 2)]
+    table = scorefile.ScoreTable(
+        np.array(["a", "b", "c", "d"]),
+        np.array([*names, "-", "-"]),
+        np.array([False, False, True, True]),
+        np.arange(4.0),
+    )
+    show(summarise(table, bootstrap=0))
+    found = capsys.readouterr().out
+    assert all(name in found for name in names)
