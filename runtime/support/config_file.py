@@ -105,12 +105,17 @@ def find_options(options: Any) -> list[Option]:
     return found
 
 
+def plain(hint: Any) -> Any:
+    """Return the type of an optional value without None."""
+    if get_origin(hint) in (Union, UnionType):
+        return next(choice for choice in get_args(hint) if choice is not NoneType)
+    return hint
+
+
 def to_words(option: Option, value: Any, path: str) -> list[str]:
     """Turn a value into the words that would stand on a command line."""
     where, name = f"{path}: {option.name} = {_shown(value)}", f"--{option.name}"
-    kind = option.hint
-    if get_origin(kind) in (Union, UnionType):
-        kind = next(choice for choice in get_args(kind) if choice is not NoneType)
+    kind = plain(option.hint)
     if kind is bool:
         _check(bool, value, where)
         return [] if value == option.default else [name if value else f"--no-{option.name}"]

@@ -5,9 +5,9 @@ explain(Options, ["--modle", "f0"], box)      # --modle: no such option; did you
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from runtime.support.config_file import find_options
+from runtime.support.config_file import find_options, plain
 from runtime.support.suggestions import nearest
 
 
@@ -27,7 +27,7 @@ def explain(options: Any, words: Sequence[str], box: str) -> str:
     if match := re.match(r"Unrecognized options: (.*)", text):
         return f"{match[1]}: expected options only" + f"; did you mean --file {match[1]}?" * ("file" in known)
     if match := re.match(r"invalid choice '(.*?)' for argument '(.*?)'.*?\((.*)\)", text):
-        choices = re.findall(r"'(.*?)'", match[3])
+        choices = _choices(options, match[2].lstrip("-"))
         name = match[2].upper() if match[2] in positional else match[2]
         return f"{name} {match[1]}: expected {', '.join(choices)}{nearest(match[1], choices)}"
     if match := re.match(r"Missing value for argument '(?:\w+\.)?(.*?)'", text):
@@ -43,6 +43,13 @@ def option_names(options: Any) -> tuple[list[str], list[str]]:
     """List the positional arguments and the options, as they are typed."""
     found = find_options(options)
     return [one.name for one in found if one.positional], [one.name for one in found if not one.positional]
+
+
+def _choices(options: Any, name: str) -> list[str]:
+    """List the choices of an option in their order: tyro lists those of an Optional in any, and None with them."""
+    kind = next(plain(one.hint) for one in find_options(options) if one.name == name.rpartition(".")[2])
+    kind = next((inner for inner in get_args(kind) if get_origin(inner) is Literal), kind)  # of a tuple
+    return [str(choice) for choice in get_args(kind)]
 
 
 def _first_paragraph(box: str) -> list[str]:
