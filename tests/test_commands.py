@@ -4,6 +4,7 @@ The commands run in this process; a handful of real ones at the end are interrup
 """
 
 import importlib
+import json
 import os
 import re
 import select
@@ -156,6 +157,7 @@ def test_a_wrong_value_is_answered_with_its_option(command: str, call: Call) -> 
             words = ["nonsense"] if option.positional else [*required_words(command), f"--{option.name}", "nonsense"]
             ended = call(command, *words)
             assert_one_line(ended, option.name.upper() if option.positional else f"--{option.name}")
+            assert ", ".join(map(str, option.choices)) in ended.err and "None" not in ended.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -457,6 +459,28 @@ def test_ctrl_c_ends_without_a_traceback(words: str, code: int, there: Path) -> 
         _, err = running.communicate(timeout=120)
     assert running.returncode == code, err
     assert "Traceback" not in err and (code == 0 or "stopped" in err.splitlines()[-1]), err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "runtime.stream --file ä日.flac --json",
+        "runtime.stream --file ä日.flac",
+        "runtime.scan ä日.flac",
+        "train.score ü.txt",
+    ],
+)
+def test_a_locale_without_utf8_gives_escapes_and_no_traceback(words: str, there: Path) -> None:
+    shutil.copy(there / "call.flac", there / "ä日.flac")
+    (there / "ü.txt").write_text("1 Ä1 spoof 0\n2 - bonafide 1\n3 - bonafide 2\n", "utf-8")
+    plain = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-m", *words.split()], cwd=there, capture_output=True, timeout=120, env=ENVIRONMENT | plain
+    )
+    assert b"Traceback" not in done.stderr and b"Error" not in done.stderr, done.stderr
+    assert done.stdout.isascii() and done.stderr.isascii() and b"\\" in done.stdout + done.stderr
+    if "--json" in words:
+        assert all(json.loads(line).get("source", "ä日.flac") == "ä日.flac" for line in done.stdout.splitlines())
 
 
 def test_a_terminal_as_standard_input_is_refused(there: Path) -> None:

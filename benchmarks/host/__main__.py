@@ -28,7 +28,7 @@ def main() -> None:
     from benchmarks.report.markdown import facts, machine_table
 
     found, table = host.describe(), machine_table if options.short else facts
-    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
+    print(json.dumps(found, indent=2) if options.json else table(found))
 
 
 if __name__ == "__main__":

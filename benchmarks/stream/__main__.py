@@ -167,6 +167,7 @@ def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "
     from benchmarks.stream.load import bear, find_largest, load_table, one_core, speed
     from benchmarks.stream.realtime import sound
     from runtime.engines.model_loader import load_model
+    from runtime.summary import plural
     from train.progress import say
 
     sounds = [sound(options.corpus, LENGTH, seed) for seed in range(SOUNDS)]
@@ -182,7 +183,7 @@ def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "
                 if streams not in found:
                     found[streams] = bear(model, sounds, streams, options.seconds, options.step, options.batch)
                     late, word = found[streams].percentile(99), "holds" if found[streams].holds else "does not hold"
-                    say(f"{name}, {streams} streams: p99 {late:.0f} ms late, {word}")
+                    say(f"{name}, {plural(streams, 'stream')}: p99 {late:.0f} ms late, {word}")
                 return bool(found[streams].holds)
 
             for streams in options.streams:
@@ -211,6 +212,7 @@ def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "
 
 def notes(live: "Mapping[str, RealTime]", hours: "Endurance | None") -> list[str]:
     from benchmarks.stream.endurance import slope
+    from runtime.summary import plural
 
     found = [f"{name}: {one.lost:.2f} s of {one.sent:.0f} s were lost." for name, one in live.items() if one.lost]
     found += [f"{name}: {one.unscored:.2f} s were unscored at the end." for name, one in live.items()
@@ -218,9 +220,8 @@ def notes(live: "Mapping[str, RealTime]", hours: "Endurance | None") -> list[str
     if hours is not None:
         growth = slope(hours.hours, hours.memory)
         if not hours.complete:
-            found.append(
-                f"INCOMPLETE: {hours.sent - hours.scored:,} samples and {hours.missing:,} verdicts are missing."
-            )
+            missing = plural(hours.sent - hours.scored, "sample"), plural(hours.missing, "verdict")
+            found.append(f"INCOMPLETE: missing are {' and '.join(missing)}.")
         if growth is None:
             found.append("Too short for a slope of memory, which settles in the first quarter of an hour of sound.")
         elif growth.low is not None and growth.low > 0:

@@ -19,7 +19,7 @@ from runtime.audio.quality import FLAGS
 from runtime.sinks import Sink, StreamInfo
 from runtime.sinks.lines import numbers
 from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, elapsed, pointer
-from runtime.summary import Summary
+from runtime.summary import Summary, plural
 from runtime.verdict import Verdict
 
 BAR = 16  # columns of the bar between real and fake
@@ -85,7 +85,7 @@ class Board:
         hidden = f" ({len(lines) - room} not shown)" if len(lines) > room else ""
         info = lines[0].info if lines else None
         model = f", {info.model} with {info.engine}" if info else ""
-        text.append(f"{len(lines)} streams{hidden}{model}, Ctrl-C ends", "dim")
+        text.append(f"{plural(len(lines), 'stream')}{hidden}{model}, Ctrl-C ends", "dim")
         return text
 
 

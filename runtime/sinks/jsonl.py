@@ -63,7 +63,7 @@ class JsonLines(Sink):
 
     def _write(self, kind: str, entries: dict[str, Any]) -> None:
         entry = finite({"v": SCHEMA, "type": kind, "at": utc(), **self._source, **entries})
-        line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
+        line = json.dumps(entry, allow_nan=False)  # ASCII: stdout may have another encoding than UTF-8
         self._out.write(line + "\n")
         self._out.flush()
 
