@@ -72,7 +72,9 @@ class Checkpoint:
 def build_network(settings: TrainConfig) -> "StagedNetwork":
     model = settings.model
     gate_seconds = model.gate_seconds if model.streaming else None
-    return build(model.network, model.width, model.dropout, settings.distillation.loss, gate_seconds, model.stem_stride)
+    encoder = model.encoder_size, model.layers, model.tuned_layers
+    loss = settings.distillation.loss
+    return build(model.network, model.width, model.dropout, loss, gate_seconds, model.stem_stride, encoder)
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from runtime.support.codec import build, later, plain
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearest
 from train.augment import CODECS, RAWBOOST, RESAMPLE
-from train.networks import NAMES, STREAMING
+from train.networks import ENCODER_LAYERS, NAMES, STREAMING
 
 Switch = Literal["on", "off"]
 
@@ -35,10 +35,10 @@ class Data:
     """Train only on trials whose row in the corpus's metadata.csv matches, as in open=1 or open=1,mp3=0."""
     leave_out: str = later("", before="")
     """Fold to leave out of the training trials, as in 3/10: the third of ten folds by source (train.teach)."""
-    frontend: Literal["f0", "wide"] = "f0"
-    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz."""
-    level: Literal["none", "window-mean", "running-mean"] = "none"
-    """Mean log power to subtract, against a microphone's gain; --streaming takes running-mean (2.4 s)."""
+    frontend: Literal["f0", "wide", "mel"] = "f0"
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel."""
+    level: Literal["none", "window-mean", "running-mean", "window-max"] = "none"
+    """Log power to subtract, against a microphone's gain; --streaming takes running-mean (2.4 s), encoder window-max."""
     sampling: Literal["natural", "balanced"] = "natural"
     """natural: every trial once per epoch. balanced: bona fide and spoof equally often."""
     cache: Path = Path("~/.cache/shrike")
@@ -52,7 +52,7 @@ class Model:
     """The network."""
 
     network: str = "ecanet9"
-    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile. --list-networks: their cost."""
+    """ecanet9, 18, 34, 50; senet9 to 50; res2net50, seres2net50, mpif50; ecamobile; encoder. --list-networks: cost."""
     width: float = 1.0
     """Factor on every channel count; 0.25 trains several times faster."""
     stem_stride: tuple[int, int] = later((1, 1), before=[1, 1])
@@ -63,6 +63,16 @@ class Model:
     """Train a causal, stateful network; streaming inference then processes only new frames. Not for Res2Nets."""
     gate_seconds: float = later(1.0, before=1.0)
     """With --streaming, time constant in s of the gates' averages."""
+    encoder_size: Literal["tiny", "base", "small"] = later("base", before="base")
+    """Size of Whisper's encoder for --network encoder: 384, 512 or 768 channels."""
+    encoder_weights: Path | None = later(None, before=None)
+    """Whisper's weights, OpenAI's .pt, Transformers' model.safetensors or CTranslate2's model.bin; None: random ones."""
+    layers: int = later(3, before=3)
+    """Layers of the encoder, each with an exit."""
+    tuned_layers: int = later(0, before=0)
+    """Last layers of the encoder that train; 0 freezes it, one more than --layers trains its convolutions as well."""
+    encoder_rate: float = later(0.1, before=0.1)
+    """Factor on the learning rate of the encoder's own weights."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,7 @@ ZERO_OR_MORE = Range(lambda x: x >= 0, "0 or more")
 SHARE = Range(lambda x: 0 <= x <= 1, "a share from 0 to 1")
 BELOW_ONE = Range(lambda x: 0 <= x < 1, "a share from 0 to below 1")
 RANGES = {
-    **dict.fromkeys(("gate_seconds", "temperature", "soft_temperature", "epochs", "lr"), ABOVE_ZERO),
+    **dict.fromkeys(("gate_seconds", "temperature", "soft_temperature", "epochs", "lr", "encoder_rate"), ABOVE_ZERO),
     **dict.fromkeys(("beta", "gain", "sound_gain", "dither", "warmup", "weight_decay"), ZERO_OR_MORE),
     **dict.fromkeys(("clip", "rho", "workers", "mask_bands", "mask_frames"), ZERO_OR_MORE),
     **dict.fromkeys(("alpha", "specmix", "sound_share", "soft_weight"), SHARE),
@@ -264,6 +274,7 @@ class TrainConfig:
                     raise ShrikeError(f"--{name} {value}: expected {RANGES[option.name].expected}")
         name, streaming, level = self.model.network, self.model.streaming, self.data.level
         learning, changes, frontend = self.distillation, self.augmentation, self.frontend
+        layers, tuned, deepest = self.model.layers, self.model.tuned_layers, ENCODER_LAYERS[self.model.encoder_size]
         noise, snr = changes.noise or (0.0, 0.0), changes.snr or (0.0, 0.0)
         causal = ", ".join(STREAMING)
         rules = [
@@ -271,6 +282,11 @@ class TrainConfig:
             (not streaming or name in STREAMING, f"--streaming: {name} has no causal form; expected one of {causal}"),
             (not streaming or level != "window-mean", "--level window-mean: not causal; expected running-mean or none"),
             (streaming or level != "running-mean", "--level running-mean: needs --streaming; expected window-mean"),
+            (name != "encoder" or level == "window-max", f"--level {level}: the encoder takes window-max, of --frontend mel"),
+            (level != "window-max" or frontend.shape == "mel", "--level window-max: needs --frontend mel"),
+            (name != "encoder" or learning.feature != "attention", "--feature attention: the encoder has no maps"),
+            (name != "encoder" or 1 <= layers <= deepest, f"--layers {layers}: expected 1 to {deepest}"),
+            (0 <= tuned <= layers + 1, f"--tuned-layers {tuned}: expected 0 to {layers + 1}"),
             (learning.teacher_model is None or learning.distill == "on", "--teacher-model: needs --distill on"),
             (learning.soft_labels is None or not changes.specmix, "--soft-labels: not with --specmix"),
             (learning.loss != "crossentropy" or learning.margin == "on", "--margin off: crossentropy has no margin"),
@@ -299,6 +315,7 @@ class TrainConfig:
         groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
         for name in ("teacher_model", "soft_labels"):
             groups["distillation"][name] = Path(groups["distillation"][name] or "").name
+        groups["model"]["encoder_weights"] = (self.model.encoder_weights or Path()).name
         elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
         return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
 

@@ -43,6 +43,8 @@ from train.losses.distillation import DistillationModel
 from train.losses.external_teacher import ExternalTeacher
 from train.losses.sam import descent
 from train.losses.soft_labels import SoftLabels
+from train.networks.encoder import EncoderNetwork
+from train.networks.whisper import load_encoder
 from train.optimiser import adam, learning_rate
 from train.progress import Progress, say
 
@@ -65,6 +67,8 @@ class Trainer:
         check_classes(dev, "dev")
         torch.manual_seed(settings.optimiser.seed)
         self.model = DistillationModel(build_network(settings), settings.distillation)
+        if isinstance(self.model.network, EncoderNetwork) and settings.model.encoder_weights is not None:
+            load_encoder(self.model.network, settings.model.encoder_weights)
         self.model.to(compute.device, memory_format=compute.layout)  # type: ignore[call-overload]
         self.external_teacher: ExternalTeacher | None = None
         if settings.distillation.teacher_model is not None:
@@ -79,7 +83,8 @@ class Trainer:
         self.augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
         self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not compute.first)
         self.sound_frontend = SoundFrontEnd(settings.frontend).to(compute.device)
-        self.optimiser = adam(self.model, settings.optimiser)
+        encoder = isinstance(self.model.network, EncoderNetwork)
+        self.optimiser = adam(self.model, settings.optimiser, settings.model.encoder_rate if encoder else None)
         self.descent = descent(self.model, self.optimiser, settings.optimiser)
         if settings.run.compile:
             self.model.stages = torch.compile(self.model.stages)
@@ -184,7 +189,7 @@ class Trainer:
         external = self.external_teacher(features + level) if self.external_teacher is not None else None
         soft = self.soft_labels(batch.clips).to(compute.device) if self.soft_labels is not None else None
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(settings, step, steps)
+            group["lr"] = learning_rate(settings, step, steps) * group["factor"]
 
         def backward() -> dict[str, Tensor]:
             # Seeded here, so that SAM's second pass drops the same features as the first.

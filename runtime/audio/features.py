@@ -16,6 +16,11 @@ Frame t covers samples [130 t, 130 t + window). Nothing is centred, nothing come
 `f0` is the paper's F0 subband: the lowest 45 bins (0-417 Hz) of a 1728-point spectrum. `wide` covers 0-7 kHz with 60
 triangular bands, because what F0 shows decides within one recording domain and hardly beyond it. It ends below 8 kHz,
 so that the anti-alias filter of whoever resampled a recording does not show.
+
+`mel` is Whisper's log-mel spectrogram, for networks that start from its encoder: a Hann window of 25 ms every 10 ms, 80
+mel bands over 0-8 kHz (Slaney's scale and norm), and the level `window-max`: every value is relative to the window's
+loudest, at most 80 dB below it, in decades over 4. Two deviations: frames are not centred (a shift of 12.5 ms; nothing
+is padded, so stream = file), and gain cannot matter, because Whisper's 1 + level / 4 is fixed at LOUDEST.
 """
 
 import math
@@ -42,20 +47,25 @@ BLOCK = 256  # frames transformed at once: bounds the memory of a long clip (256
 
 LEVEL_FRAMES = 300  # time constant of the running mean, 2.4 s: what it averages is then as old as a window's mean is
 
-Bands = Literal["bins", "triangular"]
-Level = Literal["none", "window-mean", "running-mean"]
+LN10 = math.log(10)
+DECADES = 8  # below the window's loudest value lies the floor of window-max, 80 dB
+LOUDEST = 1.5  # value of the loudest with window-max: Whisper's scale for a peak of log10(power) = 2, near full scale
+
+Bands = Literal["bins", "triangular", "mel"]
+Level = Literal["none", "window-mean", "running-mean", "window-max"]
 Samples = NDArray[np.float32]
 Frames = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Log band power with a periodic Blackman window; the transform is as long as the window."""
+    """Log band power with a periodic window: Blackman, of mel bands Hann. The transform is as long as the window."""
 
     window: int = 1728  # samples, 108 ms: resolves 9.26 Hz
     bands: int = 45  # values per frame
-    shape: Bands = "bins"  # bins: the lowest `bands` bins; triangular: `bands` overlapping triangles over all bins
-    # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past
+    # bins: the lowest `bands` bins; triangular: `bands` overlapping triangles up to TOP; mel: Slaney's, up to half the rate
+    shape: Bands = "bins"
+    # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past; or the maximum
     level: Level = "none"
     hop: int = HOP
     rate: int = RATE
@@ -80,6 +90,8 @@ class FrontEnd:
             )
         # Every triangle needs a bin on both of its sides.
         most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
+        if self.shape == "mel" and self.bands <= most and not (self.matrix.max(axis=1) > 0).all():
+            most = 0
         if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
             raise ShrikeError(
                 f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
@@ -122,8 +134,10 @@ class FrontEnd:
 
     @cached_property
     def taper(self) -> NDArray[np.float64]:
-        """Periodic Blackman window, (window,)."""
+        """Periodic Blackman window, of mel bands Hann window, (window,)."""
         angle = 2 * np.pi * np.arange(self.window) / self.window
+        if self.shape == "mel":
+            return 0.5 - 0.5 * np.cos(angle)
         return 0.42 - 0.5 * np.cos(angle) + 0.08 * np.cos(2 * angle)
 
     @cached_property
@@ -146,12 +160,20 @@ class FrontEnd:
         """The bands as one matrix, (bands, bins): for torch and for plots."""
         if self.shape == "bins":
             return np.eye(self.bands, self.bins)
+        if self.shape == "mel":
+            return mel_bands(self.bands, self.bins, self.rate)
         starts, rise, fall = self.slopes
         matrix = np.zeros((self.bands + 2, self.bins))  # the first and last row collect what falls outside
         for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], len(rise)], strict=True)):
             matrix[segment + 1, start:stop] += rise[start:stop]
             matrix[segment, start:stop] += fall[start:stop]
         return matrix[1:-1]
+
+    @cached_property
+    def members(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+        """The matrix as a list of its entries, row by row: first entry of each band, bins, weights."""
+        rows, bins = np.nonzero(self.matrix)
+        return np.searchsorted(rows, np.arange(self.bands)), bins, self.matrix[rows, bins]
 
     def frames(self, samples: Samples) -> Frames:
         """All frames of a clip: (samples,) -> (n, bands); n is 0 for a clip shorter than one analysis window."""
@@ -184,10 +206,27 @@ class FrontEnd:
             rising = np.add.reduceat(power * rise, starts, axis=1)
             falling = np.add.reduceat(power * fall, starts, axis=1)
             power = rising[:, :-1] + falling[:, 1:]
+        elif self.shape == "mel":
+            starts, bins, weights = self.members
+            power = np.add.reduceat(power[:, bins] * weights, starts, axis=1)
         return np.log(np.maximum(power, FLOOR))
 
 
-PRESETS = {"f0": FrontEnd(), "wide": FrontEnd(window=512, bands=60, shape="triangular")}
+def mel_bands(bands: int, bins: int, rate: int) -> NDArray[np.float64]:
+    """Slaney's mel filters, each of area 1 Hz, (bands, bins): linear below 1 kHz, 27 bands per factor 6.4 above."""
+    step = math.log(6.4) / 27
+    mels = np.linspace(0.0, 15 + math.log(rate / 2 / 1000) / step, bands + 2)  # 3 mel are 200 Hz
+    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(step * (np.maximum(mels, 15) - 15)))
+    hertz, gaps = np.linspace(0.0, rate / 2, bins), np.diff(edges)[:, None]
+    rise, fall = (hertz - edges[:-2, None]) / gaps[:-1], (edges[2:, None] - hertz) / gaps[1:]
+    return np.maximum(0.0, np.minimum(rise, fall)) * (2 / (edges[2:] - edges[:-2]))[:, None]
+
+
+PRESETS = {
+    "f0": FrontEnd(),
+    "wide": FrontEnd(window=512, bands=60, shape="triangular"),
+    "mel": FrontEnd(window=400, bands=80, shape="mel", level="window-max", hop=160, width=500),
+}
 
 
 def fill(frames: Frames, width: int) -> Frames:
@@ -206,6 +245,8 @@ def level(window: Frames, kind: Level) -> Frames:
         return window
     if kind == "window-mean":
         return window - window.mean(dtype=np.float64).astype(np.float32)
+    if kind == "window-max":
+        return np.maximum((window - window.max()) / (4 * LN10) + LOUDEST, LOUDEST - DECADES / 4).astype(np.float32)
     keep = math.exp(-1 / LEVEL_FRAMES)
     means = window.mean(axis=1, dtype=np.float64)
     average, sums = 0.0, list[float]()

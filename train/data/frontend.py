@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.transforms import Spectrogram
 
-from runtime.audio.features import FLOOR, FrontEnd
+from runtime.audio.features import DECADES, FLOOR, LN10, LOUDEST, FrontEnd
 from runtime.audio.high_pass import BLOCK, pole
 from train.networks.streaming import RunningLevel
 
@@ -48,7 +48,7 @@ class TorchFrontEnd(nn.Module):
             frontend.hop,
             power=2.0,
             center=False,
-            window_fn=torch.blackman_window,
+            window_fn=torch.hann_window if frontend.shape == "mel" else torch.blackman_window,
             wkwargs={"dtype": torch.float64},
         )
         self.register_buffer("matrix", torch.from_numpy(frontend.matrix), persistent=False)
@@ -87,6 +87,9 @@ def level(features: Tensor, frontend: FrontEnd) -> Tensor:
         return features
     if frontend.level == "window-mean":
         return features - features.mean(dim=(2, 3), keepdim=True)
+    if frontend.level == "window-max":
+        relative = (features - features.amax(dim=(2, 3), keepdim=True)) / (4 * LN10) + LOUDEST
+        return relative.clamp_min(LOUDEST - DECADES / 4)
     leveled: Tensor = _running_level(features.device)(features)
     return leveled
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from train.networks.senet import StagedNetwork
 
 SENETS = tuple(f"{family}net{layers}" for family in ("eca", "se") for layers in (9, 18, 34, 50))
-NAMES = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile")
+NAMES = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile", "encoder")
+ENCODER_LAYERS = {"tiny": 4, "base": 6, "small": 12}  # of Whisper, by size
 STREAMING = (*SENETS, "ecamobile")  # those with a causal, stateful form
 
 
@@ -22,11 +23,14 @@ def build(
     loss: str = "asoftmax",
     gate_seconds: float | None = None,
     stem_stride: tuple[int, int] = (1, 1),
+    encoder: tuple[str, int, int] = ("base", 3, 0),
 ) -> "StagedNetwork":
     """Build a randomly initialised network with the classifier of a loss and a stem that strides in bands and frames.
 
     With `gate_seconds`, the time constant of its gates' averages, it is a train.networks.streaming.StreamingNetwork.
+    `encoder` is the size of the network of that name, its layers, and how many of them train.
     """
+    from train.networks.encoder import EncoderNetwork
     from train.networks.heads import HEADS
     from train.networks.light import ecamobile
     from train.networks.res2net import RES2NETS, res2net
@@ -37,8 +41,11 @@ def build(
         **{name: partial(res2net, gate) for name, gate in RES2NETS.items()},
         "ecamobile": ecamobile,
     }
+    if name == "encoder":
+        size, layers, tuned = encoder
+        return EncoderNetwork(size, layers, dropout, HEADS[loss], tuned)
     if name not in known:
-        raise ShrikeError(f"unknown network {name!r}; expected one of {', '.join(known)}{nearest(name, known)}")
+        raise ShrikeError(f"unknown network {name!r}; expected one of {', '.join(NAMES)}{nearest(name, NAMES)}")
     make = partial(known[name], width=width, dropout=dropout, head=HEADS[loss], stem_stride=stem_stride)
     if gate_seconds is None:
         return make()
