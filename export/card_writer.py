@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from export import verify
 from export.graph import with_metadata
 from export.int8.calibration import FEW
-from export.options import EXITS
 from export.score_map import fit_score
 from runtime import __version__
 from runtime.card import model_card as card
@@ -93,7 +92,8 @@ def model_name(prepared: "Prepared") -> str:
     model, exit = prepared.checkpoint.settings.model, prepared.source.exit
     streaming = "" if prepared.step is None else "-streaming"
     width = "" if model.width == 1 else f"-x{model.width:g}"
-    return f"{model.network}{streaming}{width}{'' if exit == EXITS else f'-exit{exit}'}"
+    fused = "-fused" if prepared.source.fuse else ""
+    return f"{model.network}{fused}{streaming}{width}{'' if exit is None else f'-exit{exit}'}"
 
 
 def make_card(prepared: "Prepared", judgement: Judgement, files: dict[str, str], target: card.Target) -> card.ModelCard:
@@ -106,7 +106,7 @@ def make_card(prepared: "Prepared", judgement: Judgement, files: dict[str, str],
         version=card.VERSION,
         name=model_name(prepared),
         created=card.created_now(),
-        network=card.Network(model.network, model.width, prepared.source.exit),
+        network=card.Network(model.network, model.width, prepared.source.exit or model.exits),
         frontend=frontend,
         input=card.TensorSpec("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
         output=card.TensorSpec("logits", (batch, card.OUTPUTS)),
@@ -134,6 +134,10 @@ def make_card(prepared: "Prepared", judgement: Judgement, files: dict[str, str],
 def _notes(prepared: "Prepared") -> tuple[str, ...]:
     level = prepared.checkpoint.settings.frontend.level
     notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []
+    if prepared.fused is not None:
+        recipe = prepared.fused.recipe()
+        kept = ", ".join(f"{name} {recipe[name]}" for name in ("network", "width", "level", "epochs", "lr", "seed"))
+        notes.append(f"the score is the mean with that of a second network: {kept}")
     if drift := prepared.drift:
         notes.append(f"error of INT8 in a minute of a stream: {drift.first:.4f} at first, {drift.sentence}")
     if prepared.calibration and prepared.calibration.trials < FEW:

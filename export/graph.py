@@ -90,7 +90,7 @@ def tidy(model: onnx.ModelProto, around: str = "") -> onnx.ModelProto:
                 own = f"{layer}.{('weight', 'bias')[place - 1]}" if weighted else f"{node.name}.{place}"
                 used[own] = weights[value]
                 node.input[place] = own
-            else:
+            elif value:  # optional inputs that are left out have no name
                 node.input[place] = names[value]
         for place, value in enumerate(source.output):
             node.output[place] = names.setdefault(value, node.name if place == 0 else f"{node.name}.{place}")

@@ -17,7 +17,6 @@ from runtime.audio.score_times import STEP
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
-EXITS = 4  # stages that can end in a classifier; the last one is the whole network
 SHORTEST_DRIFT = 3  # minutes: the first, one between, the first again
 LONGEST_DRIFT = 24 * 60  # minutes
 ENDINGS = (".onnx", ".engine", ".json")  # of --out, which names files without them
@@ -38,8 +37,10 @@ class ModelOptions:
 
     model: tyro.conf.Positional[Path]
     """A model.pt of python -m train."""
-    exit: int = EXITS
-    """4: the whole network. 1 to 3: a shallow exit trained by self-distillation."""
+    exit: int | None = None
+    """Exit to export, 1 is the shallowest trained by self-distillation; by default the last one, the whole network."""
+    fuse: Path | None = None
+    """A second model.pt with the same front-end: one graph with both networks, whose score is the mean of theirs."""
     batch: Batch | None = None
     """Windows at once: 1, or dynamic for any number; by default 1, and dynamic for streaming models."""
     frames: int = STEP
@@ -50,7 +51,7 @@ class ModelOptions:
     """Where features are kept between runs; safe to delete."""
 
     def __post_init__(self) -> None:
-        expect(1 <= self.exit <= EXITS, f"--exit {self.exit}: expected 1 to {EXITS}; {EXITS} is the whole network")
+        expect(self.exit is None or self.exit >= 1, f"--exit {self.exit}: expected 1 or more")
         expect(self.frames > 0, f"--frames {self.frames}: expected a multiple of the model's stride, 8 or 16")
 
     def output_path(self, ending: str) -> Path:

@@ -20,6 +20,7 @@ from runtime.support.suggestions import nearby
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
     from export.int8.calibration import CalibrationWindows
     from export.int8.quantize import Kind
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.audio.features import FrontEnd
     from runtime.card import model_card as card
     from train.checkpoint import Checkpoint
+    from train.config import TrainConfig
     from train.data.corpus import Partition, Trial
     from train.data.corpus_index import CorpusIndex
 
@@ -50,6 +52,7 @@ class Prepared:
     step: "StepGraph | None" = None  # of a streaming model: `graph` with its states
     drift: "Drift | None" = None  # of INT8 against float
     step_faults: tuple[str, ...] = ()  # differences of float steps from the whole network
+    fused: "TrainConfig | None" = None  # settings of the second network
 
     def scores(self, title: str) -> "Scores | None":
         """Compute the scores of the graph that ships on the trials."""
@@ -88,7 +91,8 @@ def prepare(source: ModelOptions, int8: Int8Options, gate: GateOptions, precisio
     from train.progress import say
 
     checkpoint = read_checkpoint(source.model)
-    float_graph, step = _trace(source, checkpoint, kind)
+    second = None if source.fuse is None else read_checkpoint(source.fuse)
+    float_graph, step = _trace(source, checkpoint, kind, second)
     if int8.qat and step is not None:
         raise ShrikeError("--qat: only for windowed models; try --method percentile, or a higher --min-snr")
     if int8.keep_float:
@@ -116,7 +120,7 @@ def prepare(source: ModelOptions, int8: Int8Options, gate: GateOptions, precisio
         say("no --verification corpus: the EER is not measured, and scores stay raw")
     prepared = Prepared(
         source, gate, checkpoint, float_graph, float_graph, precision, trials, float_scores,
-        step=step, step_faults=faults,
+        step=step, step_faults=faults, fused=second.settings if second else None,
     )  # fmt: skip
     return prepared if partition is None else _quantised(prepared, int8, kind, partition, chosen)
 
@@ -144,12 +148,14 @@ def _check_corpora(int8: Int8Options, gate: GateOptions, precision: Precision) -
 
 
 def _trace(
-    source: ModelOptions, checkpoint: "Checkpoint", kind: "Kind"
+    source: ModelOptions, checkpoint: "Checkpoint", kind: "Kind", second: "Checkpoint | None"
 ) -> tuple["onnx.ModelProto", "StepGraph | None"]:
     from export import graph, streaming_graph
     from export.strip import DeployedStream, strip
 
     frontend, network = checkpoint.settings.frontend, strip(checkpoint, source.exit)
+    if second is not None:
+        network = _fused(source, network, frontend, second)
     if isinstance(network, DeployedStream):
         layout: streaming_graph.Layout = "channels last" if kind == "uint8" else "channels first"
         step = streaming_graph.trace(network, frontend, source.frames, source.batch != "1", layout)
@@ -157,6 +163,15 @@ def _trace(
     if source.frames != STEP:
         raise ShrikeError(f"--frames {source.frames}: {source.model} is a windowed model; train one with --streaming")
     return graph.trace(network, frontend, source.batch == "dynamic"), None
+
+
+def _fused(source: ModelOptions, network: "nn.Module", frontend: "FrontEnd", second: "Checkpoint") -> "nn.Module":
+    from export.strip import DeployedStream, Fused, strip
+
+    other = strip(second)
+    if second.settings.frontend != frontend or DeployedStream in (type(network), type(other)):
+        raise ShrikeError(f"--fuse {source.fuse}: expected a windowed model with the front-end of {source.model}")
+    return Fused([network, other])
 
 
 def _scores(trials: "Trials", model: "onnx.ModelProto", step: "StepGraph | None", title: str) -> "Scores":

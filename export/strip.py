@@ -18,15 +18,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.options import EXITS
 from export.streaming_ops import Product, Rows, RunningRows, step_gate
-from runtime.audio.features import WINDOW_FRAMES, Level
+from runtime.audio.features import DECADES, LN10, LOUDEST, WINDOW_FRAMES, Level
 from runtime.support.errors import ShrikeError
 from train.checkpoint import Checkpoint
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
+from train.networks.encoder import EncoderNetwork, Exit, statistics
 from train.networks.heads import Head, direction
 from train.networks.res2net import SCALE, ChannelGroups
 from train.networks.streaming import RunningLevel, RunningMean, SlidingMean, StreamingNetwork
+
+
+class WindowMax(nn.Module):
+    """The level window-max. Written without Add and Mul, which export.int8.quantize would compute in INT8."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        relative = (features - features.amax(dim=(2, 3), keepdim=True)) / (4 * LN10) - -LOUDEST
+        return relative.clamp_min(LOUDEST - DECADES / 4)
 
 
 class Deployed(nn.Module):
@@ -36,15 +44,63 @@ class Deployed(nn.Module):
         super().__init__()
         # One channel: its mean over bands and frames is the window's level. Pooling exports as GlobalAveragePool.
         self.level = nn.AdaptiveAvgPool2d(1) if level == "window-mean" else None
+        self.relative = WindowMax() if level == "window-max" else nn.Identity()
         self.stem = stem
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = head
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.stem(features if self.level is None else features - self.level(features))
+        x = self.stem(self.relative(features) if self.level is None else features - self.level(features))
         x = self.stages(x)
         return self.head(self.pool(x).flatten(1))
+
+
+class DeployedEncoder(nn.Module):
+    """An encoder up to one exit: (batch, 1, bands, frames) raw log power -> (batch, 2) logits (spoof, bona fide)."""
+
+    def __init__(self, stem: nn.Module, stages: list[nn.Module], exit: Exit, head: nn.Linear) -> None:
+        super().__init__()
+        self.relative, self.stem, self.stages = WindowMax(), stem, nn.ModuleList(stages)
+        self.head = linear_exit(exit, head)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.stem(self.relative(features))
+        found = [statistics(x)]
+        for stage in self.stages:
+            x = stage(x)
+            found.append(statistics(x))
+        logits: Tensor = self.head(torch.cat(found, dim=1))
+        return logits
+
+
+class Fused(nn.Module):
+    """Windowed networks on the same features; their logits are averaged."""
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, features: Tensor) -> Tensor:
+        first, *others = (member(features) for member in self.members)
+        return sum(others, start=first) / len(self.members)
+
+
+def linear_exit(exit: Exit, head: nn.Linear) -> nn.Module:
+    """Fold batch norm, projection and classifier into one map; a classifier of cosines stays behind it."""
+    norm, project = copy.deepcopy(exit.norm).double(), copy.deepcopy(exit.project).double()
+    assert norm.running_var is not None and norm.running_mean is not None
+    with torch.no_grad():
+        factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+        weight = project.weight * factor
+        bias = project.bias + project.weight @ (norm.bias - factor * norm.running_mean)
+        cosine = isinstance(head, DirectionLinear)
+        if not cosine:
+            weight, bias = head.weight.double() @ weight, head.weight.double() @ bias + head.bias.double()
+        merged = nn.Linear(weight.shape[1], weight.shape[0])
+        merged.weight.copy_(weight)
+        merged.bias.copy_(bias)
+    return nn.Sequential(merged, head) if cosine else merged
 
 
 class DeployedStream(nn.Module):
@@ -76,13 +132,15 @@ def frame_logits(head: nn.Linear) -> Product:
     return Product(torch.cat([head.weight, one]).T, torch.cat([head.bias, torch.ones(1)]))
 
 
-def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed | DeployedStream:
-    """Return the network of one exit, in eval mode: 4 is the whole network, 1 to 3 a shallow exit."""
+def strip(checkpoint: Checkpoint, exit: int | None = None) -> Deployed | DeployedEncoder | DeployedStream:
+    """Return the network of one exit, in eval mode; by default the last one, the whole network."""
     model = checkpoint.distillation_model()
     network, shallow = model.deployed()
-    if not 1 <= exit <= len(network.stages):
-        raise ShrikeError(f"--exit {exit}: expected 1 to {len(network.stages)}; {EXITS} is the whole network")
-    if exit == len(network.stages):
+    last = len(network.stages)
+    exit = last if exit is None else exit
+    if not 1 <= exit <= last:
+        raise ShrikeError(f"--exit {exit}: expected 1 to {last}; {last} is the whole network")
+    if exit == last:
         head: Head = network.head
     elif not shallow:
         raise ShrikeError(
@@ -93,6 +151,11 @@ def strip(checkpoint: Checkpoint, exit: int = EXITS) -> Deployed | DeployedStrea
         classifier = shallow[exit - 1]
         assert isinstance(classifier, Head)
         head = classifier
+    if isinstance(network, EncoderNetwork):
+        chosen = network.exits[exit - 1]
+        assert isinstance(chosen, Exit)
+        encoder = DeployedEncoder(network.stem, list(network.stages[:exit]), chosen, linear(head))
+        return encoder.eval().requires_grad_(False)
     level = checkpoint.settings.frontend.level
     kind = DeployedStream if isinstance(network, StreamingNetwork) else Deployed
     deployed = kind(level, fold(network.stem), [fold(stage) for stage in network.stages[:exit]], linear(head))

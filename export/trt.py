@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from export.options import EXITS, GateOptions, Int8Options, ModelOptions, expect
+from export.options import GateOptions, Int8Options, ModelOptions, expect
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import Precision
 from runtime.support.command import parse, run
@@ -57,7 +57,7 @@ class Options:
         expect(1 <= self.streams <= MOST_STREAMS, f"--streams {self.streams}: expected 1 to {MOST_STREAMS:,}")
         # An ONNX file has its shape already: an option without effect is an error.
         source = self.source
-        shaped = self.int8 != Int8Options() or source.exit != EXITS or source.batch or source.frames != STEP
+        shaped = self.int8 != Int8Options() or source.exit or source.fuse or source.batch or source.frames != STEP
         expect(
             not (shaped and source.model.suffix == ".onnx"),
             f"{source.model} is exported already: --exit, --batch, --frames, --calibration and its options have no "

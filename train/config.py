@@ -16,7 +16,7 @@ from runtime.support.codec import build, later, plain
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearest
 from train.augment import CODECS, RAWBOOST, RESAMPLE
-from train.networks import ENCODER_LAYERS, NAMES, STREAMING
+from train.networks import ENCODER_LAYERS, NAMES, STAGES, STREAMING
 
 Switch = Literal["on", "off"]
 
@@ -73,6 +73,11 @@ class Model:
     """Last layers of the encoder that train; 0 freezes it, one more than --layers trains its convolutions as well."""
     encoder_rate: float = later(0.1, before=0.1)
     """Factor on the learning rate of the encoder's own weights."""
+
+    @property
+    def exits(self) -> int:
+        """Number of stages that a classifier can end."""
+        return self.layers if self.network == "encoder" else STAGES
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,21 @@ class Layer:
 
 def plan(model: onnx.ModelProto) -> list[Layer]:
     """List the layers that compute in INT8, in the graph's order."""
+    encoder = encoder_part(model)
     pooled: set[str] = set()  # tensors between a mean and the gate's Mul or the logits: small, they stay float
     joined = stateful_inputs(model)
     known = {*weights_of(model), *(n.output[0] for n in model.graph.node if n.op_type == "Constant")}
     means = {node.input[0] for node in model.graph.node if node.op_type == "Reshape"}
     layers = []
     for node in model.graph.node:
-        if node.op_type in ("GlobalAveragePool", "ReduceMean"):
+        if encoder is not None and node.name.startswith(encoder):
+            # Of a transformer only products with weights: norms, softmax and the sums between layers stay float.
+            if node.op_type in ("Conv", "MatMul") and node.input[1] in known:
+                bias = node.input[2] if len(node.input) > 2 else None
+                layers.append(Layer(node.name, node.op_type, (node.input[0],), node.input[1], bias))
+            elif node.op_type == "Gemm":
+                pooled.update(node.output)
+        elif node.op_type in ("GlobalAveragePool", "ReduceMean"):
             if node.input[0] not in (INPUT, *pooled):  # the level's mean needs full precision
                 layers.append(Layer(node.name, node.op_type, (node.input[0],)))
             pooled.add(node.output[0])
@@ -87,6 +95,14 @@ def plan(model: onnx.ModelProto) -> list[Layer]:
         elif node.op_type in JOINING and node.output[0] not in joined:
             layers.append(Layer(node.name, node.op_type, tuple(node.input)))
     return layers
+
+
+def encoder_part(model: onnx.ModelProto) -> str | None:
+    """Return the prefix of the names of a transformer's nodes: "" if it is the whole graph, None if there is none."""
+    attention = next((node.name for node in model.graph.node if node.op_type == "Softmax"), None)
+    if attention is None:
+        return None
+    return ".".join(attention.split(".")[:2]) + "." if attention.startswith("members.") else ""
 
 
 def float_by_design(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, str]:
@@ -129,7 +145,7 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
                 if name in layer.tensors:
                     node.input[place] = writer.activation(name)
             if layer.weight:
-                node.input[1] = writer.weight(layer.weight)
+                node.input[1] = writer.weight(layer.weight, 1 if layer.operation == "MatMul" else 0)
                 if layer.bias:
                     node.input[2] = writer.bias(layer.bias, layer.weight, layer.tensors[0])
         writer.nodes.append(node)
@@ -176,8 +192,9 @@ class _Writer:
     def activation(self, name: str) -> str:
         return self._once(name, self._activation)
 
-    def weight(self, name: str) -> str:
-        return self._once(name, self._weight)
+    def weight(self, name: str, axis: int) -> str:
+        """Write a weight with a scale for each output channel, which lie on `axis`."""
+        return self._once(name, lambda _: self._weight(name, axis))
 
     def _once(self, name: str, make: Callable[[str], str]) -> str:
         if name not in self.done:
@@ -213,18 +230,18 @@ class _Writer:
         self.done[joined] = self._floats(joined, concat.output[0])
         return concat.output[0]
 
-    def _weight(self, name: str) -> str:
+    def _weight(self, name: str, axis: int) -> str:
         weight = self.constants[name]
         scales = self.scales[name]
         scale = self._constant(f"{name}.scale", scales)
         point = self._constant(f"{name}.zero", np.zeros(len(scales), np.int8))
         if self.unsigned:
-            columns = scales.reshape(-1, *[1] * (weight.ndim - 1))
+            columns = scales.reshape(-1, *[1] * (weight.ndim - 1 - axis))
             rounded = np.clip(np.rint(weight / columns), -LEVELS, LEVELS).astype(np.int8)
             integers = self._constant(f"{name}.int8", rounded)
         else:
-            integers = self._add("QuantizeLinear", [name, scale, point], f"{name}.Q", axis=0)
-        return self._add("DequantizeLinear", [integers, scale, point], f"{name}.DQ", axis=0)
+            integers = self._add("QuantizeLinear", [name, scale, point], f"{name}.Q", axis=axis)
+        return self._add("DequantizeLinear", [integers, scale, point], f"{name}.DQ", axis=axis)
 
     def bias(self, name: str, weight: str, source: str) -> str:
         """Write the bias as INT32 in units of the accumulator; in S8 the same values as floats."""

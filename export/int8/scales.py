@@ -119,6 +119,7 @@ def without_ties(
     for layer in layers:
         if layer.weight:
             weight, (source,) = weights[layer.weight], layer.tensors
+            weight = weight.T if layer.operation == "MatMul" else weight
             sums = weight[0].size > 1 and not never_negative(made_by, source)
             scale = weight_scales(weight, SIGNED_LEVELS if sums else LEVELS).astype(np.float64)
             if output := rounded.get(layer.name):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SENETS = tuple(f"{family}net{layers}" for family in ("eca", "se") for layers in (9, 18, 34, 50))
 NAMES = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile", "encoder")
 ENCODER_LAYERS = {"tiny": 4, "base": 6, "small": 12}  # of Whisper, by size
+STAGES = 4  # of all networks but the encoder
 STREAMING = (*SENETS, "ecamobile")  # those with a causal, stateful form
 
 
