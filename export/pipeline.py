@@ -154,22 +154,21 @@ def _trace(
     from export.strip import DeployedStream, strip
 
     frontend, network = checkpoint.settings.frontend, strip(checkpoint, source.exit)
-    if second is not None:
-        network = _fused(source, network, frontend, second)
     if isinstance(network, DeployedStream):
         layout: streaming_graph.Layout = "channels last" if kind == "uint8" else "channels first"
         step = streaming_graph.trace(network, frontend, source.frames, source.batch != "1", layout)
         return step.graph, step
     if source.frames != STEP:
         raise ShrikeError(f"--frames {source.frames}: {source.model} is a windowed model; train one with --streaming")
-    return graph.trace(network, frontend, source.batch == "dynamic"), None
+    whole = network if second is None else _fused(source, network, frontend, second)
+    return graph.trace(whole, frontend, source.batch == "dynamic"), None
 
 
 def _fused(source: ModelOptions, network: "nn.Module", frontend: "FrontEnd", second: "Checkpoint") -> "nn.Module":
     from export.strip import DeployedStream, Fused, strip
 
     other = strip(second)
-    if second.settings.frontend != frontend or DeployedStream in (type(network), type(other)):
+    if second.settings.frontend != frontend or isinstance(other, DeployedStream):
         raise ShrikeError(f"--fuse {source.fuse}: expected a windowed model with the front-end of {source.model}")
     return Fused([network, other])
 

@@ -38,7 +38,7 @@ class Data:
     frontend: Literal["f0", "wide", "mel"] = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel."""
     level: Literal["none", "window-mean", "running-mean", "window-max"] = "none"
-    """Log power to subtract, against a microphone's gain; --streaming takes running-mean (2.4 s), encoder window-max."""
+    """Log power to subtract, against a microphone's gain; --streaming takes running-mean, the encoder window-max."""
     sampling: Literal["natural", "balanced"] = "natural"
     """natural: every trial once per epoch. balanced: bona fide and spoof equally often."""
     cache: Path = Path("~/.cache/shrike")
@@ -66,7 +66,7 @@ class Model:
     encoder_size: Literal["tiny", "base", "small"] = later("base", before="base")
     """Size of Whisper's encoder for --network encoder: 384, 512 or 768 channels."""
     encoder_weights: Path | None = later(None, before=None)
-    """Whisper's weights, OpenAI's .pt, Transformers' model.safetensors or CTranslate2's model.bin; None: random ones."""
+    """Whisper's weights, OpenAI's .pt, Transformers' model.safetensors or CTranslate2's model.bin; None: random."""
     layers: int = later(3, before=3)
     """Layers of the encoder, each with an exit."""
     tuned_layers: int = later(0, before=0)
@@ -287,7 +287,10 @@ class TrainConfig:
             (not streaming or name in STREAMING, f"--streaming: {name} has no causal form; expected one of {causal}"),
             (not streaming or level != "window-mean", "--level window-mean: not causal; expected running-mean or none"),
             (streaming or level != "running-mean", "--level running-mean: needs --streaming; expected window-mean"),
-            (name != "encoder" or level == "window-max", f"--level {level}: the encoder takes window-max, of --frontend mel"),
+            (
+                name != "encoder" or level == "window-max",
+                f"--level {level}: the encoder takes window-max, of --frontend mel",
+            ),
             (level != "window-max" or frontend.shape == "mel", "--level window-max: needs --frontend mel"),
             (name != "encoder" or learning.feature != "attention", "--feature attention: the encoder has no maps"),
             (name != "encoder" or 1 <= layers <= deepest, f"--layers {layers}: expected 1 to {deepest}"),

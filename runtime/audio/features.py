@@ -63,9 +63,9 @@ class FrontEnd:
 
     window: int = 1728  # samples, 108 ms: resolves 9.26 Hz
     bands: int = 45  # values per frame
-    # bins: the lowest `bands` bins; triangular: `bands` overlapping triangles up to TOP; mel: Slaney's, up to half the rate
+    # bins: the lowest `bands` bins; triangular: overlapping triangles up to TOP; mel: Slaney's, up to half the rate
     shape: Bands = "bins"
-    # none: as published; a mean is subtracted, so that gain cannot matter: of the window, or of the past; or the maximum
+    # none: as published; else gain cannot matter, as the window's mean, the past's or the window's maximum is taken out
     level: Level = "none"
     hop: int = HOP
     rate: int = RATE

@@ -11,7 +11,7 @@ from runtime.support.errors import ShrikeError
 DISTRIBUTION = "shrike-antispoofing"  # the name on the package index; `shrike` there is another project
 EXTRAS = {
     "torch": "train", "torchaudio": "train", "tensorboard": "train", "onnx": "onnx", "matplotlib": "plot",
-    "psutil": "benchmarks", "pynvml": "benchmarks",
+    "safetensors": "train", "psutil": "benchmarks", "pynvml": "benchmarks",
 }  # fmt: skip
 OWN = {"train", "export", "benchmarks"}  # packages of ours that a copy of `runtime` alone lacks
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from train.networks.senet import StagedNetwork
 
 SENETS = tuple(f"{family}net{layers}" for family in ("eca", "se") for layers in (9, 18, 34, 50))
-NAMES = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile", "encoder")
+CONVOLUTIONAL = (*SENETS, "res2net50", "seres2net50", "mpif50", "ecamobile")
+NAMES = (*CONVOLUTIONAL, "encoder")
 ENCODER_LAYERS = {"tiny": 4, "base": 6, "small": 12}  # of Whisper, by size
 STAGES = 4  # of all networks but the encoder
 STREAMING = (*SENETS, "ecamobile")  # those with a causal, stateful form
@@ -42,6 +43,8 @@ def build(
         **{name: partial(res2net, gate) for name, gate in RES2NETS.items()},
         "ecamobile": ecamobile,
     }
+    if gate_seconds is not None and name in NAMES and name not in STREAMING:
+        raise ShrikeError(f"{name} has no streaming form; expected one of {', '.join(STREAMING)}")
     if name == "encoder":
         size, layers, tuned = encoder
         return EncoderNetwork(size, layers, dropout, HEADS[loss], tuned)
@@ -50,8 +53,6 @@ def build(
     make = partial(known[name], width=width, dropout=dropout, head=HEADS[loss], stem_stride=stem_stride)
     if gate_seconds is None:
         return make()
-    if name not in STREAMING:
-        raise ShrikeError(f"{name} has no streaming form; expected one of {', '.join(STREAMING)}")
     from train.networks.streaming import CausalLayers, StreamingNetwork
 
     return make(time=CausalLayers(gate_seconds), network=StreamingNetwork)

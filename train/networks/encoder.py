@@ -29,7 +29,7 @@ LEAST_VARIANCE = 1e-5  # before the root
 
 
 class Stem(nn.Module):
-    """Two convolutions, the second with stride 2, and positions: (batch, 1, bands, frames) -> (batch, frames / 2, width)."""
+    """Two convolutions, one with stride 2, and positions: (batch, 1, 80, frames) -> (batch, frames / 2, width)."""
 
     positions: Tensor
 

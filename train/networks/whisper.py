@@ -73,7 +73,7 @@ def _read(path: Path) -> tuple[int, Weights]:
     with open(path, "rb") as file:
         head = file.read(64)
     if head[8:9] == b"{":
-        safetensors = require_package("safetensors.torch", "safetensors")
+        safetensors = require_package("safetensors.torch")
         weights: Weights = safetensors.load_file(path)
         return 1, {name.removeprefix("model."): value for name, value in weights.items()}
     if head[:2] == b"PK" or head[:1] == b"\x80":
@@ -106,8 +106,11 @@ def _ctranslate2(weights: Weights, place: str, parameter: str, module: nn.Module
 
 
 def read_ctranslate2(path: Path) -> dict[str, Tensor]:
-    """Read the encoder's variables of a CTranslate2 model: version, name, revision, count, then for each its name, shape,
-    type, size in bytes and data. Little-endian; texts are led by their length and end with a zero."""
+    """Read the encoder's variables of a CTranslate2 model.
+
+    Little-endian: version, name, revision, count, then for each its name, shape, type, size in bytes and data. Texts
+    are led by their length and end with a zero.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
 

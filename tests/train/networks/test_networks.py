@@ -6,7 +6,7 @@ from torch import nn
 
 from runtime.support.errors import ShrikeError
 from train.losses.softmax import LOSSES
-from train.networks import NAMES, SENETS, build
+from train.networks import CONVOLUTIONAL, NAMES, SENETS, build
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
 from train.networks.cost import multiply_adds, stage_shapes
 
@@ -27,13 +27,13 @@ def test_shapes_after_each_block_are_the_papers(name: str) -> None:
 
 def test_all_are_there_and_an_unknown_name_lists_them() -> None:
     eight = {f"{kind}net{depth}" for kind in ("eca", "se") for depth in (9, 18, 34, 50)}
-    assert set(NAMES) == eight | {"res2net50", "seres2net50", "mpif50", "ecamobile"}
+    assert set(NAMES) == eight | {"res2net50", "seres2net50", "mpif50", "ecamobile", "encoder"}
     with pytest.raises(ShrikeError, match="resnet7") as error:
         build("resnet7")
     assert all(name in str(error.value) for name in NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_every_network_has_four_stages_for_any_window_width_and_loss(name: str) -> None:
     for loss, width, bands in (("asoftmax", 0.125, 45), ("ocsoftmax", 0.25, 60)):
         network = build(name, width, loss=loss).eval()
@@ -44,7 +44,7 @@ def test_every_network_has_four_stages_for_any_window_width_and_loss(name: str) 
         assert torch.allclose(network.head(embeddings[-1]), network(features))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_nothing_in_a_network_is_beyond_int8(name: str) -> None:
     """Convolutions, their norms, ReLU, sigmoids (in the gates' forward), means: no HardSwish, no LayerNorm."""
     leaves = {type(module) for module in build(name, 0.125).modules() if not list(module.children())}
@@ -64,7 +64,7 @@ def test_multiply_adds_of_one_convolution_are_counted_once() -> None:
     assert 0 <= total - (stem + stage1 + stage2 + stage3 + stage4) < 5000  # the rest: ECA's kernels and the head
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 @pytest.mark.parametrize("stride", [(1, 2), (2, 1), (2, 2)])
 def test_a_stem_that_strides_shrinks_every_map(name: str, stride: tuple[int, int]) -> None:
     shapes = stage_shapes(build(name, 0.25, stem_stride=stride), 60, 608)
