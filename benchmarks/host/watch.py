@@ -10,6 +10,7 @@ Power comes from a Jetson's INA3221 monitors or a PC's RAPL counters (often read
 `idle_s` before the block and during it, with the same sampling, and the idle power is subtracted.
 """
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -99,7 +100,9 @@ class Watch:
     def energy(self) -> float | None:
         """J that the block took beyond the idle machine; None: not measurable, or not more than idle."""
         idle, run = self._watts("idle"), self._watts("run")
-        return (run - idle) * self.seconds if idle is not None and run is not None and run > idle else None
+        if idle is None or run is None or run < idle or math.isclose(run, idle):  # means of equal readings round apart
+            return None
+        return (run - idle) * self.seconds
 
     def report(self) -> dict[str, Any]:
         """Before and after, throttling events in between, and power."""

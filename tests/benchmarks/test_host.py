@@ -15,7 +15,7 @@ import pytest
 from benchmarks import host
 from benchmarks.host import __main__ as command
 from benchmarks.host import accelerator, facts
-from benchmarks.host.watch import PowerMeter
+from benchmarks.host.watch import PowerMeter, Watch
 
 RECORDED = Path(__file__).with_name("recorded")
 GPU = "sys/class/devfreq/17000000.gpu"
@@ -227,6 +227,16 @@ def test_a_watch_subtracts_the_idle_machine(tmp_path: Path) -> None:
     with host.Watch(0.1, 0.02, tmp_path / "nothing") as watch:
         pass
     assert watch.energy() is None and watch.report()["power_source"] is None
+
+
+def test_rounding_is_no_energy() -> None:
+    """Means of equal powers may differ in their last bit."""
+    watch = Watch(root=Path("nothing"))
+    watch.seconds, idle = 1.0, 3.31056
+    watch._readings = {"idle": [(1.0, idle)] * 3, "run": [(1.0, idle * (1 + 1e-15))] * 3}
+    assert watch._watts("idle") != watch._watts("run") and watch.energy() is None
+    watch._readings["run"] = [(1.0, 3.4)] * 3
+    assert watch.energy() == pytest.approx(3.4 - idle)
 
 
 def test_the_command_prints_json_and_markdown(
