@@ -35,7 +35,7 @@ from train.progress import Progress, say
 if TYPE_CHECKING:
     from train.checkpoint import Checkpoint
 
-WARM_UP = 20.0  # s of both minutes that do not count: by then all averages have decayed
+WARM_UP = 40.0  # s of both minutes that do not count: the level has decayed below float32, so no rounding differs
 NO_WORSE = 1.02  # of the first minute's error, allowed in the last one: averages decay, but not to the last bit
 EQUAL = 1e-4  # of a score, relative above 1: float32 sums in another order
 WHOLE_MINUTES = 5  # in one forward, at most: a minute takes 0.1 GB at --width 0.5, 0.2 GB at 1
