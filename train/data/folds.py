@@ -7,13 +7,17 @@ A model trained without a fold has seen nothing of its sources, so its scores th
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.support.errors import ShrikeError
 from train.config import read_fold
-from train.data.corpus import Partition, find_metadata, read_metadata
+from train.data.corpus import Partition, read_metadata
+from train.data.protocols import Trial
+
+LEVELS = 4  # folders above a clip that may hold its metadata.csv; several corpora may lie below one root
 
 
 def leave_out(partition: Partition, fold: str) -> tuple[Partition, Partition]:
@@ -39,14 +43,22 @@ def leave_out(partition: Partition, fold: str) -> tuple[Partition, Partition]:
 
 
 def sources(partition: Partition) -> list[str]:
-    """Return the source of every trial: by metadata.csv; else a fake's system, a bona fide trial's speaker."""
-    rows: dict[str, dict[str, str]] = {}
-    if find_metadata(partition) is not None:
-        rows = read_metadata(partition)[2]
-    return [
-        rows.get(trial.utterance, {}).get("source") or (f"speaker {trial.speaker}" if trial.bonafide else trial.attack)
-        for trial in partition.trials
-    ]
+    """Return the source of every trial: by the nearest metadata.csv; else a fake's system, a real clip's speaker."""
+    found: dict[Path, dict[str, dict[str, str]]] = {}
+
+    def rows(folder: Path) -> dict[str, dict[str, str]]:
+        if folder not in found:
+            there = (folder / "metadata.csv").is_file()
+            found[folder] = read_metadata(replace(partition, root=folder))[2] if there else {}
+        return found[folder]
+
+    def source(trial: Trial) -> str:
+        for folder in trial.path.parents[:LEVELS] if trial.path else ():
+            if name := rows(folder).get(trial.utterance, {}).get("source"):
+                return name
+        return f"speaker {trial.speaker}" if trial.bonafide else trial.attack
+
+    return [source(trial) for trial in partition.trials]
 
 
 def assign(groups: list[str], bonafide: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
