@@ -42,7 +42,16 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from export.graph import INPUT, assemble, check, weights_of
-from export.int8.scales import LEVELS, Ranges, Scales, never_negative, producers, stateful_inputs, without_ties
+from export.int8.scales import (
+    LEVELS,
+    Ranges,
+    Scales,
+    never_negative,
+    producers,
+    stateful_inputs,
+    weight_scales,
+    without_ties,
+)
 
 MIDDLE = 128  # zero point of a signed tensor in U8
 JOINING = frozenset({"Add", "Mul", "Concat", "AveragePool"})  # INT8 without weights: all inputs are quantised
@@ -72,10 +81,9 @@ def plan(model: onnx.ModelProto) -> list[Layer]:
     layers = []
     for node in model.graph.node:
         if encoder is not None and node.name.startswith(encoder):
-            # Of a transformer only products with weights: norms, softmax and the sums between layers stay float.
-            if node.op_type in ("Conv", "MatMul") and node.input[1] in known:
-                bias = node.input[2] if len(node.input) > 2 else None
-                layers.append(Layer(node.name, node.op_type, (node.input[0],), node.input[1], bias))
+            # Of a transformer only products with weights. A GELU lies between the convolutions, so they gain nothing.
+            if node.op_type == "MatMul" and node.input[1] in known:
+                layers.append(Layer(node.name, node.op_type, (node.input[0],), node.input[1]))
             elif node.op_type == "Gemm":
                 pooled.update(node.output)
         elif node.op_type in ("GlobalAveragePool", "ReduceMean"):
@@ -105,12 +113,23 @@ def encoder_part(model: onnx.ModelProto) -> str | None:
     return ".".join(attention.split(".")[:2]) + "." if attention.startswith("members.") else ""
 
 
+def stored_in_int8(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, int]:
+    """Map a transformer's weights that compute in float, yet are stored as INT8, to their axis of output channels."""
+    encoder, weights, planned = encoder_part(model), weights_of(model), {layer.name for layer in layers}
+    return {
+        node.input[1]: 1 if node.op_type == "MatMul" else 0
+        for node in model.graph.node
+        if encoder is not None and node.name.startswith(encoder) and node.name not in planned
+        and node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in weights
+    }  # fmt: skip
+
+
 def float_by_design(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, str]:
     """Layers with weights that are never quantised, and why."""
-    planned, weights = {layer.name for layer in layers}, weights_of(model)
+    planned, weights, encoder = {layer.name for layer in layers}, weights_of(model), encoder_part(model)
     why = {
         "Gemm": "the classifier: two dot products right before the score",
-        "Conv": "inside a gate: too small to gain from INT8",
+        "Conv": "inside a gate: too small to gain from INT8" if encoder is None else "between GELUs or inside a gate",
     }
     return {
         node.name: why[node.op_type]
@@ -125,11 +144,16 @@ def tensors(layers: Sequence[Layer]) -> list[str]:
 
 
 def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, kind: Kind) -> onnx.ModelProto:
-    """Write the graph with these layers in INT8; the others stay float."""
+    """Write the graph with these layers in INT8; the others stay float.
+
+    In U8 a transformer's weights are INT8 in any case: ONNX Runtime multiplies them by their scales when it loads them.
+    """
     writer = _Writer(model, without_ties(model, layers, ranges), kind)
     wanted = {layer.name: layer for layer in layers}
     stateful = {layer.tensors[0]: layer.state for layer in layers if layer.state}
     states: dict[str, str] = {}  # joined tensor -> its integers
+    stored = stored_in_int8(model, layers) if kind == "uint8" else {}
+    products = {layer.name for layer in layers if layer.operation == "MatMul"}
     for source in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(source)
@@ -148,6 +172,10 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
                 node.input[1] = writer.weight(layer.weight, 1 if layer.operation == "MatMul" else 0)
                 if layer.bias:
                     node.input[2] = writer.bias(layer.bias, layer.weight, layer.tensors[0])
+        elif len(node.input) > 1 and node.input[1] in stored:
+            node.input[1] = writer.stored(node.input[1], stored[node.input[1]])
+        elif node.op_type == "Add" and not products.isdisjoint(node.input):
+            writer.widen_bias(node)
         writer.nodes.append(node)
     used = {name for node in writer.nodes for name in node.input}
     constants = {name: value for name, value in writer.constants.items() if name in used}
@@ -242,6 +270,23 @@ class _Writer:
         else:
             integers = self._add("QuantizeLinear", [name, scale, point], f"{name}.Q", axis=axis)
         return self._add("DequantizeLinear", [integers, scale, point], f"{name}.DQ", axis=axis)
+
+    def stored(self, name: str, axis: int) -> str:
+        """Write a weight of a float layer as INT8 and its scales."""
+        weight = np.moveaxis(self.constants[name], axis, 0)
+        scale = weight_scales(weight)
+        shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
+        integers = np.rint(self.constants[name] / scale.reshape(shape)).astype(np.int8)
+        whole = self._add(
+            "Cast", [self._constant(f"{name}.int8", integers)], f"{name}.float", to=onnx.TensorProto.FLOAT
+        )
+        return self._add("Mul", [whole, self._constant(f"{name}.scale", scale.reshape(shape))], f"{name}.scaled")
+
+    def widen_bias(self, add: onnx.NodeProto) -> None:
+        """Give a product's bias three dimensions: with one, ONNX Runtime makes the product a Gemm, in float."""
+        for place, name in enumerate(add.input):
+            if name in self.constants and self.constants[name].ndim == 1:
+                add.input[place] = self._constant(f"{name}.wide", self.constants[name].reshape(1, 1, -1))
 
     def bias(self, name: str, weight: str, source: str) -> str:
         """Write the bias as INT32 in units of the accumulator; in S8 the same values as floats."""

@@ -5,6 +5,8 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torchaudio.functional import melscale_fbanks
@@ -241,3 +243,19 @@ def test_a_fused_graph_in_int8_has_the_mean_of_both_scores() -> None:
     assert np.abs(error).max() < 0.1 * np.abs(graph.score(expected.numpy())).max() + 0.05
     assert small.ByteSize() < 0.4 * model.ByteSize()
     check(quantize.quantise(model, layers, ranges, "int8"), "fused")
+
+
+def test_a_layer_that_stays_float_is_stored_in_int8_for_cpus(tmp_path: Path) -> None:
+    """So that --min-snr costs time, not size; and the others must not end as a Gemm, which computes in float."""
+    model, each = graph.trace(strip(checkpoint()), MEL), [clip[None] for clip in windows(4).numpy()]
+    layers = quantize.plan(model)
+    ranges = find_ranges(model, quantize.tensors(layers), each, "min-max")
+    none, all_ = (quantize.quantise(model, some, ranges, "uint8") for some in ([], layers))
+    assert none.ByteSize() < 0.3 * model.ByteSize()
+    expected = graph.score(graph.run(model, each))
+    assert np.abs(graph.score(graph.run(none, each)) - expected).max() < 0.03 * np.abs(expected).max() + 0.01
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(all_.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    computed = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert computed.count("MatMulIntegerToFloat") == len(layers)
