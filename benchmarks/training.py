@@ -60,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads)
         settings = TrainConfig(
-            Data(options.corpus, frontend=options.frontend), Model(options.network, options.width),
+            Data((options.corpus,), frontend=options.frontend), Model(options.network, options.width),
             Distillation(options.distill), optimiser=Optimiser(batch=options.batch), run=run,
         )  # fmt: skip
         compute = select_device(settings)

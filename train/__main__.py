@@ -67,7 +67,8 @@ def main() -> int:
     from torch import distributed as dist  # torch is loaded only after the command line is parsed
 
     from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
-    from train.data.corpus import Partition, open_corpus, select
+    from train.data.corpora import open_corpora
+    from train.data.corpus import Partition
     from train.data.corpus_index import CorpusIndex
     from train.data.folds import leave_out
     from train.device import select_device
@@ -84,11 +85,11 @@ def main() -> int:
     trainer: Trainer | None = None
     try:
         data = settings.data
-        tree = CorpusIndex(data.corpus)
-        train = select(open_corpus(tree, "train", data.train_protocol), data.only)
+        trees = [CorpusIndex(root) for root in data.corpus]
+        train = open_corpora(trees, "train", data.train_protocol, data.only)
         if data.leave_out:
             train, _ = leave_out(train, data.leave_out)
-        dev = open_corpus(tree, "dev", data.dev_protocol)
+        dev = open_corpora(trees, "dev", data.dev_protocol)
 
         def cache(partition: Partition, build: Callable[..., Made]) -> Made:
             """Build in the first process, with logs; the others wait, then open the same cache."""
@@ -111,7 +112,8 @@ def main() -> int:
         best = trainer.run()
         if compute.first:
             say(f"best: epoch {best['epoch']}, dev EER {100 * best['dev_eer']:.2f} %")
-            say(f"to score eval once: python -m train.score {out / 'model.pt'} --corpus {data.corpus} --partition eval")
+            score = f"python -m train.score {out / 'model.pt'} --corpus {data.corpus[0]} --partition eval"
+            say(f"to score eval once: {score}")
             print(out / "model.pt")
     finally:
         if compute.world > 1:

@@ -25,8 +25,8 @@ Switch = Literal["on", "off"]
 class Data:
     """Training data."""
 
-    corpus: Path
-    """Folder of the corpus: ASVspoof (2019, 2021, 5), or any that has protocols/train.txt, dev.txt and audio."""
+    corpus: tuple[Path, ...]
+    """Folders of one or several corpora: ASVspoof (2019, 2021, 5), or any with protocols/train.txt, dev.txt, audio."""
     train_protocol: Path | None = None
     """Protocol file of the training trials, instead of the corpus's own."""
     dev_protocol: Path | None = None
@@ -45,6 +45,10 @@ class Data:
     """Folder of the feature cache; safe to delete."""
     workers: int = 0
     """Processes that read batches; 0 reads in the training process, which is enough for cached features."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.corpus, str | Path):  # a single one
+            object.__setattr__(self, "corpus", (Path(self.corpus),))
 
 
 @dataclass(frozen=True)
@@ -330,6 +334,9 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """Read to_dict() strictly: every entry must be known, of its type, and present unless it is `later`."""
+        data = values.get("data")
+        if isinstance(data, Mapping) and isinstance(data.get("corpus"), str):  # before several were possible
+            values = {**values, "data": {**data, "corpus": [data["corpus"]]}}
         return build(cls, values, "settings")
 
 

@@ -158,16 +158,17 @@ def teach(paths: list[Path], options: Options) -> tuple[Ratios, Mapping[str, Any
 def score_fold(path: Path, options: Options) -> tuple[list[Any], Any]:
     """Score the clips of the fold that a checkpoint left out: its trials and (n,) scores."""
     from train.checkpoint import read_checkpoint
-    from train.data.corpus import open_corpus, select
+    from train.data.corpora import open_corpora
     from train.data.folds import leave_out
     from train.evaluate.scoring import score_trials
 
     checkpoint = read_checkpoint(path)
     data = checkpoint.settings.data
-    everything = select(open_corpus(data.corpus, "train", data.train_protocol), data.only)
+    everything = open_corpora(data.corpus, "train", data.train_protocol, data.only)
     rest, fold = leave_out(everything, data.leave_out)
     if rest.identity() != checkpoint.corpus["train"]:
-        raise ShrikeError(f"{path}: {data.corpus} has other training trials than when it was trained; train it again")
+        where = ", ".join(map(str, data.corpus))
+        raise ShrikeError(f"{path}: {where} has other training trials than when it was trained; train it again")
     here = replace(checkpoint.settings.run, device=options.device, threads=options.threads)
     trials, scores = score_trials(checkpoint, fold.trials, here, data.cache, options.windows == "mean")
     return trials, scores[:, -1]

@@ -46,7 +46,7 @@ def test_softer_windows_stop_at_the_floor() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_noise_is_what_the_front_end_makes_of_real_noise(name: str) -> None:
     """On digital silence the augmented features and those of noisy samples have the same mean and spread."""
-    frontend, db = PRESETS[name], -40.0
+    frontend, db = PRESETS[name].with_level("none"), -40.0
     torch.manual_seed(0)
     silence = torch.full((8, 1, frontend.bands, 600), math.log(FLOOR))
     ours = Augment(Augmentation(noise=(db, db)), frontend)(silence)

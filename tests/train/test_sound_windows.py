@@ -64,7 +64,8 @@ def test_sound_that_nothing_touched_gives_the_cached_features(name: str, made_co
     features = build_cache(PRESETS[name], trials, made_cache, 1)
     sound = build_sound_cache(PRESETS[name], trials, made_cache, 1)
     windows = SoundWindows(sound, chain_of(replace(HARD, sound_share=0.0)), 0, 0)
-    assert (sound.lengths < 600).any() and (sound.lengths > 600).any()
+    width = PRESETS[name].width
+    assert (sound.lengths < width).any() and (sound.lengths > width).any()
     for crops in training_plan(sound, 8, 1, 0):
         batch = windows[crops]
         heard = SoundFrontEnd(PRESETS[name])(batch.sound, batch.order)

@@ -34,6 +34,7 @@ class Partition:
     trials: tuple[Trial, ...]
     missing: tuple[str, ...]
     selection: str = ""  # the expression of select()
+    parts: tuple["Partition", ...] = ()  # of several corpora (train.data.corpora)
 
     @property
     def bonafide(self) -> int:

@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 def select(partition: "Partition", expression: str) -> "Partition":
     """Select trials by their row in metadata.csv: "open=1", or "open=1,mp3=0" for both; "" selects all."""
-    wanted: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in expression.split(","))):
-        column, equals, value = (text.strip() for text in part.partition("="))
-        if not (column and equals and value):
-            raise ShrikeError(f"{part!r}: expected column=value, several separated by commas")
-        if wanted.setdefault(column, value) != value:
-            raise ShrikeError(f"{expression!r}: {column} has two values; expected one")
+    wanted = read_selection(expression)
     if not wanted:
         return partition
     path, columns, rows = read_metadata(partition)
@@ -45,14 +39,32 @@ def select(partition: "Partition", expression: str) -> "Partition":
     return replace(partition, trials=trials, missing=missing, selection=selection)
 
 
+def read_selection(expression: str) -> dict[str, str]:
+    """Read "open=1,mp3=0": column -> value."""
+    wanted: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in expression.split(","))):
+        column, equals, value = (text.strip() for text in part.partition("="))
+        if not (column and equals and value):
+            raise ShrikeError(f"{part!r}: expected column=value, several separated by commas")
+        if wanted.setdefault(column, value) != value:
+            raise ShrikeError(f"{expression!r}: {column} has two values; expected one")
+    return wanted
+
+
 def find_metadata(partition: "Partition") -> Path | None:
-    """Find metadata.csv at the corpus's root, or between there and the protocol."""
+    """Find metadata.csv at the corpus's root, or between there and the protocol; of several corpora the first one."""
+    if partition.parts:
+        return next((path for part in partition.parts if (path := find_metadata(part))), None)
     places = [partition.root, *reversed([p for p in partition.protocol.parents if partition.root in p.parents])]
     return next((place / "metadata.csv" for place in places if (place / "metadata.csv").is_file()), None)
 
 
 def read_metadata(partition: "Partition") -> tuple[Path, list[str], dict[str, dict[str, str]]]:
-    """Read metadata.csv: its path, columns, and rows by utterance."""
+    """Read metadata.csv: its path, columns, and rows by utterance; of several corpora those of all."""
+    if partition.parts:
+        tables = [read_metadata(part) for part in partition.parts if find_metadata(part)]
+        columns = list(dict.fromkeys(column for table in tables for column in table[1]))
+        return tables[0][0], columns, {name: row for table in tables for name, row in table[2].items()}
     path = find_metadata(partition)
     if path is None:
         raise ShrikeError(f"{partition.root} has no metadata.csv, which is needed to select trials")
