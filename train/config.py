@@ -133,7 +133,7 @@ class Augmentation:
     gain: float = 0.0
     """Each window is made louder or softer by up to this many dB."""
     noise: tuple[float, float] | None = (-100.0, -80.0)
-    """White noise is added at a level drawn between these two dB re full scale; by default a dither; -200 -200: none."""
+    """White noise is added at a level between these two dB re full scale; by default a dither; -200 -200: none."""
     mask_bands: int = 0
     """Up to this many neighbouring bands of each window are replaced by its mean (SpecAugment)."""
     mask_frames: int = 0
