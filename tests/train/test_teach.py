@@ -52,13 +52,16 @@ def test_folds_cover_every_trial_once_and_hold_both_classes(made_corpus: Path) -
 
 def test_sources_are_those_of_the_metadata(made_corpus: Path, tmp_path: Path) -> None:
     whole = open_corpus(made_corpus, "train")
-    lines = [f"{trial.utterance},page {number % 4}" for number, trial in enumerate(whole.trials[:-1])]
+    lines = [f"{trial.utterance},page {number % 4}," for number, trial in enumerate(whole.trials[:-1])]
+    lines[3] = f"{whole.trials[3].utterance},vocoder,{whole.trials[0].utterance}"  # a copy of the first
     (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "metadata.csv").write_text("\n".join(["utt,source", *lines]))
+    (tmp_path / "one" / "metadata.csv").write_text("\n".join(["utt,source,original_path", *lines]))
     moved = [replace(trial, path=tmp_path / "one" / "flac" / f"{trial.utterance}.flac") for trial in whole.trials]
-    elsewhere = replace(moved[0], path=tmp_path / "two" / "flac" / "x.flac")  # another corpus below the same root
+    elsewhere = replace(
+        moved[0], utterance="x", path=tmp_path / "two" / "flac" / "x.flac"
+    )  # another corpus below the same root
     found = sources(Partition("train", tmp_path, tmp_path / "train.txt", (*moved, elsewhere), ()))
-    assert found[:5] == ["page 0", "page 1", "page 2", "page 3", "page 0"]
+    assert found[:5] == ["page 0", "page 1", "page 2", "page 0", "page 0"]
     assert found[-2:] == [whole.trials[-1].attack, f"speaker {elsewhere.speaker}"]
 
 

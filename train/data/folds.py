@@ -43,22 +43,29 @@ def leave_out(partition: Partition, fold: str) -> tuple[Partition, Partition]:
 
 
 def sources(partition: Partition) -> list[str]:
-    """Return the source of every trial: by the nearest metadata.csv; else a fake's system, a real clip's speaker."""
-    found: dict[Path, dict[str, dict[str, str]]] = {}
+    """Return the source of every trial: by the nearest metadata.csv; else a fake's system, a real clip's speaker.
 
-    def rows(folder: Path) -> dict[str, dict[str, str]]:
-        if folder not in found:
-            there = (folder / "metadata.csv").is_file()
-            found[folder] = read_metadata(replace(partition, root=folder))[2] if there else {}
-        return found[folder]
+    A copy, whose metadata name a trial of the partition as its original, has the original's source: a model that saw
+    copies of a source as fakes would not be fair to its real clips.
+    """
+    tables: dict[Path, dict[str, dict[str, str]]] = {}
 
-    def source(trial: Trial) -> str:
+    def row(trial: Trial) -> dict[str, str]:
         for folder in trial.path.parents[:LEVELS] if trial.path else ():
-            if name := rows(folder).get(trial.utterance, {}).get("source"):
-                return name
-        return f"speaker {trial.speaker}" if trial.bonafide else trial.attack
+            if folder not in tables:
+                there = (folder / "metadata.csv").is_file()
+                tables[folder] = read_metadata(replace(partition, root=folder, parts=()))[2] if there else {}
+            if found := tables[folder].get(trial.utterance):
+                return found
+        return {}
 
-    return [source(trial) for trial in partition.trials]
+    found: dict[str, str] = {}
+    originals: dict[str, str] = {}
+    for trial in partition.trials:
+        facts = row(trial)
+        found[trial.utterance] = facts.get("source") or (f"speaker {trial.speaker}" if trial.bonafide else trial.attack)
+        originals[trial.utterance] = facts.get("original_path", "")
+    return [found.get(originals[name], found[name]) for name in found]
 
 
 def assign(groups: list[str], bonafide: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
