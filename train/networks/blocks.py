@@ -74,7 +74,8 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         means = self.pool(x).transpose(1, 2)  # (batch, 1, channels, 1 or frames)
-        kernel = self.mix.weight[..., None]
+        # Through one dimension: gradients then have the weight's strides, which torchrun's buckets expect.
+        kernel = self.mix.weight.flatten()[None, None, :, None]
         weights = functional.conv2d(means, kernel, padding=(kernel.shape[2] // 2, 0)).transpose(1, 2)
         return x * torch.sigmoid(weights)
 

@@ -53,6 +53,15 @@ def test_nothing_in_a_network_is_beyond_int8(name: str) -> None:
     assert leaves <= simple | {LOSSES["asoftmax"].head}
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("name", ["ecanet9", "senet9", "ecamobile", "mpif50"])
+def test_gradients_have_the_strides_of_their_weights(name: str, layout: torch.memory_format) -> None:
+    """DistributedDataParallel copies those that have not, with a warning."""
+    network = build(name, 0.5).to(memory_format=layout)  # type: ignore[call-overload]
+    network(torch.randn(2, 1, 45, 64).contiguous(memory_format=layout)).sum().backward()
+    assert [key for key, weight in network.named_parameters() if weight.grad.stride() != weight.stride()] == []
+
+
 def test_multiply_adds_of_one_convolution_are_counted_once() -> None:
     network = build("ecanet9")
     stem = 45 * 600 * 16
