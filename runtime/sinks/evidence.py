@@ -22,7 +22,7 @@ import numpy as np
 from runtime.audio.features import Samples
 from runtime.sinks import Sink, StreamInfo
 from runtime.sinks.changes import DEBOUNCE, ChangeDetector, StateChange
-from runtime.support.atomic import atomic_file, write_problem
+from runtime.support.atomic import atomic_file, temporary_name, write_problem
 from runtime.support.background import BackgroundQueue
 from runtime.support.errors import ShrikeError
 from runtime.support.wall_clock import utc_compact
@@ -34,7 +34,6 @@ MOST = 16  # passages that wait for the disk, 0.6 MB each
 FLUSH = 5.0  # s that the end of the stream waits for the disk
 LONGEST_NAME = 60  # characters of the source in a file's name
 OURS = re.compile(r"shrike-\d{8}T\d{6}Z-\d+-.*\.flac")
-LEFT_OVER = re.compile(r"\.shrike-\d{8}T\d{6}Z-\d+-.*\.(\d+)\.flac")  # runtime.support.atomic's temporary names
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,9 @@ class EvidenceStore:
         """Create the folder, check that it can be written, remove what killed runs have left."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self._folder / f".shrike.{os.getpid()}"
+            probe = temporary_name(self._folder / "probe")
             probe.touch()
             probe.unlink()
-            for path in list(self._folder.iterdir()):
-                match = LEFT_OVER.fullmatch(path.name)
-                if match and not _running(int(match[1])):
-                    path.unlink()
         except OSError as error:
             raise ShrikeError(f"--keep-evidence {self._folder}: cannot be written ({error.strerror})") from error
 
@@ -177,13 +172,3 @@ def _encode(path: Path, passage: Passage) -> None:
 def sanitised(source: str) -> str:
     """A source's name as a part of a file's name: letters, digits, dots, dashes."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", Path(source).name).strip("._-")[:LONGEST_NAME] or "source"
-
-
-def _running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

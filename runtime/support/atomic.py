@@ -9,25 +9,85 @@ with atomic_files("deploy", ["model.onnx", "model.json"]) as folder:      # both
 
 with atomic_folder("runs/reports/latency") as folder:      # all of it or nothing; replaces an existing folder
     (folder / "report.json").write_text(report)
+
+Temporary names that a killed run has left in a folder are removed when the next process uses that folder.
 """
 
 import errno
 import os
+import platform
+import re
 import shutil
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.support.errors import ShrikeError
 
+HOST = re.sub(r"\W", "_", platform.node())
+LEFT_OVER = re.compile(r"\.(.+)\.shrike-(\w*)-(\d+)(\..*)?")  # name, host, process, suffix
+FORGOTTEN = 86_400.0  # s without a change after which another machine's or container's temporary name is left over
+BEFORE = ".before"  # suffix of a folder that is being replaced
+
+_tidied, _lock = set[Path](), threading.Lock()
+
+
+def temporary_name(target: Path, suffix: str = "") -> Path:
+    """Return the name beside a target under which this process writes it; remove what killed runs have left there."""
+    tidy(target.parent)
+    return target.with_name(f".{target.name}.shrike-{HOST}-{os.getpid()}{suffix}")
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed runs have left in a folder, once in a process."""
+    folder = Path(os.path.abspath(folder))
+    with _lock:
+        if folder in _tidied:
+            return
+        _tidied.add(folder)
+        with suppress(OSError):  # no folder yet, or none that may be changed
+            for path in [path for path in folder.iterdir() if _is_left_over(path)]:
+                _remove(path)
+
+
+def _is_left_over(path: Path) -> bool:
+    match = LEFT_OVER.fullmatch(path.name)
+    if match is None:
+        return False
+    if match[2] == HOST and os.name == "posix":
+        return int(match[3]) == os.getpid() or not _running(int(match[3]))
+    return time.time() - path.lstat().st_mtime > FORGOTTEN
+
+
+def _remove(path: Path) -> None:
+    match = LEFT_OVER.fullmatch(path.name)
+    if match and match[4] == BEFORE and not path.with_name(match[1]).exists():
+        os.replace(path, path.with_name(match[1]))  # killed between both renames of atomic_folder
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
+def _running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path with the same suffix; rename it on success, remove it on any failure."""
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = temporary_name(path.with_suffix(""), path.suffix)
     try:
-        with _explain_errors(path):
+        with explain_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _flush_to_disk(temporary)
@@ -45,9 +105,9 @@ def atomic_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
     Name the file with the checksums last: a reader that finds some files moved then still reads the old checksums.
     """
     folder = Path(folder)
-    temporary = folder / f".{names[-1]}.{os.getpid()}"
+    temporary = temporary_name(folder / names[-1])
     try:
-        with _explain_errors(folder):
+        with explain_errors(folder):
             for name in names:
                 if (folder / name).is_dir():
                     raise ShrikeError(f"{folder / name} is a folder; expected a file, give another name")
@@ -65,10 +125,9 @@ def atomic_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside the target; on success it replaces the target, which the caller may overwrite."""
     folder = Path(os.path.abspath(folder))
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    before = folder.with_name(f".{folder.name}.{os.getpid()}.before")
+    temporary, before = temporary_name(folder), temporary_name(folder, BEFORE)
     try:
-        with _explain_errors(folder):
+        with explain_errors(folder):
             temporary.mkdir(parents=True)
             yield temporary
             for path in filter(Path.is_file, temporary.rglob("*")):
@@ -94,7 +153,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def _explain_errors(target: Path) -> Iterator[None]:
+def explain_errors(target: Path) -> Iterator[None]:
     """Turn system errors that the user can fix into a ShrikeError that names the target."""
     try:
         yield

@@ -12,6 +12,7 @@ import soundfile
 
 from runtime.audio.features import RATE
 from runtime.sinks.evidence import EvidenceSink, EvidenceStore, Passage, sanitised
+from runtime.support.atomic import HOST
 from runtime.support.errors import ShrikeError
 from tests.runtime.sinks.change_feed import STEP, change, feed, info, verdict
 
@@ -99,8 +100,8 @@ def test_the_oldest_of_ours_go_and_nothing_else(tmp_path: Path) -> None:
 def test_what_a_killed_run_left_goes_and_what_a_running_one_writes_stays(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    left = tmp_path / f".shrike-20200101T000000Z-0-call.{ended.pid}.flac"
-    busy = tmp_path / f".shrike-20200101T000000Z-0-call.{os.getpid()}.flac"
+    left = tmp_path / f".shrike-20200101T000000Z-0-call.shrike-{HOST}-{ended.pid}.flac"
+    busy = tmp_path / f".shrike-20200101T000000Z-0-call.shrike-{HOST}-{os.getppid()}.flac"
     left.touch()
     busy.touch()
     EvidenceStore(tmp_path, 10, print).close()
