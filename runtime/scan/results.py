@@ -5,21 +5,23 @@
             table.add(result)
         table.complete()                             # verdicts.csv.partial becomes verdicts.csv
 
-Each row is on the disk before the next file is scored. Rows of other files stay.
+Each row is on the disk before the next file is scored. Rows of other files stay. The partial file is locked: another
+scan of the same table is refused.
 """
 
 import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from runtime.scan.workers import Result, file_state
-from runtime.support.atomic import atomic_file
+from runtime.support.atomic import atomic_file, explain_errors
 from runtime.support.errors import ShrikeError, printable
 
 Form = Literal["csv", "json"]
@@ -28,6 +30,7 @@ COLUMNS = (
     "file", "state", "p_spoof", "llr", "voiced", "seconds", "segments", "flags", "channel", "model", "error",
     "size", "modified", "sha256", "options",
 )  # fmt: skip
+TAKEN = "another scan writes this table; wait for its end, or give another name"
 TITLES: Row = {name: name for name in COLUMNS}
 
 
@@ -72,12 +75,14 @@ class ResultFile:
             _check_regular(one)
         self._titles = [TITLES] if form == "csv" else []
         self._rows: dict[str, Row] = {}
-        for earlier in () if overwrite else (path, self._partial):
-            for row in self._read(earlier):
-                self._rows[row["file"]] = row
-        with atomic_file(self._partial) as temporary:  # without a cut last line
-            temporary.write_text("".join(map(self._line, [*self._titles, *self._rows.values()])), "utf-8")
-        self._file = open(self._partial, "a", encoding="utf-8", newline="")  # noqa: SIM115 - closed by __exit__
+        with _locked(self._partial) as began:
+            for earlier in () if overwrite else (path, self._partial)[: 1 + began]:
+                for row in self._read(earlier):
+                    self._rows[row["file"]] = row
+            with atomic_file(self._partial) as temporary:  # without a cut last line
+                temporary.write_text("".join(map(self._line, [*self._titles, *self._rows.values()])), "utf-8")
+                self._file = open(temporary, "a", encoding="utf-8", newline="")  # noqa: SIM115 - closed by __exit__
+                _lock(self._file, self._partial)
 
     def row(self, path: Path) -> Row | None:
         """Return the row of an unchanged file, unless it is an error."""
@@ -148,6 +153,38 @@ class ResultFile:
             if row[name] != wanted:
                 had = f"{path}: its rows have {name} {row[name]!r}, expected {wanted!r}"
                 raise ShrikeError(f"{had}; give another name, or --overwrite")
+
+
+@contextmanager
+def _locked(partial: Path) -> Iterator[bool]:
+    """Lock the partial file of a table, and yield whether it holds rows; one that held none goes if that fails."""
+    with explain_errors(partial):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        file = open(partial, "ab")  # noqa: SIM115 - closed below
+    with file:
+        _lock(file, partial)
+        if not partial.exists() or not os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+            raise ShrikeError(f"{partial.with_suffix('')}: {TAKEN}")  # it was replaced since it was opened
+        began = os.fstat(file.fileno()).st_size > 0
+        try:
+            yield began
+        except BaseException:
+            if not began:
+                partial.unlink(missing_ok=True)
+            raise
+
+
+def _lock(file: IO[Any], partial: Path) -> None:
+    """Lock an open file until it is closed, on systems and disks that can."""
+    with suppress(ImportError):
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ShrikeError(f"{partial.with_suffix('')}: {TAKEN}") from None
+        except OSError:
+            pass  # a network disk without locks
 
 
 def _check_regular(path: Path) -> None:

@@ -21,7 +21,7 @@ from runtime.audio.features import RATE
 from runtime.card.model_card import ScoreMap
 from runtime.engines.model_loader import load_model
 from runtime.scan import __main__ as scan
-from runtime.scan.results import COLUMNS
+from runtime.scan.results import COLUMNS, ResultFile, Settings
 from runtime.scan.workers import Result, Setup, score_files
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
@@ -135,6 +135,26 @@ def test_a_killed_scan_goes_on(run: Scan, calls: Path, models: dict[str, str], t
     partial.write_bytes(b"".join(before) + b"calls/9.flac,spo")
     assert run(calls, "--csv", table) == 0 and run(calls, "--csv", whole) == 0
     assert table.read_bytes() == whole.read_bytes() and set(before) <= set(table.read_bytes().splitlines(keepends=True))
+
+
+def test_a_table_that_another_scan_writes_is_refused_until_it_has_ended(run: Scan, calls: Path, tmp_path: Path) -> None:
+    table, settings = tmp_path / "v.csv", Settings("m", "0", "o")
+    with ResultFile(table, "csv", settings, overwrite=False) as first:
+        first.add(Result(calls / "0.flac", 1, 1, error="none"))
+        for overwrite in (False, True):
+            with pytest.raises(ShrikeError):
+                ResultFile(table, "csv", settings, overwrite)
+        first.add(Result(calls / "1.flac", 1, 1, error="none"))
+        first.complete()
+    assert len(rows_of(table)) == 2 and os.listdir(tmp_path) == ["v.csv"]
+    ResultFile(table, "csv", settings, overwrite=False).complete()
+
+
+def test_a_refused_table_leaves_nothing_behind(run: Scan, calls: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("something else\n")
+    with pytest.raises(ShrikeError):
+        run(calls, "--csv", tmp_path / "v.csv")
+    assert os.listdir(tmp_path) == ["v.csv"]
 
 
 def test_a_finished_scan_is_not_repeated(
