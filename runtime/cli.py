@@ -19,6 +19,7 @@ from runtime.support.suggestions import nearest
 COMMANDS = {
     "stream": ("runtime.stream", "verdicts for a microphone, files, a pipe or a demo"),
     "scan": ("runtime.scan.__main__", "one verdict a file, for files and folders; tables, exit codes for scripts"),
+    "serve": ("runtime.serve.__main__", "verdicts over HTTP and WebSocket, a page for a browser, metrics"),
     "service": ("runtime.service.__main__", "install, show or remove the systemd unit of a stream"),
     "train": ("train.__main__", "train a network on a corpus"),
     "score": ("train.score", "score a corpus with a checkpoint"),

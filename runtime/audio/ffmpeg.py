@@ -10,6 +10,7 @@ that no name is taken for an option or an address, and as a container of sound o
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import threading
@@ -40,6 +41,7 @@ OUTPUT = (
 )
 SHOWN = 200  # characters of ffmpeg's own message
 READ = 65_536  # bytes at most per read, a Linux pipe's size
+MEMORY = 2**31  # bytes of address space; its libraries and threads take 0.6 GB
 PATIENCE = 5.0  # s for a child to end
 PREFIX = re.compile(r"^(\[[^\]]*\] *)+|^(file|pipe):.*: ")  # [mov,mp4 @ 0x55d8] or the name, in front of a message
 
@@ -81,6 +83,7 @@ class Ffmpeg:
             )
         except OSError as error:
             raise AudioError(f"{reason}; ffmpeg cannot be started ({error.strerror or error})") from error
+        limit_memory(self._process.pid)
         assert self._process.stdout
         self.descriptor = self._process.stdout.fileno()
         self._messages: deque[str] = deque(maxlen=1)
@@ -121,16 +124,27 @@ class Ffmpeg:
             return PREFIX.sub("", self._messages[-1])[:SHOWN]
         return f"ffmpeg ended with code {code}" if code else ""
 
-    def close(self) -> None:
-        """End the child process; a second call does nothing."""
+    def kill(self) -> None:
+        """End the child process; its output ends."""
         if self._process.poll() is None:
             self._process.kill()
+
+    def close(self) -> None:
+        """End the child process and close its pipes; a second call does nothing."""
+        self.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE)
         self._drain.join(PATIENCE)
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe:
                 pipe.close()
+
+
+def limit_memory(process: int) -> None:
+    """Limit the address space of a process that decodes a stranger's file, where the system can."""
+    if hasattr(resource, "prlimit"):
+        with suppress(OSError, ValueError):  # it has ended, or has a lower limit already
+            resource.prlimit(process, resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
 class FfmpegSound:

@@ -24,13 +24,11 @@ import tyro
 
 from runtime.audio.channels import Channel
 from runtime.card.model_card import card_path, sha256_file
-from runtime.engines import as_streaming
 from runtime.engines.model_loader import DEFAULT, Kind, LoadedModel, find_model, load_model
 from runtime.scan.files import find_files
 from runtime.scan.progress import ScanProgress
 from runtime.scan.results import Form, ResultFile, Settings
-from runtime.scan.workers import Result, Setup, file_state, score_files
-from runtime.session import VerdictOptions
+from runtime.scan.workers import EVERY, Result, Setup, covering, file_state, score_files
 from runtime.summary import plural
 from runtime.support.command import PATHS, discard_stdout, parse, run
 from runtime.support.errors import ShrikeError, printable
@@ -53,7 +51,7 @@ class Options:
     """Start the table anew."""
     fail_on: Literal["never", "spoof", "unsure"] = "never"
     """Exit with 10 if a file is spoof; unsure: also with 11 if one is unsure."""
-    every: float = 2.5
+    every: float = EVERY
     """Seconds between the ends of two windows; voice after the last one gets one more."""
     channel: Optional[Channel] = None  # noqa: UP045
     """left, right, mix or each; default: each of two channels that differ, and the worst counts; else the mix."""
@@ -92,7 +90,7 @@ def main() -> int:
         stop = stack.enter_context(Stop())
         model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(model.engine.close)
-        verdicts = verdict_options(options, model)
+        verdicts = covering(model, options.every, options.prior, options.sure)
         setup = Setup(options.model, options.engine, options.provider, verdicts, options.channel, options.threads)
         setup.session(model)  # checks the verdict options
         say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}")
@@ -143,18 +141,6 @@ def show(result: Result, to_end: bool) -> str:
 def cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def verdict_options(options: Options, model: LoadedModel) -> VerdictOptions:
-    """Round --every to frames, of a streaming model to its steps."""
-    frontend, streaming = model.card.frontend, as_streaming(model.engine)
-    most = frontend.width * frontend.hop / frontend.rate
-    if not 0 < options.every <= most:
-        raise ShrikeError(f"--every {options.every}: expected more than 0 and at most {most:.2f} seconds")
-    unit = streaming.state.frames if streaming else 1
-    steps = options.every * frontend.rate / frontend.hop / unit
-    step = unit * max(1, min(round(steps), frontend.width // unit))
-    return VerdictOptions(step, options.prior, 0.0, options.sure, cover=True)
 
 
 def settings(options: Options, model: LoadedModel) -> Settings:

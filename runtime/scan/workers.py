@@ -21,14 +21,17 @@ from functools import cache
 from pathlib import Path
 
 from runtime.audio.channels import Channel
+from runtime.engines import as_streaming
 from runtime.engines.model_loader import Kind, LoadedModel, find_model, load_model
 from runtime.session import Session, VerdictOptions
 from runtime.sources.file import open_channels
 from runtime.summary import Summary, worst
 from runtime.support.errors import ShrikeError, printable
 from runtime.support.shutdown import Stop
+from runtime.verdict import SURE
 
 POLL = 0.2  # s between checks for the request to stop
+EVERY = 2.5  # s between the ends of two windows
 AHEAD = 2  # files submitted per worker: one that is scored, one that waits
 DIED = "the process that scored it was killed twice: is memory short, or does the file crash its decoder?"
 
@@ -58,6 +61,18 @@ class Result:
     modified: int  # ns since 1970
     summary: Summary | None = None
     error: str = ""
+
+
+def covering(model: LoadedModel, every: float = EVERY, prior: float = 0.5, sure: float = SURE) -> VerdictOptions:
+    """Return the verdict options of a scan: `every` seconds in frames, of a streaming model in its steps."""
+    frontend, streaming = model.card.frontend, as_streaming(model.engine)
+    most = frontend.width * frontend.hop / frontend.rate
+    if not 0 < every <= most:
+        raise ShrikeError(f"--every {every}: expected more than 0 and at most {most:.2f} seconds")
+    unit = streaming.state.frames if streaming else 1
+    steps = every * frontend.rate / frontend.hop / unit
+    step = unit * max(1, min(round(steps), frontend.width // unit))
+    return VerdictOptions(step, prior, 0.0, sure, cover=True)
 
 
 def file_state(path: Path) -> tuple[int, int]:

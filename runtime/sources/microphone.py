@@ -73,6 +73,11 @@ class BlockQueue:
         self._blocks: deque[tuple[Raw, float, float]] = deque()
         self._arrival = threading.Condition()
 
+    @property
+    def held(self) -> int:
+        """Samples in the queue."""
+        return self._held
+
     def put(self, block: Raw, missing: int = 0) -> None:
         """Append a block without waiting. `missing`: samples that the driver dropped before it."""
         with self._arrival:

@@ -12,6 +12,7 @@ DISTRIBUTION = "shrike-antispoofing"  # the name on the package index; `shrike` 
 EXTRAS = {
     "torch": "train", "torchaudio": "train", "tensorboard": "train", "onnx": "onnx", "matplotlib": "plot",
     "safetensors": "train", "psutil": "benchmarks", "pynvml": "benchmarks",
+    "uvicorn": "serve", "starlette": "serve", "prometheus_client": "serve", "websockets": "serve",
 }  # fmt: skip
 OWN = {"train", "export", "benchmarks"}  # packages of ours that a copy of `runtime` alone lacks
 

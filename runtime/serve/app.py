@@ -1,0 +1,358 @@
+"""HTTP and WebSocket endpoints; docs/serve.md describes the protocol.
+
+app = build_app(Service(...))
+
+POST /v1/score     any sound file -> its summary; ?verdicts=true: all JSON lines
+WS   /v1/stream    raw samples, or WebM and Ogg -> JSON lines
+GET  /v1/models /metrics /healthz /readyz /openapi.json /
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from runtime import __version__
+from runtime.audio.channels import Channel
+from runtime.audio.containers import TYPES, PcmFormat
+from runtime.audio.decode import MAX_RATE, MIN_RATE
+from runtime.card.model_card import ModelCard
+from runtime.serve.containers import ContainerFeed
+from runtime.serve.guard import PROTOCOL, Access, Guard
+from runtime.serve.metrics import Metrics
+from runtime.serve.streams import LiveBatcher, LiveStream, error_line
+from runtime.serve.uploads import Job, UploadPool
+from runtime.support.errors import ShrikeError, printable
+from runtime.support.suggestions import nearest
+
+PAGE = Path(__file__).parent / "page"
+WAITING_LINES = 512  # JSON lines that a client may leave unread, a minute of verdicts
+POLL = 0.02  # s between checks whether a stream of a file takes more sound
+BUSY = {"Retry-After": "5"}
+NORMAL, POLICY, AGAIN = 1000, 1008, 1013  # WebSocket close codes; the last: try again later
+SLACK, SLOWEST = 20.0, 8_000  # s, bytes per second: the time that an upload may take
+CONTAINER = "container"
+LONGEST_NAME = 200  # characters
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one service."""
+
+    upload_bytes: int
+    uploads: int
+    streams: int
+    idle: float  # s without a message or a part of an upload
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that the endpoints need."""
+
+    cards: dict[str, ModelCard]  # of all models, by the names that clients use
+    score_model: str
+    stream_model: str
+    sure: float
+    batcher: LiveBatcher
+    pool: UploadPool
+    workers: ThreadPoolExecutor  # as many threads as the pool has processes
+    metrics: Metrics
+    limits: Limits
+    access: Access
+
+
+def build_app(service: Service) -> Guard:
+    """Return the ASGI application."""
+    endpoints = Endpoints(service)
+    routes = [
+        Route("/v1/score", endpoints.score, methods=["POST"]),
+        Route("/v1/models", endpoints.models),
+        WebSocketRoute("/v1/stream", endpoints.stream),
+        Route("/metrics", endpoints.metrics),
+        Route("/healthz", endpoints.health),
+        Route("/readyz", endpoints.ready),
+        Mount("/", StaticFiles(directory=PAGE, html=True)),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _refuse}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), service.access, service.metrics)
+
+
+class Endpoints:
+    """The endpoints of one service; all run in the event loop's thread."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._limits, self._metrics = service, service.limits, service.metrics
+        self._streams = self._uploads = 0
+
+    async def models(self, request: Request) -> Response:
+        """Describe the models and limits."""
+        service = self._service
+        found = [
+            {
+                "name": name,
+                "precision": card.precision,
+                "streaming": card.state is not None,
+                "window": card.frontend.seconds,
+                "rate": card.frontend.rate,
+                "threshold": card.score.threshold,
+                "calibrated": card.score.fitted_on is not None,
+                "created": card.created,
+            }
+            for name, card in service.cards.items()
+        ]
+        use = {"score": service.score_model, "stream": service.stream_model, "sure": service.sure}
+        return JSONResponse({"models": found} | use | {"limits": asdict(self._limits), "version": __version__})
+
+    async def metrics(self, request: Request) -> Response:
+        """Expose the metrics."""
+        return Response(self._metrics.expose(), media_type="text/plain; version=0.0.4")
+
+    async def health(self, request: Request) -> Response:
+        """Report whether the service works at all: if not, it must be started again."""
+        broken = self._service.batcher.broken
+        return JSONResponse({"state": "broken" if broken else "ok"}, 503 if broken else 200)
+
+    async def ready(self, request: Request) -> Response:
+        """Report whether one more stream is accepted."""
+        full = self._service.batcher.broken or self._streams >= self._limits.streams
+        return JSONResponse({"state": "full" if full else "ready"}, 503 if full else 200)
+
+    # ---- files
+
+    async def score(self, request: Request) -> Response:
+        """Score the sound file that is the request's body."""
+        try:
+            job = parse_job(request.query_params, self._service)
+        except ShrikeError as error:
+            raise HTTPException(400, str(error)) from None
+        most, media = self._limits.upload_bytes, request.headers.get("content-type", "")
+        if media.startswith("multipart/"):
+            raise HTTPException(415, "expected the file itself as the body: curl --data-binary @call.wav")
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > most:
+            raise self._too_large()
+        if self._uploads >= self._limits.uploads:
+            self._metrics.refused.labels("uploads").inc()
+            raise HTTPException(503, f"{self._uploads} files are being scored: try again later", BUSY)
+        self._uploads += 1
+        self._metrics.uploads.set(self._uploads)
+        descriptor, state = os.memfd_create("upload"), "error"
+        try:
+            await self._receive(request, descriptor)
+            loop = asyncio.get_running_loop()
+            scored = await loop.run_in_executor(self._service.workers, self._service.pool.score, descriptor, job)
+            state = scored.state
+        except ShrikeError as error:
+            raise HTTPException(422, str(error)) from None
+        except ClientDisconnect:
+            return Response(status_code=400)
+        finally:
+            os.close(descriptor)
+            self._uploads -= 1
+            self._metrics.uploads.set(self._uploads)
+            self._metrics.files.labels(state).inc()
+        if request.query_params.get("verdicts") == "true":
+            return Response(scored.lines, media_type="application/x-ndjson")
+        return Response(scored.summary, media_type="application/json")
+
+    async def _receive(self, request: Request, descriptor: int) -> None:
+        """Write the body into memory; a client that is slower than SLOWEST is refused."""
+        parts, received, began = aiter(request.stream()), 0, time.monotonic()
+        with open(descriptor, "wb", closefd=False) as file:
+            while True:
+                left = began + SLACK + received / SLOWEST - time.monotonic()
+                try:
+                    part = await asyncio.wait_for(anext(parts), max(left, 0.01))
+                except StopAsyncIteration:
+                    return
+                except asyncio.TimeoutError:
+                    self._metrics.refused.labels("slow").inc()
+                    raise HTTPException(408, "the file arrives too slowly", {"Connection": "close"}) from None
+                received += len(part)
+                if received > self._limits.upload_bytes:
+                    raise self._too_large()
+                file.write(part)
+
+    def _too_large(self) -> HTTPException:
+        self._metrics.refused.labels("size").inc()
+        most = self._limits.upload_bytes / 1e6
+        return HTTPException(413, f"expected at most {most:,.0f} MB: send a shorter part", {"Connection": "close"})
+
+    # ---- streams
+
+    async def stream(self, socket: WebSocket) -> None:
+        """Run one stream to its end."""
+        try:
+            name, pcm, live = parse_stream(socket.query_params, self._service)
+        except ShrikeError as error:
+            await socket.send_denial_response(JSONResponse({"error": str(error)}, 400))
+            return
+        await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+        if self._streams >= self._limits.streams or self._service.batcher.broken:
+            self._metrics.refused.labels("streams").inc()
+            with suppress(WebSocketDisconnect, RuntimeError):
+                await socket.send_text(error_line(f"{self._streams} streams are open: try again later"))
+                await socket.close(AGAIN, "too many streams")
+            return
+        self._streams += 1
+        self._metrics.streams.set(self._streams)
+        rate = self._service.batcher.model.card.frontend.rate
+        outbox = Outbox(asyncio.get_running_loop())
+        stream = self._service.batcher.open(name, pcm or PcmFormat("f32le", rate, 1), live, outbox.emit)
+        feed = ContainerFeed(stream, rate) if pcm is None else None
+        sending = asyncio.create_task(outbox.send(socket))
+        receiving = asyncio.create_task(self._receive_sound(socket, stream, feed))
+        try:
+            await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done() and not receiving.exception() and receiving.result():
+                await asyncio.wait((sending,), timeout=self._limits.idle)  # the summary is still to come
+            if sending.done() and not sending.exception():
+                code, reason = sending.result()
+                with suppress(WebSocketDisconnect, RuntimeError):
+                    await socket.close(code, reason)
+        finally:
+            stream.abort()
+            if feed:
+                feed.abort()
+            for task in (sending, receiving):
+                task.cancel()
+            await asyncio.gather(sending, receiving, return_exceptions=True)
+            self._streams -= 1
+            self._metrics.streams.set(self._streams)
+
+    async def _receive_sound(self, socket: WebSocket, stream: LiveStream, feed: ContainerFeed | None) -> bool:
+        """Take sound until the client ends the stream (True) or leaves (False)."""
+        end = stream.end if feed is None else feed.end
+        while True:
+            try:
+                message = await asyncio.wait_for(socket.receive(), self._limits.idle)
+            except asyncio.TimeoutError:
+                stream.end(f"no sound came for {self._limits.idle:g} s")
+                return True
+            if message["type"] == "websocket.disconnect":
+                return False
+            data = message.get("bytes")
+            if data is None:
+                if not is_end(message.get("text") or ""):
+                    stream.send(error_line('expected binary messages with sound, or {"type": "end"}'))
+                end()
+                return True
+            try:
+                if feed:
+                    await feed.put(data)
+                elif not stream.put(data):
+                    stream.end("the longest duration of a stream is reached")
+                    return True
+            except ShrikeError as error:
+                stream.send(error_line(str(error)))
+                stream.end()
+                return True
+            while not stream.live and stream.full and not stream.closed:
+                await asyncio.sleep(POLL)
+
+
+class Outbox:
+    """Lines for one client, which may be a slow reader."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._lines = loop, asyncio.Queue[str | None]()
+        self._overflow = asyncio.Event()
+
+    def emit(self, line: str | None) -> None:
+        """Append a line, from any thread; None: the last one was sent."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._add, line)
+
+    def _add(self, line: str | None) -> None:
+        if self._lines.qsize() < WAITING_LINES:
+            self._lines.put_nowait(line)
+        else:
+            self._overflow.set()
+
+    async def send(self, socket: WebSocket) -> tuple[int, str]:
+        """Send until the last line or an overflow; return the WebSocket's close code and reason."""
+        overflow = asyncio.create_task(self._overflow.wait())
+        sending = asyncio.create_task(self._send_all(socket))
+        try:
+            await asyncio.wait((overflow, sending), return_when=asyncio.FIRST_COMPLETED)
+            if self._overflow.is_set():
+                return POLICY, f"{WAITING_LINES} lines were not read"
+            sending.result()
+            return NORMAL, ""
+        finally:
+            overflow.cancel()
+            sending.cancel()
+
+    async def _send_all(self, socket: WebSocket) -> None:
+        while (line := await self._lines.get()) is not None:
+            await socket.send_text(line)
+
+
+# ---------------------------------------------------------------- parameters
+
+
+def parse_job(query: QueryParams, service: Service) -> Job:
+    """Parse the query of POST /v1/score."""
+    _check_names(query, ("model", "name", "channel", "verdicts"))
+    model, channel = query.get("model", service.score_model), query.get("channel")
+    if model not in service.cards:
+        raise ShrikeError(f"model {model!r}: expected {' or '.join(service.cards)}")
+    if channel is not None and channel not in get_args(Channel):
+        raise ShrikeError(f"channel {channel!r}: expected {', '.join(get_args(Channel))}")
+    if query.get("verdicts", "false") not in ("true", "false"):
+        raise ShrikeError(f"verdicts {query['verdicts']!r}: expected true or false")
+    return Job(_name(query, "upload"), model, cast(Channel | None, channel))
+
+
+def parse_stream(query: QueryParams, service: Service) -> tuple[str, PcmFormat | None, bool]:
+    """Parse the query of WS /v1/stream: name, format of raw samples (None: a container), live."""
+    _check_names(query, ("model", "name", "rate", "format", "live"))
+    model, coding = query.get("model", service.stream_model), query.get("format", "s16le")
+    if model != service.stream_model:
+        raise ShrikeError(f"model {model!r}: expected {service.stream_model}")
+    if coding not in (*TYPES, CONTAINER):
+        raise ShrikeError(f"format {coding!r}: expected {', '.join(TYPES)}, or {CONTAINER} for WebM, Ogg, ...")
+    rate = query.get("rate", "16000")
+    if not (rate.isdecimal() and len(rate) < 8 and MIN_RATE <= int(rate) <= MAX_RATE):
+        raise ShrikeError(f"rate {rate!r}: expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
+    if query.get("live", "true") not in ("true", "false"):
+        raise ShrikeError(f"live {query['live']!r}: expected true or false")
+    pcm = None if coding == CONTAINER else PcmFormat(coding, int(rate), 1)
+    return _name(query, "stream"), pcm, query.get("live", "true") == "true"
+
+
+def _check_names(query: QueryParams, names: Sequence[str]) -> None:
+    for name in query:
+        if name not in names:
+            raise ShrikeError(f"parameter {name!r}: expected {', '.join(names)}{nearest(name, names)}")
+
+
+def _name(query: QueryParams, default: str) -> str:
+    return printable(query.get("name", default))[:LONGEST_NAME] or default
+
+
+def is_end(text: str) -> bool:
+    """True for the message that ends a stream."""
+    try:
+        return bool(json.loads(text) == {"type": "end"})
+    except (ValueError, RecursionError):
+        return False
+
+
+async def _refuse(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)

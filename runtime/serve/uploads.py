@@ -1,0 +1,250 @@
+"""Score uploads in child processes with limits of memory and time: a hostile file can end one of them, nothing else.
+
+    pool = UploadPool(UploadLimits(), "wide", workers=1)
+    scored = pool.score(descriptor, Job("call.wav", "wide"))
+    scored.summary, scored.lines                     # JSON lines, as those of shrike scan and shrike stream --json
+    pool.close()
+
+An upload is a file in memory (memfd); a child gets its descriptor. Messages are JSON both ways: a child that a hostile
+file controls cannot make this process unpickle anything. A child that dies or exceeds its time is replaced.
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import queue
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from pathlib import Path
+
+from runtime.audio.channels import Channel
+from runtime.engines.model_loader import Kind, LoadedModel, find_model, load_model
+from runtime.scan.workers import covering
+from runtime.session import Session
+from runtime.sinks.jsonl import JsonLines
+from runtime.sources import Block
+from runtime.sources.file import FileSource, open_channels
+from runtime.summary import Summary, worst
+from runtime.support.errors import ShrikeError
+from runtime.support.shutdown import Stop
+
+MEMORY = 2**30  # bytes of address space that decoding and scoring of a file may need
+STARTING = 120.0  # s in which a child must have loaded its model
+LARGEST = 2**26  # bytes of an answer
+DIED = "the process that scored the file was ended: is the file damaged, or does it need more than 1 GiB of memory?"
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """Limits of one upload."""
+
+    seconds: float = 3600.0  # s of sound
+    time: float = 300.0  # s of computing
+
+
+@dataclass(frozen=True)
+class UploadSetup:
+    """Model files by the names that clients use, and options of a child."""
+
+    models: dict[str, str]
+    engine: Kind
+    provider: str
+    threads: int
+    prior: float
+    sure: float
+    limits: UploadLimits
+
+
+@dataclass(frozen=True)
+class Job:
+    """One upload."""
+
+    name: str  # in the answer
+    model: str
+    channel: Channel | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """JSON lines of all verdicts, and of the summary: of several channels, of the worst."""
+
+    lines: str
+    summary: str
+    state: str
+
+
+class UploadPool:
+    """Child processes that score one upload at a time each."""
+
+    def __init__(self, setup: UploadSetup, first: str, workers: int) -> None:
+        """`first`: the model that every child loads at its start. Waits for that."""
+        self._setup, self._first = setup, first
+        self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        children = [_Child(setup, first) for _ in range(workers)]
+        for child in children:
+            child.wait_until_ready()
+            self._idle.put(child)
+
+    def score(self, descriptor: int, job: Job) -> Scored:
+        """Score the file behind a descriptor; waits for an idle child. ShrikeError with the reason if it cannot."""
+        child = self._idle.get()
+        try:
+            return child.score(descriptor, job)
+        finally:
+            self._idle.put(child if child.alive else _Child(self._setup, self._first))
+
+    def close(self) -> None:
+        """End the idle children; those at work end with this process."""
+        while not self._idle.empty():
+            self._idle.get().kill()
+
+
+class _Child:
+    def __init__(self, setup: UploadSetup, first: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, setup, first), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._ready, self._time = False, setup.limits.time
+        self.alive = True
+
+    def wait_until_ready(self) -> None:
+        if not self._ready:
+            answer = self._receive(STARTING)
+            if "error" in answer:
+                raise ShrikeError(answer["error"])
+            self._ready = True
+
+    def score(self, descriptor: int, job: Job) -> Scored:
+        self.wait_until_ready()
+        assert self._process.pid
+        try:
+            self._connection.send_bytes(json.dumps(asdict(job)).encode())
+            send_handle(self._connection, descriptor, self._process.pid)
+        except OSError:
+            self.kill()
+            raise ShrikeError(DIED) from None
+        answer = self._receive(self._time)
+        if "error" in answer:
+            raise ShrikeError(str(answer["error"]))
+        return Scored(str(answer["lines"]), str(answer["summary"]), str(answer["state"]))
+
+    def _receive(self, seconds: float) -> dict[str, str]:
+        try:
+            if not self._connection.poll(seconds):
+                self.kill()
+                raise ShrikeError(f"the file took more than {seconds:.0f} s to score: send a shorter one")
+            answer: dict[str, str] = json.loads(self._connection.recv_bytes(LARGEST))
+        except (EOFError, OSError, ValueError):
+            self.kill()
+            raise ShrikeError(DIED) from None
+        return answer
+
+    def kill(self) -> None:
+        self.alive = False
+        self._process.kill()
+        self._process.join(5.0)
+        self._connection.close()
+
+
+# ---------------------------------------------------------------- in a child
+
+
+def _serve(connection: Connection, setup: UploadSetup, first: str) -> None:
+    """Score files until the parent process ends."""
+    opened: dict[str, LoadedModel] = {}
+
+    def find(name: str) -> LoadedModel:
+        if name not in opened:
+            opened[name] = load_model(find_model(setup.models[name]), setup.engine, setup.threads, setup.provider)
+        return opened[name]
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
+    stop = Stop()
+    _answer(connection, lambda: {"ready": find(first).card.name})
+    _limit(resource.RLIMIT_AS, _address_space() + MEMORY)
+    _limit(resource.RLIMIT_FSIZE, 0)  # nothing reaches a disk
+    _limit(resource.RLIMIT_CORE, 0)
+    while True:
+        try:
+            job = Job(**json.loads(connection.recv_bytes()))
+            descriptor = recv_handle(connection)
+        except (EOFError, OSError):
+            return
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + setup.limits.time) + 1)
+        try:
+            _answer(connection, lambda: _score(find(job.model), setup, job, descriptor, stop))  # noqa: B023
+        finally:
+            os.close(descriptor)
+
+
+def _answer(connection: Connection, work: Callable[[], dict[str, str]]) -> None:
+    try:
+        answer = work()
+    except ShrikeError as error:
+        answer = {"error": " ".join(str(error).split())}
+    except MemoryError:
+        answer = {"error": "the file needs more memory than an upload may use"}
+    connection.send_bytes(json.dumps(answer).encode())
+
+
+def _score(model: LoadedModel, setup: UploadSetup, job: Job, descriptor: int, stop: Stop) -> dict[str, str]:
+    path, box, summaries = f"/proc/{os.getpid()}/fd/{descriptor}", io.StringIO(), list[Summary]()
+    verdicts = covering(model, prior=setup.prior, sure=setup.sure)
+    with _without(path, job.name):
+        sources = open_channels(path, model.card.frontend.rate, stop, wanted=job.channel)
+        lines = JsonLines(box, named=len(sources) > 1)
+        session = Session(model.engine, model.card, [lines], verdicts, model.backend)
+        for source in sources:
+            source.name = job.name
+            with closing(source):
+                summaries.append(session.run(_Limited(source, setup.limits.seconds, model.card.frontend.rate), stop))
+        if len(summaries) > 1:
+            lines.file(worst(summaries), len(summaries))
+    summary = io.StringIO()
+    JsonLines(summary).end(worst(summaries))
+    return {"lines": box.getvalue(), "summary": summary.getvalue(), "state": worst(summaries).state}
+
+
+@contextmanager
+def _without(path: str, name: str) -> Iterator[None]:
+    """Replace the path by the client's name in errors."""
+    try:
+        yield
+    except ShrikeError as error:
+        raise ShrikeError(str(error).replace(f"{path}: ", "").replace(path, name)) from error
+
+
+class _Limited:
+    """A source that refuses sound beyond a duration."""
+
+    def __init__(self, source: FileSource, seconds: float, rate: int) -> None:
+        self.name, self.live, self.channel = source.name, source.live, source.channel
+        self._source, self._seconds, self._left = source, seconds, seconds * rate
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in self._source:
+            self._left -= len(block.samples)
+            if self._left < 0:
+                raise ShrikeError(f"longer than {self._seconds:,.0f} s: send a shorter part")
+            yield block
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _limit(kind: int, most: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
