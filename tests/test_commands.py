@@ -227,7 +227,7 @@ PATHS = [
     ("train.score scores.txt --asv !avs.txt", "asv.txt"),
     ("runtime.scan !cal.flac", "call.flac"),
     ("runtime.scan call.flac --model !smal.onnx", "small.onnx"),
-    ("runtime.serve --config !smal.json", "small.json"),
+    ("runtime.serve --stream-model !smal.onnx", "small.onnx"),
     ("runtime.service install --config !smal.json", "small.json"),
     ("export.onnx !modle.pt --precision fp32", "model.pt"),
     ("export.onnx model.pt --calibration !corpsu", "corpus"),

@@ -143,9 +143,7 @@ def main() -> int:
         say(f"scores uploads with {service.score_model}, streams with {service.stream_model}")
         say(f"serving on {scheme}://{host}:{port}" + (" for this machine alone" if is_local(options.host) else ""))
         if not (options.tls_cert or is_local(options.host)):
-            say(
-                "without --tls-cert the network can read token and sound, and browsers give no microphone"
-            )
+            say("without --tls-cert the network can read token and sound, and browsers give no microphone")
         asyncio.run(serve(options, service, listener, stop))
         return 1 if service.batcher.broken else 0
 
