@@ -69,7 +69,7 @@ class Options:
     channel: Optional[Channel] = None  # noqa: UP045 - runtime.support.command says why
     """left, right, mix, or each of --file; default: each of a file's two channels if they differ, else the mix."""
     demo: bool = False
-    """Score eight seconds of a synthetic voice: shows what verdicts look like, not how good they are."""
+    """Score a recording of nine seconds, then the same words by a synthesizer."""
     model: str = DEFAULT
     """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"

@@ -172,7 +172,8 @@ def test_no_audio_engine_or_wheel_is_tracked() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not re.findall(r"^.*\.(?:wav|flac|mp3|ogg|engine|plan|whl|pyc)$", tracked, re.MULTILINE)
+    found = re.findall(r"^.*\.(?:wav|flac|mp3|ogg|opus|engine|plan|whl|pyc)$", tracked, re.MULTILINE)
+    assert set(found) == {f"runtime/sources/demo/{passage}.flac" for passage in ("real", "fake")}
 
 
 def test_the_version_stands_in_one_place() -> None:

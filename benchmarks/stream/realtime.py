@@ -31,7 +31,7 @@ from runtime.engines.model_loader import LoadedModel
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sinks.jsonl import JsonLines
-from runtime.sources.demo import voice
+from runtime.sources.demo import passages
 from runtime.sources.file import FileSource
 from runtime.sources.microphone import Microphone
 from runtime.summary import Cost, Summary
@@ -46,10 +46,10 @@ LINGER = 1.0  # s after the last block in which the queue is still scored; a Mic
 
 
 def sound(corpus: Path | None, seconds: float, seed: int = 0) -> Samples:
-    """Development clips of a corpus in random order with pauses, or the demo's voice; repeated to the length."""
+    """Development clips of a corpus in random order with pauses, or the demo's passages; repeated to the length."""
     wanted = round(seconds * RATE)
     if corpus is None:
-        return np.resize(np.roll(voice(RATE), 7919 * seed), wanted)
+        return np.resize(np.roll(np.concatenate([*passages(RATE).values()]), 7919 * seed), wanted)
     from runtime.audio.decode import load
     from train.data.corpus import open_corpus
 

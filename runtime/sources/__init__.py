@@ -4,8 +4,8 @@
         block.samples        # (n,) float32, mono, at the model's rate; empty while no sound arrives
         block.lost           # s that are missing before it
 
-file.py decodes sound files, pcm.py reads raw samples from a pipe, microphone.py records with PortAudio, demo.py
-synthesises a voice.
+file.py decodes sound files, pcm.py reads raw samples from a pipe, microphone.py records with PortAudio, demo
+plays a recording and a fake.
 """
 
 from collections.abc import Iterator

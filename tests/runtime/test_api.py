@@ -12,7 +12,7 @@ import soundfile
 
 import runtime
 from runtime import ShrikeError, Verdict, load
-from runtime.sources import demo
+from tests.runtime import made_voice
 from tests.runtime.made_model import made_model
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def voice() -> np.ndarray:
-    return demo.voice(16_000)
+    return made_voice.voice(16_000)
 
 
 def test_an_array_gets_what_the_command_gives_its_file(tmp_path: Path, voice: np.ndarray) -> None:

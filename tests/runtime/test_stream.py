@@ -297,7 +297,7 @@ import numpy as np
 from runtime.engines.model_loader import load_model
 from runtime.session import Session, VerdictOptions
 from runtime.sources import Block
-from runtime.sources.demo import voice
+from tests.runtime.made_voice import voice
 from runtime.support.measure import resident
 from runtime.support.shutdown import Stop
 from pathlib import Path

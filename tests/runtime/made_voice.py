@@ -1,6 +1,5 @@
-"""Synthetic voice for a first run without microphone and files: vowels in two phrases, with a pause.
+"""Synthetic voice for tests: vowels in two phrases, with a pause.
 
-    python -m runtime.stream --demo --record voice.flac
     samples = voice(rate=16_000)                           # (n,) float32, the same in every run
 
 Source and filter, as in Klatt (1980), but as a sum of harmonics: each harmonic of a moving pitch gets the slope of the
@@ -8,19 +7,11 @@ glottis and the gain of the vowel's four formants. Breath, sibilants and jitter 
 seed. It does not sound like a person, but it has the bands and pauses of speech.
 """
 
-import time
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.features import Samples
-from runtime.sources import Block
-from runtime.sources.file import paced
-from runtime.support.shutdown import Stop
 
-NAME = "demo"
-NOTE = "a synthetic voice: spoof is right, though this model may miss it"
 FRAME = 0.005  # s between values of pitch, formants and loudness
 GLIDE = 0.045  # s over which one sound turns into the next
 SLOPE = -12.0 + 6.0  # dB per octave, of the glottis and of the lips' radiation
@@ -103,18 +94,3 @@ def band(noise: Track, rate: int, low: float, high: float) -> Track:
     spectrum[(frequencies < low) | (frequencies > high)] = 0
     out = np.fft.irfft(spectrum, len(noise))
     return np.asarray(out / np.sqrt(np.mean(out**2)))
-
-
-class DemoSource:
-    """The voice as a source: as fast as possible, or in real time."""
-
-    def __init__(self, rate: int, stop: Stop, realtime: bool = False) -> None:
-        self.name, self.live = NAME, realtime
-        self._rate, self._stop = rate, stop
-
-    def __iter__(self) -> Iterator[Block]:
-        yield Block(np.empty(0, np.float32), time.monotonic(), note=NOTE)
-        yield from paced(voice(self._rate), self._rate, self._stop, self.live)
-
-    def close(self) -> None:
-        """Do nothing: no resource is held."""
