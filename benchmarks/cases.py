@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Form = Literal["torch", "float", "s8", "u8"]
 SUFFIX = "-streaming"  # behind a network's name: its streaming form
+LAYERS = 3  # of the encoder by name
 RANGE = 8.0  # of every activation of an INT8 export made for timing
 INT8_NOTE = "INT8 exported here has arbitrary ranges: timings are valid, scores are not"
 
@@ -75,7 +76,12 @@ class TorchEngine:
 
 
 def resolve(
-    name: str, forms: Sequence[Form], folder: Path, frontend: str = "f0", batch: int = 1, exit: int = 4
+    name: str,
+    forms: Sequence[Form],
+    folder: Path,
+    frontend: str = "f0",
+    batch: int = 1,
+    exit: int | None = None,
 ) -> list[Subject]:
     """The model of this name in these forms; exports go into `folder`. `batch`: the largest that will be run."""
     path = Path(name)
@@ -89,8 +95,11 @@ def resolve(
         require(path.is_file(), f"{name}: file not found; python -m train writes model.pt{nearby(path)}")
         return _export(read_checkpoint(path), _label(path), forms, folder, batch, exit, "")
     if name in NAMES or name.removesuffix(SUFFIX) in STREAMING:
-        note = f"{name}: randomly initialised, front-end {frontend}: timings are valid, scores are not"
-        return _export(fresh(name, frontend), name, forms, folder, batch, exit, note)
+        encoder = name == "encoder"
+        frontend, label = ("mel", f"{name}-{exit or LAYERS}") if encoder else (frontend, name)
+        note = f"{label}: randomly initialised, front-end {frontend}: timings are valid, scores are not"
+        made = fresh(name, frontend, exit or LAYERS)
+        return _export(made, label, forms, folder, batch, None if encoder else exit, note)
     known = [*sorted(file.stem for file in MODELS.glob("*.onnx")), *NAMES, *(f"{n}{SUFFIX}" for n in STREAMING)]
     raise ShrikeError(
         f"{name}: unknown model; expected a path to model.pt, model.onnx or model.engine, or one of "
@@ -127,21 +136,22 @@ def _label(path: Path) -> str:
 # ---- exports for timing
 
 
-def fresh(name: str, frontend: str) -> "Checkpoint":
-    """A checkpoint of a randomly initialised network."""
+def fresh(name: str, frontend: str, layers: int = LAYERS) -> "Checkpoint":
+    """A checkpoint of a randomly initialised network; `layers` are those of the encoder."""
     import torch
 
     from train.checkpoint import Checkpoint, RunProgress, build_network, versions
     from train.config import Data, Distillation, Model, TrainConfig
 
     torch.manual_seed(0)
-    model = Model(name.removesuffix(SUFFIX), streaming=name.endswith(SUFFIX))
-    settings = TrainConfig(Data(Path("none"), frontend=frontend), model, Distillation("off"))  # type: ignore[arg-type]
+    model = Model(name.removesuffix(SUFFIX), streaming=name.endswith(SUFFIX), layers=layers)
+    data = Data(Path("none"), frontend=frontend, level="window-max" if frontend == "mel" else "none")  # type: ignore[arg-type]
+    settings = TrainConfig(data, model, Distillation("off"))
     return Checkpoint(settings, build_network(settings).state_dict(), {}, {}, RunProgress(), [], {}, versions())
 
 
 def _export(
-    checkpoint: "Checkpoint", label: str, forms: Sequence[Form], folder: Path, batch: int, exit: int, note: str
+    checkpoint: "Checkpoint", label: str, forms: Sequence[Form], folder: Path, batch: int, exit: int | None, note: str
 ) -> list[Subject]:
     """Files with cards in `folder`, one for each form."""
     import torch

@@ -35,8 +35,8 @@ class Options:
     """Subsets of ASVspoof 2021's protocols to score; the official figures use eval."""
     only: str = ""
     """Score only trials whose row in the corpus's metadata.csv matches, as in mp3=0."""
-    exit: int = 4
-    """4: the whole network. 1 to 3: the shallow classifiers of a distilled network."""
+    exit: int | None = None
+    """Exit of a distilled network, 1 is the shallowest; by default the last one, the whole network."""
     windows: Literal["first", "mean"] = "first"
     """first: the first 600 frames, as published. mean: over windows that overlap by half, to the end of the clip."""
     out: Path | None = None
@@ -101,10 +101,11 @@ def score_corpus(options: Options) -> "ScoreTable | None":
         raise ShrikeError(f"--corpus: expected with a checkpoint; give the corpus that {options.model} shall score")
     checkpoint = read_checkpoint(options.model)
     settings = checkpoint.settings
-    distilled = settings.distillation.distill == "on"
-    if options.exit not in ((1, 2, 3, 4) if distilled else (4,)):
-        known = "1 to 4" if distilled else "4, as the network was trained with --distill off"
-        raise ShrikeError(f"--exit {options.exit}: expected {known}")
+    distilled, last = settings.distillation.distill == "on", settings.model.exits
+    exit = last if options.exit is None else options.exit
+    if exit not in (range(1, last + 1) if distilled else (last,)):
+        known = f"1 to {last}" if distilled else f"{last}, as the network was trained with --distill off"
+        raise ShrikeError(f"--exit {exit}: expected {known}")
     partition = open_corpus(options.corpus, options.partition, options.protocol, options.subset)
     partition = select(partition, options.only)
     if partition.unlabelled and not options.out:
@@ -113,7 +114,7 @@ def score_corpus(options: Options) -> "ScoreTable | None":
 
     run_here = replace(settings.run, device=options.device, precision=options.precision, threads=options.threads)
     trials, scores = score_trials(checkpoint, partition.trials, run_here, options.cache, options.windows == "mean")
-    scores = scores[:, options.exit - 5]  # the last column is exit 4
+    scores = scores[:, exit - last - 1]  # the last column is the last exit
     table = None if partition.unlabelled else ScoreTable.of(trials, scores)
     if options.out:
         if table is None:

@@ -43,8 +43,8 @@ class Options:
     """Subsets of ASVspoof 2021's protocols; the official figures are of eval alone."""
     only: str = ""
     """Select trials by columns of the corpus's metadata.csv, as mp3=0."""
-    exit: int = 4
-    """Exit of checkpoints: 4 is the whole network, 1 to 3 its shallow stages."""
+    exit: int | None = None
+    """Exit of checkpoints, 1 is the shallowest; by default the last one, the whole network."""
     windows: Literal["first", "mean"] = "first"
     """first: the first 600 frames, as published. mean: mean over windows that overlap by half."""
     scores: tuple[Path, ...] = ()
@@ -153,11 +153,13 @@ def score_models(options: Options, folder: Path) -> "tuple[list[System], Partiti
     )
     for number, (name, label) in enumerate(zip(options.models, labels(options.models), strict=True)):
         checkpoint = name.endswith(".pt")
-        require(checkpoint or options.exit == 4, f"--exit {options.exit}: expected a checkpoint; {name} has one exit")
+        require(
+            checkpoint or options.exit is None, f"--exit {options.exit}: expected a checkpoint; {name} has one exit"
+        )
         (subject,) = resolve(name, ("float",), folder / str(number), exit=options.exit)
         subject = replace(subject, model=label)
         cache = build_cache(subject.frontend, partition.trials, options.cache, jobs)
-        form = f"checkpoint, exit {options.exit}" if checkpoint else subject.form
+        form = f"checkpoint, exit {options.exit or 'last'}" if checkpoint else subject.form
         form += "" if subject.form.startswith("TensorRT") else f", ONNX Runtime {onnxruntime.__version__}"
         sha256 = sha256_file(Path(name) if checkpoint else subject.path)
         bound_to = {"model": sha256, "form": form, "trials": partition.identity(), "features": cache.identity,

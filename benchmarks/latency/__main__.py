@@ -4,6 +4,7 @@
     python -m benchmarks.latency runs/model/model.pt --forms torch float u8   # a checkpoint, exported on the way
     python -m benchmarks.latency model.onnx model.engine --threads 1 2 --batch 1 8
     python -m benchmarks.latency ecanet9 senet50 --check-bare                 # randomly initialised networks
+    python -m benchmarks.latency encoder --exit 2 --forms float u8            # two layers of Whisper's encoder
     python -m benchmarks.latency senet9-streaming senet9 --forms u8 --batch 16
     python -m benchmarks.latency f0 --peer other.onnx --peer-shape audio=1x64600
 
@@ -35,7 +36,7 @@ class Options:
     """Measure the latency of models."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = EMBEDDED
-    """model.pt, model.onnx with its card, model.engine, f0, wide, or a network: ecanet9, ecanet9-streaming."""
+    """model.pt, model.onnx with its card, model.engine, f0, wide, or a network: ecanet9, ecanet9-streaming, encoder."""
     forms: tuple[Form, ...] = ("torch", "float", "u8")
     """Forms of a checkpoint or a network by name; s8 is placed for TensorRT and slow on a CPU."""
     peer: tuple[Path, ...] = ()
@@ -44,6 +45,8 @@ class Options:
     """Sizes that a peer's file leaves open, as audio=1x64600; default 1, and the batch in front."""
     frontend: Literal["f0", "wide", "mel"] = "f0"
     """Front-end of a network by name: f0, the lowest 45 bins (0-417 Hz), or wide, 60 bands over 0-7 kHz."""
+    exit: int | None = None
+    """Exit of checkpoints, and layers of the network encoder; by default the last one, and 3."""
     batch: tuple[int, ...] = (1,)
     """Windows, or streams of a streaming model, in one call of the network, besides 1."""
     threads: tuple[int, ...] = (1,)

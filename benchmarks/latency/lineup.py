@@ -107,7 +107,7 @@ def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
         open_peer(path, shapes=shapes)
     for number, name in enumerate(options.models):
         say(f"preparing {name}")
-        subjects += resolve(name, options.forms, folder / str(number), options.frontend, batches[-1])
+        subjects += resolve(name, options.forms, folder / str(number), options.frontend, batches[-1], options.exit)
     for frontend in dict.fromkeys(replace(subject.frontend, level="none") for subject in subjects):
         lineup.add(frontend_name(frontend), "front-end", "features", 1, 1, features_part(frontend))
     say("measuring memory, each model in a process of its own")

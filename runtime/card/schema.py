@@ -17,6 +17,7 @@ from runtime.support.errors import ShrikeError
 
 LARGEST_DIMENSION = 65_536  # of a tensor, as for the front-end's window
 ANY_BATCH = -1  # as a tensor's first dimension, TensorRT's convention
+MOST_EXITS = 12  # layers of the largest encoder
 MOST_STATES = 512  # state tensors of a streaming network; our largest has about a hundred
 LARGEST_STATE = 1 << 24  # values of one state tensor, for one stream
 
@@ -35,11 +36,11 @@ class Network:
 
     name: str  # ecanet9, senet50, ...
     width: float  # factor on every channel count
-    exit: int  # 4: the whole network; 1 to 3: a shallow classifier, trained by self-distillation
+    exit: int  # of 4, of an encoder's layers: the last is the whole network; shallow ones are trained by distillation
 
     def __post_init__(self) -> None:
         require(0 < self.width <= 4, f"width {self.width}: expected a factor above 0 and at most 4")
-        require(1 <= self.exit <= 4, f"exit {self.exit}: expected 1, 2, 3 or 4")
+        require(1 <= self.exit <= MOST_EXITS, f"exit {self.exit}: expected 1 to {MOST_EXITS}")
 
 
 @dataclass(frozen=True)

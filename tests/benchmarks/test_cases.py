@@ -11,16 +11,19 @@ from benchmarks.cases import Subject, multiply_adds, of_file, resolve, unique
 from benchmarks.latency.lineup import features_part, network_part, noise, step_part, windows
 from benchmarks.latency.peers import footprint, open_peer, parse_shape
 from export.streaming_eval import by_steps
+from runtime import load
 from runtime.audio.features import PRESETS, FeatureStream, FrontEnd
 from runtime.audio.framer import STEP as HOPS
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import ANY_BATCH, read_card
 from runtime.engines import as_streaming, open_engine
 from runtime.engines.model_loader import MODELS
+from runtime.sources import demo
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.runtime.made_model import made_model
 from train.checkpoint import write_checkpoint
+from train.networks import build
 from train.networks.cost import multiply_adds as of_torch
 
 Sizes = list[int | str]
@@ -80,6 +83,22 @@ def test_embedded_and_named_networks(tmp_path: Path) -> None:
     (subject,) = resolve("senet9", ["torch"], tmp_path / "1", frontend="wide")
     assert subject.notes and subject.frontend == PRESETS["wide"]
     assert np.isfinite(subject.open()(windows(subject.frontend, 2))).all()
+
+
+def test_an_encoder_by_name_has_its_layers_and_scores_arrays_as_streams(tmp_path: Path) -> None:
+    both = {s.form: s for s in resolve("encoder", ("float", "u8"), tmp_path / "0", exit=1)}
+    card, clip = read_card(both["u8"].path), demo.voice(16_000)[:100_000]
+    assert card.network.exit == 1 and card.frontend == both["u8"].frontend == PRESETS["mel"]
+    counts = {multiply_adds(subject.path) for subject in both.values()}
+    one_layer = build("encoder", loss="crossentropy", encoder=("base", 1, 0))
+    assert len(counts) == 1 and counts.pop() == pytest.approx(of_torch(one_layer, 80, 500), rel=0.01)
+    with load(both["u8"].path) as detector:
+        stream = detector.stream()
+        for start in range(0, len(clip), 7_777):
+            stream.push(clip[start : start + 7_777])
+        assert stream.finish().score == pytest.approx(detector.score(clip).score, abs=1e-5)
+        short = detector.score(clip[:40_000])  # of 2.5 s
+    assert short.score is None or np.isfinite(short.score)
 
 
 def test_two_models_of_one_name_are_two_rows(tmp_path: Path) -> None:

@@ -59,12 +59,13 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(batch, time, width) -> (batch, heads, time, width / heads)."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        # Sizes as numbers, the batch inferred: they export as one Reshape, not as arithmetic on shapes.
+        return x.reshape(-1, int(x.shape[1]), self.heads, int(x.shape[2]) // self.heads).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         weights = torch.softmax(query * self.scale @ key.transpose(2, 3), dim=-1)
-        return self.out((weights @ value).transpose(1, 2).flatten(2))
+        return self.out((weights @ value).transpose(1, 2).reshape(-1, int(x.shape[1]), int(x.shape[2])))
 
 
 class EncoderLayer(nn.Module):
