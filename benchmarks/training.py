@@ -52,7 +52,8 @@ def main() -> None:
     from train.config import Data, Distillation, Model, Optimiser, Run, TrainConfig
     from train.data.cache import build_cache
     from train.data.corpus import open_corpus
-    from train.data.dataset import batches, training_plan
+    from train.data.dataset import batches
+    from train.data.sampling import training_plan
     from train.device import select_device
     from train.loop import Trainer
     from train.progress import say

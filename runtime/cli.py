@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("train.__main__", "train a network on a corpus"),
     "score": ("train.score", "score a corpus with a checkpoint"),
     "teach": ("train.teach", "soft labels of training clips by models that were trained without their sources"),
+    "vocode": ("train.vocode", "vocoded copies of a corpus's real clips, as fakes for training"),
     "export-onnx": ("export.onnx", "write model.onnx and model.json: calibrated, quantised, verified"),
     "export-trt": ("export.trt", "build a TensorRT engine on this device"),
     "bench-latency": ("benchmarks.latency.__main__", "latency, memory and size of models on this machine"),

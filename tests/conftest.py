@@ -32,6 +32,7 @@ FAST = (
     "train/data/test_protocols.py",
     "train/evaluate/",
     "train/losses/test_alignment.py",
+    "train/losses/test_contrastive.py",
     "train/losses/test_distillation.py",
     "train/losses/test_weighting.py",
     "train/networks/test_heads.py",

@@ -2,6 +2,7 @@
 
 python -m train --corpus /data/ASVspoof2019/LA --network ecanet18
 python -m train --corpus /data/ASVspoof2019/LA --network ecanet18 --distill off --out runs/plain
+python -m train --corpus /data/LA /data/pages /data/vocoded --only open=1 --sampling balanced --pair-loss 0.5
 torchrun --nproc-per-node 2 -m train --corpus /data/ASVspoof2019/LA
 python -m train ... --resume
 python -m train --list-networks --frontend wide --streaming
@@ -66,11 +67,12 @@ def main() -> int:
 
     from torch import distributed as dist  # torch is loaded only after the command line is parsed
 
-    from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache
+    from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache, joined
     from train.data.corpora import open_corpora
     from train.data.corpus import Partition
     from train.data.corpus_index import CorpusIndex
     from train.data.folds import leave_out
+    from train.data.sampling import Sampling, groups, pairs
     from train.device import select_device
     from train.loop import Trainer
     from train.losses.soft_labels import read_soft_labels
@@ -91,13 +93,14 @@ def main() -> int:
             train, _ = leave_out(train, data.leave_out)
         dev = open_corpora(trees, "dev", data.dev_protocol)
 
-        def cache(partition: Partition, build: Callable[..., Made]) -> Made:
-            """Build in the first process, with logs; the others wait, then open the same cache."""
+        def cache(partition: Partition, build: Callable[..., Made]) -> list[Made]:
+            """Build one of each corpus in the first process, with logs; the others wait, then open the same ones."""
             if compute.first:
                 say(partition.describe())
             elif compute.world > 1:
                 dist.barrier()
-            made = build(settings.frontend, partition.trials, data.cache, quiet=not compute.first)
+            quiet = not compute.first
+            made = [build(settings.frontend, trials, data.cache, quiet=quiet) for _, trials in partition.by_corpus()]
             if compute.first and compute.world > 1:
                 dist.barrier()
             return made
@@ -105,8 +108,16 @@ def main() -> int:
         corpus = {"train": train.identity(), "dev": dev.identity()}
         # Augmentation of sound precedes the front-end, so training then reads sound; dev reads features.
         sound = settings.augmentation.on_sound
-        training: FeatureCache | SoundCache = cache(train, build_sound_cache) if sound else cache(train, build_cache)
-        trainer = Trainer(settings, compute, training, cache(dev, build_cache), corpus)
+        training: FeatureCache | SoundCache
+        training = joined(cache(train, build_sound_cache)) if sound else joined(cache(train, build_cache))
+        judged = cache(dev, build_cache)
+        sampling = Sampling(
+            data.sampling,
+            groups(train, training.trials) if data.sampling == "balanced-sources" else None,
+            pairs(train, training.trials) if settings.distillation.pair_loss else None,
+        )
+        parts = [(root, len(part)) for (root, _), part in zip(dev.by_corpus(), judged, strict=True)]
+        trainer = Trainer(settings, compute, training, joined(judged), corpus, sampling, parts)
         if settings.run.resume and last.exists():
             trainer.resume(last)
         best = trainer.run()

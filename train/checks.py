@@ -9,6 +9,7 @@ from torch import Tensor
 
 from runtime.support.errors import ShrikeError
 from train.data.cache import Cache
+from train.data.sampling import Sampling
 
 
 def check_classes(cache: Cache, name: str) -> None:
@@ -20,6 +21,18 @@ def check_classes(cache: Cache, name: str) -> None:
         )
     if (labels < 0).any():
         raise ShrikeError(f"{name}: {(labels < 0).sum()} clips have no label; use a protocol with keys")
+
+
+def check_pairs(sampling: Sampling, batch: int, world: int) -> None:
+    """Require pairs of original and copy for every process."""
+    if sampling.pairs is None:
+        return
+    if not len(sampling.pairs):
+        raise ShrikeError(
+            "--pair-loss: no training clip is a copy of another; add a folder of python -m train.vocode to --corpus"
+        )
+    if batch < 4 * world:
+        raise ShrikeError(f"--batch {batch}: expected at least {4 * world} for --pair-loss in {world} processes")
 
 
 class LossSums:

@@ -39,8 +39,8 @@ class Data:
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel."""
     level: Literal["none", "window-mean", "running-mean", "window-max"] = "none"
     """Log power to subtract, against a microphone's gain; --streaming takes running-mean, the encoder window-max."""
-    sampling: Literal["natural", "balanced"] = "natural"
-    """natural: every trial once per epoch. balanced: bona fide and spoof equally often."""
+    sampling: Literal["natural", "balanced", "balanced-sources"] = "natural"
+    """natural: every trial once per epoch. balanced: classes equally. balanced-sources: also sources and systems."""
     cache: Path = Path("~/.cache/shrike")
     """Folder of the feature cache; safe to delete."""
     workers: int = 0
@@ -112,6 +112,9 @@ class Distillation:
     """fixed: alpha and beta are constant. uncertainty: they start weights that are learned."""
     teacher_model: Path | None = later(None, before=None)
     """A windowed model.pt whose logits are the soft targets of all four stages, at every step."""
+
+    pair_loss: float = later(0.0, before=0.0)
+    """Weight of the contrastive loss; half of each batch are then originals and their copies (train.vocode)."""
 
     soft_labels: Path | None = later(None, before=None)
     """Soft labels of training clips from python -m train.teach; clips without one have their label alone."""
@@ -247,7 +250,7 @@ SHARE = Range(lambda x: 0 <= x <= 1, "a share from 0 to 1")
 BELOW_ONE = Range(lambda x: 0 <= x < 1, "a share from 0 to below 1")
 RANGES = {
     **dict.fromkeys(("gate_seconds", "temperature", "soft_temperature", "epochs", "lr", "encoder_rate"), ABOVE_ZERO),
-    **dict.fromkeys(("beta", "gain", "sound_gain", "dither", "warmup", "weight_decay"), ZERO_OR_MORE),
+    **dict.fromkeys(("pair_loss", "beta", "gain", "sound_gain", "dither", "warmup", "weight_decay"), ZERO_OR_MORE),
     **dict.fromkeys(("clip", "rho", "workers", "mask_bands", "mask_frames"), ZERO_OR_MORE),
     **dict.fromkeys(("alpha", "specmix", "sound_share", "soft_weight"), SHARE),
     **dict.fromkeys(("dropout", "decay"), BELOW_ONE),
@@ -300,6 +303,7 @@ class TrainConfig:
             (name != "encoder" or 1 <= layers <= deepest, f"--layers {layers}: expected 1 to {deepest}"),
             (0 <= tuned <= layers + 1, f"--tuned-layers {tuned}: expected 0 to {layers + 1}"),
             (learning.teacher_model is None or learning.distill == "on", "--teacher-model: needs --distill on"),
+            (not learning.pair_loss or not changes.specmix, "--pair-loss: not with --specmix, which mixes classes"),
             (learning.soft_labels is None or not changes.specmix, "--soft-labels: not with --specmix"),
             (learning.loss != "crossentropy" or learning.margin == "on", "--margin off: crossentropy has no margin"),
             (learning.ship == "trained" or learning.averages, "--ship average: needs --teacher average"),

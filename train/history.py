@@ -30,6 +30,8 @@ class History:
                 + f"  dev loss {entry['dev_loss']:.3f}  {entry['clips_per_second']:.0f} clips/s"
                 + ("  best so far" if best else "")
             )
+            for name, value in entry.get("dev_corpora", {}).items():
+                say(f"    {name}: dev EER {100 * value:.2f} %")
         return best
 
     def best(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ augmentation from a generator that every step seeds anew. A resumed run equals t
 import hashlib
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -29,11 +30,12 @@ from train.checkpoint import (
     versions,
     write_checkpoint,
 )
-from train.checks import LossSums, check_classes, explain_out_of_memory
+from train.checks import LossSums, check_classes, check_pairs, explain_out_of_memory
 from train.config import TrainConfig, differences
 from train.data.cache import FeatureCache, SoundCache
-from train.data.dataset import Batch, SoundBatch, SoundWindows, Windows, loader, training_plan
+from train.data.dataset import Batch, SoundBatch, SoundWindows, Windows, loader
 from train.data.frontend import SoundFrontEnd
+from train.data.sampling import Sampling, training_plan
 from train.device import ComputeDevice
 from train.evaluate import metrics
 from train.evaluate.scorefile import ScoreTable, write_scores
@@ -61,10 +63,15 @@ class Trainer:
         train: FeatureCache | SoundCache,
         dev: FeatureCache,
         corpus: dict[str, str],
+        sampling: Sampling | None = None,
+        dev_parts: Sequence[tuple[str, int]] = (),
     ):
+        """`dev_parts` are the corpora in `dev`, in order: folder and number of clips."""
         self.settings, self.compute, self.train, self.dev, self.corpus = settings, compute, train, dev, corpus
+        self.sampling, self.dev_parts = sampling or Sampling(), dev_parts
         check_classes(train, "train")
         check_classes(dev, "dev")
+        check_pairs(self.sampling, settings.optimiser.batch, compute.world)
         torch.manual_seed(settings.optimiser.seed)
         self.model = DistillationModel(build_network(settings), settings.distillation)
         if isinstance(self.model.network, EncoderNetwork) and settings.model.encoder_weights is not None:
@@ -116,9 +123,8 @@ class Trainer:
 
     def _epoch(self) -> None:
         settings, compute, progress = self.settings.optimiser, self.compute, self.progress
-        balanced = self.settings.data.sampling == "balanced"
         plan = training_plan(
-            self.train, settings.batch, settings.seed, progress.epoch, balanced, compute.rank, compute.world
+            self.train, settings.batch, settings.seed, progress.epoch, self.sampling, compute.rank, compute.world
         )
         steps = len(plan) * settings.epochs
         sums = LossSums(progress.sums or {}, progress.batch)
@@ -218,6 +224,12 @@ class Trainer:
         # Cross-entropy with equal weights of both classes, whatever the protocol's proportions.
         loss = np.mean([np.logaddexp(0, -final[labels == 1]).mean(), np.logaddexp(0, final[labels == 0]).mean()])
         entry = {"dev_eer": eers.pop("dev_eer"), "dev_loss": float(loss), "dev_exits": eers}
+        if len(self.dev_parts) > 1:
+            ends = np.cumsum([count for _, count in self.dev_parts])[:-1]
+            parts = zip(self.dev_parts, np.split(final, ends), np.split(labels, ends), strict=True)
+            entry["dev_corpora"] = {
+                name: metrics.eer(part[y == 1], part[y == 0]) for (name, _), part, y in parts if 0 < y.sum() < len(y)
+            }
         return entry, ScoreTable.of(self.dev.trials, final)
 
     # ---- stopping, saving, resuming --------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ from train.augment.features import Augment
 from train.checkpoint import Checkpoint
 from train.data.cache import build_cache
 from train.data.corpus import Partition
-from train.data.dataset import batches, training_plan
+from train.data.dataset import batches
+from train.data.sampling import Sampling, training_plan
 from train.losses.distillation import distance
 from train.progress import Progress, say
 
@@ -176,8 +177,8 @@ def fine_tune(
     optimiser = torch.optim.Adam(groups, lr=options.qat_lr)
     step = 0
     for epoch in range(options.qat):
-        balanced = settings.data.sampling == "balanced"
-        plan = training_plan(cache, settings.optimiser.batch, options.seed, epoch, balanced)
+        sampling = Sampling("natural" if settings.data.sampling == "natural" else "balanced")
+        plan = training_plan(cache, settings.optimiser.batch, options.seed, epoch, sampling)
         steps = len(plan) * options.qat
         losses = []
         with Progress(f"fake quantisation, epoch {epoch + 1}/{options.qat}", len(plan), "batches") as bar:

@@ -17,8 +17,9 @@ from train.config import Augmentation
 from train.data import shards
 from train.data.cache import SoundCache, build_cache, build_sound_cache
 from train.data.corpus import Trial, open_corpus
-from train.data.dataset import SoundBatch, SoundWindows, loader, training_plan
+from train.data.dataset import SoundBatch, SoundWindows, loader
 from train.data.frontend import SoundFrontEnd
+from train.data.sampling import training_plan
 
 HARD = Augmentation(
     speed=10, rir="synthetic", snr=(5, 30), sound_gain=6, rawboost="lnl,isd,ssi", band="random",

@@ -9,3 +9,5 @@ a mouth to a detector; `python -m train.augment` draws and times them.
 CODECS = ("alaw", "mulaw", "gsm", "adpcm", "opus", "vorbis", "mp3", "g722", "amr")
 RAWBOOST = ("lnl", "isd", "ssi")
 RESAMPLE = ("48000", "44100", "32000", "24000", "22050", "8000")  # Hz
+VOCODERS = ("lyra", "world", "lpc", "griffin-lim")
+LYRA = ("soundstream_encoder.tflite", "quantizer.tflite", "lyragan.tflite")  # its models' files

@@ -146,16 +146,22 @@ def _by_ffmpeg(sound: Samples, name: str, dice: Dice) -> Samples:
     raw = ["-f", "s16le", "-ar", str(rate), "-ac", "1"]
     samples = np.rint(np.pad(sound, (0, delay)) * 2**15).astype("<i2").tobytes()
     chosen = str(bits[dice.integers(len(bits))])
-    coded = _ffmpeg([*raw, "-i", "pipe:0", "-c:a", encoder, "-b:a", chosen, "-f", container, "pipe:1"], samples)
-    decoded = _ffmpeg(["-f", container, "-i", "pipe:0", *raw, "pipe:1"], coded)
+    coded = run_ffmpeg([*raw, "-i", "pipe:0", "-c:a", encoder, "-b:a", chosen, "-f", container, "pipe:1"], samples)
+    decoded = run_ffmpeg(["-f", container, "-i", "pipe:0", *raw, "pipe:1"], coded)
     return np.frombuffer(decoded, "<i2")[delay:].astype(np.float32) / np.float32(2**15)
 
 
-def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
+def ffmpeg_program() -> str:
+    """Return the path of ffmpeg."""
     program = shutil.which("ffmpeg")
     if program is None:
         raise ShrikeError("there is no ffmpeg here: sudo apt install ffmpeg")
-    command = [program, "-hide_banner", "-loglevel", "error", *arguments]
+    return program
+
+
+def run_ffmpeg(arguments: list[str], data: bytes) -> bytes:
+    """Send data through ffmpeg: stdin to stdout."""
+    command = [ffmpeg_program(), "-hide_banner", "-loglevel", "error", *arguments]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:

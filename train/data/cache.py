@@ -6,7 +6,9 @@ cache = build_sound_cache(frontend, trials, folder)     # for training that chan
 cache.samples(7)                # (samples,) int16 of trial 7, a view into the map
 """
 
+import copy
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -129,6 +131,19 @@ def build_sound_cache(
 ) -> SoundCache:
     """The same for decoded sound; it leaves out the same clips."""
     return _build(SoundCache, frontend, sound_kind(frontend.rate), trials, folder, processes, quiet)
+
+
+def joined(caches: Sequence[AnyCache]) -> AnyCache:
+    """Return the caches of several corpora as one, in this order."""
+    whole = copy.copy(caches[0])
+    whole.trials = [trial for cache in caches for trial in cache.trials]
+    whole.skipped = {name: reason for cache in caches for name, reason in cache.skipped.items()}
+    whole.notes = dict(sum((Counter(cache.notes) for cache in caches), Counter()))
+    whole._paths = [path for cache in caches for path in cache._paths]
+    before = np.cumsum([0, *(len(cache._paths) for cache in caches)])  # shards of the caches in front
+    places = [cache._places + [first, 0, 0] for cache, first in zip(caches, before[:-1], strict=True)]
+    whole._places = np.concatenate(places)
+    return whole
 
 
 def _build(

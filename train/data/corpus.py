@@ -52,6 +52,15 @@ class Partition:
     def attacks(self) -> tuple[str, ...]:
         return tuple(sorted({trial.attack for trial in self.trials if trial.bonafide is False}))
 
+    def by_corpus(self) -> list[tuple[str, tuple[Trial, ...]]]:
+        """Return the trials of each corpus, in order, with its root."""
+        here = {trial.utterance for trial in self.trials}
+        found = [
+            (str(part.root), tuple(trial for trial in part.trials if trial.utterance in here))
+            for part in self.parts or (self,)
+        ]
+        return [(root, trials) for root, trials in found if trials]
+
     def describe(self) -> str:
         """Return one sentence: counts of trials and attacks, and missing audio."""
         what = f"{self.bonafide:,} bona fide, {self.spoof:,} spoof, {_count(len(self.attacks), 'attack')}"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from runtime.audio.high_pass import HighPass
 from train.augment.chain import Chain
-from train.data.cache import Cache, FeatureCache, SoundCache
+from train.data.cache import FeatureCache, SoundCache
 
 LEAD = 0.25  # s of sound before a window that are augmented with it, as context of rooms and codecs
 
@@ -36,34 +36,6 @@ class SoundBatch(NamedTuple):
     order: Tensor  # (batch, 600) int64: index of each frame, as short clips repeat theirs
     target: Tensor
     clips: Tensor
-
-
-def training_plan(
-    cache: Cache, batch: int, seed: int, epoch: int, balanced: bool = False, rank: int = 0, world: int = 1
-) -> NDArray[np.int64]:
-    """Draw an epoch: clip and first frame of every row of every batch, (batches, batch, 2), in random order.
-
-    An incomplete last batch is dropped. `batch` counts over all processes; each takes its columns of the same plan.
-    """
-    rng = np.random.default_rng([seed, epoch])
-    labels, lengths, width = cache.labels, cache.lengths, cache.frontend.width
-    order = rng.permutation(len(cache))
-    if balanced:
-        # Half from each class; the rarer one is repeated, in a new order each time.
-        half = len(cache) // 2
-        drawn = [_drawn(np.flatnonzero(labels == kind), half, rng) for kind in (0, 1)]
-        order = np.stack(drawn, axis=1).ravel()
-    batch = min(batch, len(order))
-    order = order[: len(order) // batch * batch]
-    room = np.where(lengths > width, lengths - width + 1, lengths)[order]  # a short clip's repetition starts anywhere
-    starts = (rng.random(len(order)) * room).astype(np.int64)
-    crops = np.stack([order, starts], axis=1).reshape(-1, batch, 2)
-    return crops[:, rank::world]
-
-
-def _drawn(clips: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    rounds = -(-count // len(clips))
-    return np.concatenate([rng.permutation(clips) for _ in range(rounds)])[:count]
 
 
 def scoring_plan(

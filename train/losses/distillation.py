@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from train.config import Distillation
 from train.losses.alignment import ALIGNMENTS
+from train.losses.contrastive import contrastive
 from train.losses.softmax import LOSSES
 from train.losses.stage_outputs import StageOutput, run_stages
 from train.losses.teachers import TEACHERS
@@ -99,10 +100,16 @@ class DistillationModel(nn.Module):
                 weight, soft = self.settings.soft_weight, soft.repeat_interleave(steps, dim=0)
                 apart["soft_label"] = distance(outputs[-1].logits, soft, self.settings.soft_temperature)
                 hard = (1 - weight) * hard + weight * apart["soft_label"]
+            if self.settings.pair_loss:
+                last = outputs[-1].pooled.unflatten(0, (-1, steps))[:, -1]  # of a streaming network's steps
+                apart["pair"] = contrastive(last, target[::steps])
         if self.helpers is None:
-            return {"total": hard, "hard": hard, **apart}
-        external = None if external is None else external.repeat_interleave(steps, dim=0)
-        losses: dict[str, Tensor] = self.helpers(hard, outputs, features, external)
+            losses = {"total": hard, "hard": hard}
+        else:
+            external = None if external is None else external.repeat_interleave(steps, dim=0)
+            losses = self.helpers(hard, outputs, features, external)
+        if "pair" in apart:
+            losses["total"] = losses["total"] + self.settings.pair_loss * apart["pair"]
         return {**losses, **apart}
 
     def advance(self, step: int) -> None:

@@ -188,7 +188,8 @@ import numpy as np
 from runtime.audio.features import PRESETS
 from train.data.cache import build_cache
 from train.data.corpus import Trial
-from train.data.dataset import Windows, training_plan
+from train.data.dataset import Windows
+from train.data.sampling import training_plan
 from train.data.shards import feature_kind, plan_shards
 frontend, folder, frames = PRESETS["f0"], Path(sys.argv[1]), 420
 trials = [Trial(f"U{n}", "s", "-", bool(n % 2), None) for n in range(25_380)]

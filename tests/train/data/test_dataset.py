@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from runtime.audio.features import PRESETS
-from train.data.cache import FeatureCache, build_cache
+from train.data.cache import FeatureCache, build_cache, joined
 from train.data.corpus import open_corpus
-from train.data.dataset import batches, scoring_plan, training_plan
+from train.data.dataset import batches, scoring_plan
+from train.data.sampling import Sampling, training_plan
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +55,50 @@ def test_balanced_sampling_shows_both_classes_alike(cache: FeatureCache) -> None
         def __len__(self) -> int:
             return len(few_fakes)
 
-    plan = training_plan(Skewed(), 4, 0, 0, balanced=True)  # type: ignore[arg-type]
+    plan = training_plan(Skewed(), 4, 0, 0, Sampling("balanced"))  # type: ignore[arg-type]
     labels = Skewed.labels[plan[..., 0]]
     assert (labels.mean(axis=1) == 0.5).all()
     drawn = np.bincount(plan[..., 0].ravel(), minlength=len(few_fakes))[:3]
     assert drawn.max() - drawn.min() <= 1  # the rare ones are repeated evenly
+
+
+def test_balanced_sources_shows_sources_alike_within_each_class(cache: FeatureCache) -> None:
+    groups = np.where(cache.labels == 1, 0, 3)
+    groups[np.flatnonzero(cache.labels == 1)[0]] = 1  # a source of a single clip
+    groups[np.flatnonzero(cache.labels == 0)[:2]] = 4
+    plan = training_plan(cache, 4, 0, 0, Sampling("balanced-sources", groups))
+    drawn = np.bincount(groups[plan[..., 0].ravel()])
+    assert drawn[[0, 1, 3, 4]].tolist() == [len(cache) // 4] * 4
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_batch_holds_originals_with_their_copies(cache: FeatureCache, world: int) -> None:
+    real, fake = np.flatnonzero(cache.labels == 1), np.flatnonzero(cache.labels == 0)
+    copies = dict(zip(fake[:5].tolist(), real[:5].tolist(), strict=True))
+    pairs = np.array([(original, copy) for copy, original in copies.items()])
+    plan = training_plan(cache, 8, 0, 0, Sampling(pairs=pairs))
+    assert plan.shape == (len(cache) // 8, 8, 2)
+    for rank in range(world):
+        part = training_plan(cache, 8, 0, 0, Sampling(pairs=pairs), rank, world)
+        count = 2 // world
+        for batch in part:
+            for (original, _), (copy, _) in zip(batch[:count], batch[count : 2 * count], strict=True):
+                assert copies[int(copy)] == original
+    drawn = plan[:, :2, 0].ravel()
+    counts = np.bincount(drawn, minlength=len(cache))[real[:5]]
+    assert counts.max() - counts.min() <= 1  # pairs are drawn evenly
+    same = cache.lengths[plan[:, :2, 0]] == cache.lengths[plan[:, 2:4, 0]]
+    assert (plan[:, :2, 1] == plan[:, 2:4, 1])[same].all()
+
+
+def test_caches_of_several_corpora_read_as_one(made_corpus: Path, made_cache: Path, cache: FeatureCache) -> None:
+    dev = build_cache(PRESETS["f0"], open_corpus(made_corpus, "dev").trials, made_cache, 1)
+    both = joined([dev, cache])
+    assert both.trials == [*dev.trials, *cache.trials] and len(both) == len(dev) + len(cache)
+    assert np.array_equal(both.labels, np.r_[dev.labels, cache.labels])
+    for clip in range(len(both)):
+        there = dev.frames(clip) if clip < len(dev) else cache.frames(clip - len(dev))
+        assert np.array_equal(both.frames(clip), there)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
