@@ -16,6 +16,7 @@ PortAudio knows is found.
 
 import importlib
 import os
+import re
 import sys
 import threading
 import time
@@ -43,6 +44,12 @@ PATIENT, MOST_PATIENT = 0.5, 30.0  # s between attempts, doubled each time
 CLOSING = 3.0  # s that closing a failed device may take before it is abandoned
 MOST_CHANNELS = 2  # requested; more only where a device offers no fewer
 USUAL_RATES = (48_000, 44_100, 16_000, 32_000, 96_000)  # Hz, tried after the device's default
+
+# Beginnings of the lines of ALSA, of PortAudio's assertions, and of JACK and PulseAudio without a server.
+CHATTER = re.compile(
+    rb"ALSA lib |Expression '|PaAlsa|PaUnix|Cannot connect to server|connect\(2\) call|attempt to connect"
+    rb"|jack server is not|Jack|Failed to connect to server|Cannot lock down|no message buffer overruns|\s*$"
+)
 
 Raw = NDArray[np.float32]  # (n, channels)
 
@@ -103,16 +110,24 @@ class BlockQueue:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Discard what ALSA writes to stderr while it searches devices; it would break the live view."""
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
+    """Discard what ALSA, JACK and PortAudio write to stderr; it would break the live view. Pass all else on, late."""
+    if not hasattr(os, "memfd_create"):  # they write on Linux alone
         yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+        return
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.memfd_create("stderr"), "rb") as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            written.seek(0)
+            for line in written:
+                if not CHATTER.match(line):
+                    os.write(2, line)
 
 
 def load_sounddevice() -> Any:
@@ -284,8 +299,9 @@ class Microphone:
                 stream.close(ignore_errors=True)
 
         thread = threading.Thread(target=end, daemon=True)
-        thread.start()
-        thread.join(CLOSING)
+        with OPEN.lock, silenced():
+            thread.start()
+            thread.join(CLOSING)
         return not thread.is_alive()
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """Faults of a microphone, played by a simulated device: overflows, NaN, a suspended machine, unplugging."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -176,3 +178,21 @@ def test_a_microphone_that_takes_nothing_is_an_error_with_the_first_reason(devic
     device.refused = {(RATE, 1), (RATE, 2)}
     with Stop() as stop, pytest.raises(ShrikeError):
         Microphone(None, 16_000, stop)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has it")
+def test_chatter_of_the_sound_system_is_hidden_and_what_others_write_is_not(capfd: pytest.CaptureFixture[str]) -> None:
+    with microphone.silenced():
+        os.write(2, b"ALSA lib pcm.c:2664:(snd_pcm_open_noupdate) Unknown PCM cards.pcm.rear\n")
+        os.write(2, b"Expression 'ret' failed in 'src/hostapi/alsa/pa_linux_alsa.c', line: 1736\n")
+        os.write(2, b"Cannot connect to server socket err = No such file or directory\njack server is not running\n")
+        print("error: the webhook is down", file=sys.stderr)
+    print("later", file=sys.stderr)
+    assert capfd.readouterr().err == "error: the webhook is down\nlater\n"
+
+
+def test_an_error_while_the_sound_system_is_silenced_leaves_stderr_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="bug"), microphone.silenced():
+        raise ValueError("bug")
+    os.write(2, b"seen\n")
+    assert capfd.readouterr().err == "seen\n"
