@@ -114,10 +114,13 @@ def encoder_part(model: onnx.ModelProto) -> str | None:
 
 
 def stored_in_int8(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, int]:
-    """Map a transformer's weights that compute in float, yet are stored as INT8, to their axis of output channels."""
+    """Map a transformer's weights that compute in float, yet are stored as INT8, to the axis that has a scale each.
+
+    It is that of the outputs, but of the classifier that of the inputs: a folded batch norm gave each its own range.
+    """
     encoder, weights, planned = encoder_part(model), weights_of(model), {layer.name for layer in layers}
     return {
-        node.input[1]: 1 if node.op_type == "MatMul" else 0
+        node.input[1]: 0 if node.op_type == "Conv" else 1
         for node in model.graph.node
         if encoder is not None and node.name.startswith(encoder) and node.name not in planned
         and node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in weights
