@@ -1,6 +1,6 @@
 """Scores of a model over trials, by several processes, in a partial file from which a killed run resumes.
 
-    scores = score_trials(subject, cache, Path("report.partial/distilled.txt"), bound_to, jobs=2)
+    scores = score_trials("distilled", ModelScorer(subject, cache), Path("out.partial/distilled.txt"), bound_to, jobs=2)
 
 The partial file begins with a line of JSON: hash of the model, form, trials, features and windows. Lines `UTTERANCE
 SCORE` follow. If the first line differs, scoring starts again. Scores are equal whichever process computed them.
@@ -9,13 +9,15 @@ SCORE` follow. If the first line differs, scoring starts again. Scores are equal
 import copy
 import json
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.accuracy.peers import PeerScorer
 from benchmarks.cases import Subject
 from runtime.audio.score_times import scored
 from runtime.card.schema import require
@@ -30,28 +32,53 @@ if TYPE_CHECKING:
 
 CHUNK = 16  # clips that a process takes at a time: half a second of work, the most that a kill loses
 
+ScoreClips = Callable[[Sequence[int]], list[float]]
+
+
+@dataclass(frozen=True)
+class ModelScorer:
+    """A model of ours and the features of the clips; every process opens it."""
+
+    subject: Subject
+    cache: FeatureCache
+    mean: bool = False  # over windows that overlap by half, instead of the first
+
+    @property
+    def alone(self) -> bool:
+        """True if one process must do all the work: there is one GPU."""
+        return self.subject.form.startswith("TensorRT")
+
+    def open(self) -> ScoreClips:
+        """An engine of windows, or of whole clips for a streaming model."""
+        from export.streaming_eval import by_steps
+
+        engine = self.subject.open()
+        streaming = as_streaming(engine)
+        forward = by_steps(streaming) if streaming else engine
+        return lambda clips: score_clips(forward, self.cache, clips, self.mean, self.subject.frames)
+
 
 def score_trials(
-    subject: Subject, cache: FeatureCache, partial_file: Path, bound_to: dict[str, str], jobs: int
+    name: str, scorer: ModelScorer | PeerScorer, partial_file: Path, bound_to: dict[str, str], jobs: int
 ) -> "Scores":
     """Bona fide minus spoof of every clip in the cache, (n,); scores in the partial file are not computed again."""
-    names, known = [trial.utterance for trial in cache.trials], read_partial(partial_file, bound_to)
-    missing = [clip for clip, name in enumerate(names) if name not in known]
+    names, known = [trial.utterance for trial in scorer.cache.trials], read_partial(partial_file, bound_to)
+    missing = [clip for clip, utterance in enumerate(names) if utterance not in known]
     if known and missing:
-        say(f"{subject.model}: {len(names) - len(missing):,} of {len(names):,} scores found; resuming")
+        say(f"{name}: {len(names) - len(missing):,} of {len(names):,} scores found; resuming")
     if missing:
         with open(partial_file, "a" if known else "w", encoding="utf-8") as file:
             file.write("" if known else json.dumps(bound_to) + "\n")
             chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
-            computed = closing(_compute(subject, cache, chunks, bound_to["windows"] == "mean", jobs))
-            with Progress(subject.model, len(missing), "trials") as bar, computed as results:
+            computed = closing(_compute(scorer, chunks, jobs))
+            with Progress(name, len(missing), "trials") as bar, computed as results:
                 for clips, new in results:
                     known |= {names[clip]: score for clip, score in zip(clips, new, strict=True)}
                     file.write("".join(f"{names[clip]} {known[names[clip]]!r}\n" for clip in clips))
                     file.flush()
                     bar.advance(len(clips))
-    scores = np.array([known[name] for name in names])
-    require(bool(np.isfinite(scores).all()), f"{subject.path}: its scores are not finite; export or train it again")
+    scores = np.array([known[utterance] for utterance in names])
+    require(bool(np.isfinite(scores).all()), f"{name}: its scores are not finite; export or train it again")
     return scores
 
 
@@ -74,25 +101,17 @@ def read_partial(path: Path, bound_to: dict[str, str]) -> dict[str, float]:
 
 
 def _compute(
-    subject: Subject, cache: FeatureCache, chunks: list[list[int]], mean: bool, jobs: int
+    scorer: ModelScorer | PeerScorer, chunks: list[list[int]], jobs: int
 ) -> Generator[tuple[Sequence[int], list[float]], None, None]:
-    if jobs == 1 or subject.form.startswith("TensorRT"):  # one GPU
-        engine = _open(subject)
+    if jobs == 1 or scorer.alone:
+        score = scorer.open()
         for chunk in chunks:
-            yield chunk, score_clips(engine, cache, chunk, mean, subject.frames)
+            yield chunk, score(chunk)
         return
-    light = copy.copy(cache)
-    light.trials = []  # spare every process the names and paths of 600,000 trials
-    yield from in_processes(_Worker.score, chunks, jobs, "scored", _Worker.begin, (subject, light, mean))
-
-
-def _open(subject: Subject) -> "Forward":
-    """An engine of windows, or of whole clips for a streaming model."""
-    from export.streaming_eval import by_steps
-
-    engine = subject.open()
-    streaming = as_streaming(engine)
-    return by_steps(streaming) if streaming else engine
+    cache: Any = copy.copy(scorer.cache)
+    cache.trials = []  # spare every process the names and paths of 600,000 trials
+    light = replace(scorer, cache=cache)
+    yield from in_processes(_Worker.score, chunks, jobs, "scored", _Worker.begin, (light,))
 
 
 def score_clips(
@@ -114,16 +133,15 @@ def score_clips(
 
 
 class _Worker:
-    """Engine and features of one process."""
+    """The scorer of one process."""
 
-    state: "tuple[Forward, FeatureCache, bool, int | None]"
+    opened: tuple[ScoreClips, ...] = ()
 
     @classmethod
-    def begin(cls, subject: Subject, cache: FeatureCache, mean: bool) -> None:
+    def begin(cls, scorer: ModelScorer | PeerScorer) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-        cls.state = _open(subject), cache, mean, subject.frames
+        cls.opened = (scorer.open(),)
 
     @classmethod
     def score(cls, clips: Sequence[int]) -> list[float]:
-        engine, cache, mean, step = cls.state
-        return score_clips(engine, cache, clips, mean, step)
+        return cls.opened[0](clips)

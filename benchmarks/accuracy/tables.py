@@ -1,47 +1,60 @@
 """Tables and notes of an accuracy report, from the scores of systems on the same trials.
 
-    found = [summarise(system.scores, asv) for system in systems]
-    system_table(systems, found), attack_table(systems, found), difference_table(systems, 1000)
+    tables = Tables(systems, trials, bootstrap=1000, seed=0, asv=None)
+    tables.systems(), tables.differences(), tables.attacks(), tables.by("language")
 
-Rates are percent here and in the report; train.evaluate has them in 0..1.
+Rates are percent here and in the report; train.evaluate has them in 0..1. Intervals at 95 % resample sources
+(benchmarks.accuracy.resampling).
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.accuracy.resampling import FEWEST, draws
+from benchmarks.accuracy.trials import NOT_LISTED, TrialList
 from benchmarks.report import Cell, Measured, Table
-from runtime.card.model_card import ModelCard
+from benchmarks.report.schema import columns
 from runtime.support.errors import ShrikeError
-from train.data.corpus import Partition, find_metadata, read_metadata
-from train.evaluate.bootstrap import bootstrap_eer, paired_bootstrap_eer_difference
-from train.evaluate.metrics import actual_dcf, cllr, eer
+from runtime.verdict import SURE
+from train.evaluate.bootstrap import interval_of, weighted_eers
+from train.evaluate.metrics import AsvScores, Bools, Floats, actual_dcf, cllr, eer, min_cllr, ranking
 from train.evaluate.scorefile import ScoreTable
-from train.evaluate.summary import EvaluationSummary
+from train.evaluate.summary import EvaluationSummary, summarise
 
 FEW = 50  # trials of a class; below, one trial is more than 2 %
-PROTOCOL_COLUMNS = ("speaker", "condition", "subset")  # of train.data.protocols.Trial
-NOT_LISTED = "(not listed)"  # value of trials without a row in metadata.csv
-Summaries = Sequence[EvaluationSummary]
+CALLED = float(np.log((1 - SURE) / SURE))  # LLR from which down P(spoof) is at least the default --sure, prior 0.5
+MEASURES = (
+    "bona fide; spoof; sources; EER, % < .2; Cllr calibrated, bit < .3; min Cllr, bit < .3; Cllr / min < .2; "
+    "real called spoof, % < .2; spoof called spoof, % > .1"
+)
+
+
+@dataclass(frozen=True)
+class LlrMap:
+    """log-likelihood ratio = scale * score + offset."""
+
+    scale: float
+    offset: float
+    fitted_on: str
 
 
 @dataclass(frozen=True)
 class System:
-    """A model or a score file, with its scores."""
+    """A model, a peer or a score file, with its scores."""
 
     name: str
     form: str
     scores: ScoreTable
-    card: ModelCard | None = None  # None: its calibration is unknown
+    llr_map: LlrMap | None = None
     sha256: str = ""  # of a model's file
     left_out: int = 0  # trials of the protocol without a score
-
-    @property
-    def calibrated_on(self) -> str | None:
-        return self.card.score.fitted_on if self.card else None
+    peer: bool = False
+    training: dict[str, Any] = field(default_factory=dict)  # settings of its training, where known
 
 
 def file_name(system: str) -> str:
@@ -49,132 +62,212 @@ def file_name(system: str) -> str:
     return re.sub(r"[/\\:]", "-", system)
 
 
-def percent(rate: float, interval: tuple[float, float] | None) -> Measured:
-    return Measured(100 * rate, *(None, None) if interval is None else (100 * interval[0], 100 * interval[1]))
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a report."""
 
+    of: Sequence[System]
+    trials: TrialList | None = None
+    bootstrap: int = 1000
+    seed: int = 0
+    asv: AsvScores | None = None
 
-def system_table(systems: Sequence[System], found: Summaries) -> Table:
-    rows: list[dict[str, Cell]] = []
-    for system, summary in zip(systems, found, strict=True):
-        row: dict[str, Cell] = {
-            "system": system.name, "bona fide": summary.bonafide, "spoof": summary.spoof,
-            "EER": percent(summary.eer, summary.eer_interval), "min t-DCF 2019": summary.min_tdcf_2019,
-            "min t-DCF 2021": summary.min_tdcf_2021, "min DCF": summary.min_dcf, "act DCF": summary.actual_dcf,
-            "Cllr": summary.cllr,
-        }  # fmt: skip
-        if system.card is not None and system.calibrated_on is not None:
-            llrs = replace(system.scores, score=system.card.score.llr(system.scores.score))
-            row["act DCF calibrated"] = actual_dcf(llrs.bonafide, llrs.spoof)
-            row["Cllr calibrated"] = cllr(llrs.bonafide, llrs.spoof)
-        rows.append(row)
-    columns = (
-        "system*; bona fide; spoof; EER, % < .2; min t-DCF 2019 < .4; min t-DCF 2021 < .4; min DCF < .4; act DCF < .4; "
-        "Cllr, bit < .4; act DCF calibrated < .4; Cllr calibrated, bit < .4"
-    )
-    about = (
-        "EER with 95 % interval. act DCF, Cllr: of raw scores as LLRs; calibrated: after the map in the model's card."
-    )
-    return Table.of("systems", "Systems", about, columns, rows).without_empty()
+    def summaries(self) -> list[EvaluationSummary]:
+        return [summarise(system.scores, self.asv, 0) for system in self.of]
 
+    # ---- measures of one system on some of its trials
 
-def attack_table(systems: Sequence[System], found: Summaries) -> Table:
-    rows: list[dict[str, Cell]] = [
-        {"attack": attack.attack, "system": system.name, "spoof": attack.trials,
-         "EER": percent(attack.eer, attack.eer_interval), "min t-DCF 2019": attack.min_tdcf_2019,
-         "min t-DCF 2021": attack.min_tdcf_2021}
-        for system, summary in zip(systems, found, strict=True)
-        for attack in summary.attacks
-    ]  # fmt: skip
-    rows.sort(key=lambda row: str(row["attack"]))
-    about = "Each attack's spoofs against all bona fide trials; t-DCF with the speaker verification's errors on it."
-    columns = "attack*; system*; spoof; EER, % < .2; min t-DCF 2019 < .4; min t-DCF 2021 < .4"
-    return Table.of("attacks", "Per attack", about, columns, rows).without_empty()
+    def sources(self, system: System) -> NDArray[np.str_] | None:
+        """The source of each trial; None where a trial is in none of the corpora."""
+        utterances = system.scores.utterance.tolist()
+        return self.trials.column(utterances, "source") if self.trials and self.within(system) else None
 
+    def within(self, system: System) -> bool:
+        """True if all trials are in the corpora."""
+        return self.trials is not None and self.trials.rows.keys() >= set(system.scores.utterance.tolist())
 
-def difference_table(systems: Sequence[System], bootstrap: int, seed: int = 0) -> Table:
-    """Every other system against the first, on the trials that both scored."""
-    first, *others = systems
-    rows: list[dict[str, Cell]] = []
-    for other in others:
-        _, here, there = np.intersect1d(other.scores.utterance, first.scores.utterance, return_indices=True)
-        keys, a, b = other.scores.is_bonafide[here], other.scores.score[here], first.scores.score[there]
-        if not keys.any() or keys.all() or (keys != first.scores.is_bonafide[there]).any():
-            raise ShrikeError(
-                f"{other.name} and {first.name}: {len(keys)} common trials; expected both classes and equal keys; give "
-                "systems that scored the same list, or leave the comparison out with --bootstrap 0"
-            )
-        rise, low, high = paired_bootstrap_eer_difference(a, b, keys, bootstrap, seed)
-        rows.append({
-            "system": other.name, "against": first.name, "trials": len(keys),
-            "EER change": Measured(100 * rise, 100 * low, 100 * high),
-            "correlation": float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else None,
-            "significant": "better" if high < 0 else "worse" if low > 0 else "no",
-        })  # fmt: skip
-    about = (
-        "EER minus the first system's by a paired bootstrap on the same trials. correlation: of both systems' scores."
-    )
-    columns = "system*; against; trials; EER change, % < .2; correlation > .5; significant"
-    return Table.of("differences", f"Against {first.name}", about, columns, rows)
+    def measure(self, system: System, mine: Bools | slice = slice(None)) -> dict[str, Cell]:
+        """The cells of MEASURES; None where a class is missing or nothing is calibrated."""
+        keys, scores = system.scores.is_bonafide[mine], system.scores.score[mine]
+        sources = self.sources(system)
+        sources = None if sources is None else sources[mine]
+        order = ranking(scores, keys)
+        both, ranked, called = bool(keys.any() and not keys.all()), keys[order], np.zeros(keys.size, bool)
+        row: dict[str, Cell] = {"bona fide": int(keys.sum()), "spoof": int((~keys).sum())}
+        row["sources"] = None if sources is None else len(set(sources.tolist()))
+        if system.llr_map is not None:
+            llrs = system.llr_map.scale * scores + system.llr_map.offset
+            called = llrs <= CALLED
+            if both:
+                actual, least = cllr(llrs[keys], llrs[~keys]), min_cllr(llrs[keys], llrs[~keys])
+                row |= {"Cllr calibrated": actual, "min Cllr": least, "Cllr / min": actual / least if least else None}
+        found: dict[str, list[Floats]] = {"EER": [], "real": [], "spoof": []}
+        for drawn in draws(keys, sources, self.bootstrap, self.seed) if keys.size else ():
+            if both:
+                found["EER"].append(weighted_eers(ranked, drawn[:, order]))
+            for name, of_class in (("real", keys), ("spoof", ~keys)):
+                if of_class.any():
+                    counts = drawn[:, of_class]
+                    found[name].append((counts * called[of_class]).sum(axis=1) / counts.sum(axis=1))
+        if both:
+            row["EER"] = _percent(eer(scores[keys], scores[~keys]), found["EER"])
+        for name, of_class in (("real", keys), ("spoof", ~keys)) if system.llr_map is not None else ():
+            if of_class.any():
+                row[f"{name} called spoof"] = _percent(float(called[of_class].mean()), found[name])
+        return row
 
+    def panels(self) -> dict[str, dict[str, ScoreTable]]:
+        """Scores for DET curves: by part where the corpora have several, else all."""
+        found: dict[str, dict[str, ScoreTable]] = {}
+        for system in self.of:
+            table, parts = system.scores, np.full(system.scores.score.size, "all trials")
+            if self.trials and self.within(system):
+                parts = self.trials.column(table.utterance.tolist(), "part")
+            for part in sorted(set(parts.tolist())):
+                mine = ScoreTable(*(values[parts == part] for values in vars(table).values()))
+                if mine.is_bonafide.any() and not mine.is_bonafide.all():
+                    found.setdefault(part, {})[system.name] = mine
+        return found
 
-def column_of(partition: Partition, utterances: Sequence[str], column: str) -> NDArray[np.str_]:
-    """A column's value of each utterance, (n,), by metadata.csv or else the protocol."""
-    known: tuple[str, ...] = PROTOCOL_COLUMNS
-    if find_metadata(partition) is not None:
-        _, columns, rows = read_metadata(partition)
-        if column in columns:
-            return np.array([rows[name][column] if name in rows else NOT_LISTED for name in utterances])
-        known = (*columns, *PROTOCOL_COLUMNS)
-    if column not in PROTOCOL_COLUMNS:
-        raise ShrikeError(f"--by {column}: unknown column; expected one of {', '.join(known)}")
-    of_trial = {trial.utterance: getattr(trial, column) for trial in partition.trials}
-    return np.array([of_trial[name] for name in utterances])
+    # ---- tables
 
+    def systems(self) -> Table:
+        rows: list[dict[str, Cell]] = []
+        for system, summary in zip(self.of, self.summaries(), strict=True):
+            row: dict[str, Cell] = {
+                "system": system.name, "min t-DCF 2019": summary.min_tdcf_2019,
+                "min t-DCF 2021": summary.min_tdcf_2021, "min DCF": summary.min_dcf, "act DCF": summary.actual_dcf,
+                "Cllr": summary.cllr,
+            }  # fmt: skip
+            if system.llr_map is not None:
+                llrs = system.llr_map.scale * system.scores.score + system.llr_map.offset
+                row["act DCF calibrated"] = actual_dcf(
+                    llrs[system.scores.is_bonafide], llrs[~system.scores.is_bonafide]
+                )
+            rows.append(row | self.measure(system))
+        heads = (
+            f"system*; {MEASURES}; min t-DCF 2019 < .4; min t-DCF 2021 < .4; min DCF < .4; act DCF < .4; "
+            "Cllr, bit < .4; act DCF calibrated < .4"
+        )
+        about = (
+            "act DCF, Cllr: of raw scores as LLRs; calibrated: after the card's map, or one fitted on dev. called "
+            f"spoof: P(spoof) of the calibrated score is at least {SURE:g}, the default of --sure."
+        )
+        return Table.of("systems", "Systems", about, heads, rows).without_empty()
 
-def column_table(systems: Sequence[System], partition: Partition, column: str, bootstrap: int, seed: int = 0) -> Table:
-    """By a column of metadata.csv or of the protocol.
+    def attacks(self) -> Table:
+        rows: list[dict[str, Cell]] = []
+        for system, summary in zip(self.of, self.summaries(), strict=True):
+            for attack in summary.attacks:
+                mine = self._against(system, ~system.scores.is_bonafide & (system.scores.attack == attack.attack))
+                rows.append({
+                    "attack": attack.attack, "system": system.name, "min t-DCF 2019": attack.min_tdcf_2019,
+                    "min t-DCF 2021": attack.min_tdcf_2021, **self.measure(system, mine),
+                })  # fmt: skip
+        rows.sort(key=lambda row: str(row["attack"]))
+        about = "Each attack's spoofs against all bona fide trials; t-DCF with the speaker verification's errors on it."
+        kept = "spoof; sources; EER, % < .2; spoof called spoof, % > .1; min t-DCF 2019 < .4; min t-DCF 2021 < .4"
+        return _table("attacks", "Per attack", about, f"attack*; system*; {kept}", rows)
 
-    A column that only spoofs have (family: bona fide clips have `-`) is read as attacks are: the spoofs of a value
-    against all bona fide trials. A column of both classes (mp3, language) is read within: both classes of that value.
-    """
-    heading = f"{column} of the trial" if column in ("system", "bona fide", "spoof", "EER") else column
-    rows: list[dict[str, Cell]] = []
-    within = False
-    for system in systems:
-        table = system.scores
-        values = column_of(partition, table.utterance.tolist(), column)
-        spoofed = set(values[~table.is_bonafide].tolist())
-        within = bool(set(values[table.is_bonafide].tolist()) & spoofed - {NOT_LISTED})
-        for value in set(values.tolist()) if within else spoofed:
-            mine = values == value
-            bonafide = table.score[table.is_bonafide & mine] if within else table.bonafide
-            spoof = table.score[~table.is_bonafide & mine]
-            rate = eer(bonafide, spoof) if len(bonafide) and len(spoof) else None
-            interval = bootstrap_eer(bonafide, spoof, bootstrap, seed) if bootstrap and rate is not None else None
+    def differences(self) -> Table:
+        """Every other system against the first, on the trials that both scored."""
+        first, *others = self.of
+        rows: list[dict[str, Cell]] = []
+        for other in others:
+            _, here, there = np.intersect1d(other.scores.utterance, first.scores.utterance, return_indices=True)
+            keys, a, b = other.scores.is_bonafide[here], other.scores.score[here], first.scores.score[there]
+            if not keys.any() or keys.all() or (keys != first.scores.is_bonafide[there]).any():
+                raise ShrikeError(
+                    f"{other.name} and {first.name}: {len(keys)} common trials; expected both classes and equal keys; "
+                    "give systems that scored the same list, or leave the comparison out with --bootstrap 0"
+                )
+            sources = self.sources(other)
+            orders, found = [ranking(scores, keys) for scores in (a, b)], list[Floats]()
+            for drawn in draws(keys, None if sources is None else sources[here], self.bootstrap, self.seed):
+                of_a, of_b = (weighted_eers(keys[order], drawn[:, order]) for order in orders)
+                found.append(of_a - of_b)
+            change = _percent(eer(a[keys], a[~keys]) - eer(b[keys], b[~keys]), found)
+            assert change.low is not None and change.high is not None, "the table is left out without a bootstrap"
             rows.append({
-                heading: value or "(empty)", "system": system.name, "bona fide": len(bonafide), "spoof": len(spoof),
-                "EER": None if rate is None else percent(rate, interval),
+                "system": other.name, "against": first.name, "trials": len(keys), "EER change": change,
+                "correlation": float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else None,
+                "significant": "better" if change.high < 0 else "worse" if change.low > 0 else "no",
             })  # fmt: skip
-    rows.sort(key=lambda row: str(row[heading]))
-    about = "Trials of this value alone." if within else "Spoofs of this value against all bona fide trials."
-    name = "by-" + re.sub(r"[^a-z0-9]", "-", column.lower())
-    return Table.of(name, f"By {column}", about, f"{heading}*; system*; bona fide; spoof; EER, % < .2", rows)
+        about = "EER minus the first system's, by a paired bootstrap on the same trials. correlation: of both scores."
+        heads = "system*; against; trials; EER change, % < .2; correlation > .5; significant"
+        return Table.of("differences", f"Against {first.name}", about, heads, rows)
+
+    def by(self, column: str) -> Table:
+        """By a column of metadata.csv or of the protocol, or by part.
+
+        A column that only spoofs have (family: bona fide clips have `-`) is read as attacks are: the spoofs of a value
+        against all bona fide trials of their corpora. A column of both classes is read within: the trials of a value.
+        """
+        assert self.trials is not None, "a column needs a corpus"
+        taken = {"system", *(found.name for found in columns(MEASURES))}
+        heading = f"{column} of the trial" if column in taken else column
+        rows: list[dict[str, Cell]] = []
+        within = False
+        for system in filter(self.within, self.of):
+            keys = system.scores.is_bonafide
+            values = self.trials.column(system.scores.utterance.tolist(), column)
+            spoofed = set(values[~keys].tolist())
+            within = bool(set(values[keys].tolist()) & spoofed - {NOT_LISTED})
+            for value in set(values.tolist()) if within else spoofed:
+                mine = values == value if within else self._against(system, ~keys & (values == value))
+                rows.append({heading: value or "(empty)", "system": system.name, **self.measure(system, mine)})
+        rows.sort(key=lambda row: str(row[heading]))
+        about = "Trials of this value alone." if within else "Spoofs of this value against all bona fide trials."
+        name = "by-" + re.sub(r"[^a-z0-9]", "-", column.lower())
+        return _table(name, f"By {column}", about, f"{heading}*; system*; {MEASURES}", rows)
+
+    def _against(self, system: System, spoof: Bools) -> Bools:
+        """These spoofs and all bona fide trials of their corpora."""
+        keys = system.scores.is_bonafide
+        if self.trials is None or not self.within(system) or len(self.trials.partitions) == 1:
+            return keys | spoof
+        corpora = self.trials.column(system.scores.utterance.tolist(), "corpus")
+        return spoof | (keys & np.isin(corpora, corpora[spoof]))
+
+    def notes(self) -> list[str]:
+        texts = ["Figures of one corpus do not transfer to another."]
+        texts.append(
+            f"Intervals resample sources (metadata.csv), of a class from fewer than {FEWEST} sources and of trials "
+            "outside the corpora clips, which is too narrow where clips of one speaker are alike."
+        )
+        for system, summary in zip(self.of, self.summaries(), strict=True):
+            model = bool(system.sha256) and not system.peer
+            hint = "check the model's labels" if model else f"--flip {system.name}"
+            fitted = system.llr_map
+            for holds, text in (
+                (summary.eer > 0.5, f"EER {summary.eer:.1%} is above 50 %; its scores may be inverted: {hint}"),
+                (
+                    min(summary.bonafide, summary.spoof) < FEW,
+                    f"few trials: {summary.bonafide} bona fide, {summary.spoof} spoof",
+                ),
+                (system.left_out > 0, f"{system.left_out:,} trials of the protocol have no score; see its log"),
+                (bool(system.sha256) and fitted is None, "not calibrated"),
+                (fitted is not None, f"calibrated on {fitted and fitted.fitted_on}; its Cllr is optimistic there"),
+                (fitted is not None and fitted.scale <= 0, "no better than a constant where it was calibrated"),
+            ):
+                texts += [f"{system.name}: {text}."] if holds else []
+        return texts
 
 
-def notes(systems: Sequence[System], found: Summaries) -> list[str]:
-    texts = ["Figures of one corpus do not transfer to another."]
-    texts.append("Intervals take trials as independent; several clips of one speaker make the truth wider.")
-    for system, summary in zip(systems, found, strict=True):
-        hint = "check the model's labels" if system.sha256 else f"--flip {system.name}"
-        for holds, text in (
-            (summary.eer > 0.5, f"EER {summary.eer:.1%} is above 50 %; its scores may be inverted: {hint}"),
-            (
-                min(summary.bonafide, summary.spoof) < FEW,
-                f"few trials: {summary.bonafide} bona fide, {summary.spoof} spoof",
-            ),
-            (system.left_out > 0, f"{system.left_out:,} trials of the protocol have no score; see its log"),
-            (system.card is not None and not system.calibrated_on, "not calibrated; its card's map is the identity"),
-            (bool(system.calibrated_on), f"calibrated on {system.calibrated_on}; its Cllr is optimistic there"),
-        ):
-            texts += [f"{system.name}: {text}."] if holds else []
-    return texts
+def flipped(system: System) -> System:
+    """The same system with negated scores."""
+    fitted = system.llr_map and replace(system.llr_map, scale=-system.llr_map.scale)
+    return replace(system, form=f"{system.form}, flipped", scores=system.scores.flipped(), llr_map=fitted)
+
+
+def _percent(rate: float, resampled: list[Floats]) -> Measured:
+    values = np.concatenate(resampled) if resampled else np.empty(0)
+    low, high = interval_of(100 * values) if values.size else (None, None)
+    return Measured(100 * rate, low, high)
+
+
+def _table(name: str, title: str, about: str, heads: str, rows: list[dict[str, Cell]]) -> Table:
+    """A table of those cells that have a column."""
+    names = {column.name for column in columns(heads)}
+    kept = [{key: cell for key, cell in row.items() if key in names} for row in rows]
+    return Table.of(name, title, about, heads, kept).without_empty()

@@ -2,20 +2,29 @@
 
 import csv
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import onnx
 import pytest
+import soundfile
+from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.accuracy import __main__ as accuracy
-from benchmarks.accuracy import scoring, tables
-from benchmarks.accuracy.tables import System
+from benchmarks.accuracy import scoring
+from benchmarks.accuracy.peers import parse_input
+from benchmarks.accuracy.resampling import draws
+from benchmarks.accuracy.tables import CALLED, LlrMap, System, Tables
+from benchmarks.accuracy.trials import TrialList, open_trials
 from benchmarks.cases import of_file
 from benchmarks.report import Report, plots, read_report
 from runtime.support.errors import ShrikeError
@@ -96,10 +105,10 @@ def test_a_system_does_not_differ_from_itself(tmp_path: Path, monkeypatch: pytes
     (row,) = rows(report, "differences")
     assert (row["EER change"].value, row["EER change"].low, row["EER change"].high) == (0, 0, 0)
     assert row["significant"] == "no" and row["trials"] == 120 and row["correlation"] == pytest.approx(1)
-    tables.difference_table([System("a", "", table), System("b", "", turned)], 5)
+    Tables([System("a", "", table), System("b", "", turned)], bootstrap=5).differences()
     with pytest.raises(ShrikeError):  # no trial in common
         other = replace(table, utterance=np.array([f"v{n}" for n in range(120)]))
-        tables.difference_table([System("a", "", table), System("b", "", other)], 5)
+        Tables([System("a", "", table), System("b", "", other)], bootstrap=5).differences()
 
 
 # ---- models
@@ -169,8 +178,9 @@ def test_partial_scores_are_used_and_a_torn_line_is_not(
 ) -> None:
     subject, file = of_file(model_onnx, "model"), tmp_path / "partial" / "model.txt"
     cache = build_cache(subject.frontend, open_corpus(made_corpus, "train").trials, made_cache, 1)
+    scorer = scoring.ModelScorer(subject, cache)
     bound_to = {"model": "sha256", "windows": "first"}
-    whole = scoring.score_trials(subject, cache, file, bound_to, 1)
+    whole = scoring.score_trials("model", scorer, file, bound_to, 1)
     lines = file.read_text().splitlines(keepends=True)
     assert len(lines) == 1 + len(cache) == 25
     file.write_text("".join(lines[:10]) + lines[10][:-3])  # killed while a line was written
@@ -179,10 +189,10 @@ def test_partial_scores_are_used_and_a_torn_line_is_not(
     monkeypatch.setattr(
         scoring, "score_clips", lambda e, c, clips, *how: computed.extend(clips) or real(e, c, clips, *how)
     )
-    assert scoring.score_trials(subject, cache, file, bound_to, 1).tolist() == whole.tolist()
+    assert scoring.score_trials("model", scorer, file, bound_to, 1).tolist() == whole.tolist()
     assert sorted(computed) == list(range(9, 24))
     computed.clear()
-    scoring.score_trials(subject, cache, file, {**bound_to, "model": "another"}, 1)
+    scoring.score_trials("model", scorer, file, {**bound_to, "model": "another"}, 1)
     assert len(computed) == 24  # nothing of the other model was used
 
 
@@ -212,14 +222,22 @@ def test_a_killed_run_resumes_to_the_same_scores(
 # ---- columns, names and curves
 
 
-def test_a_column_of_spoofs_and_one_of_both_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def made_trials(columns: dict[str, list[str]], utterances: list[str]) -> TrialList:
+    """Trials of one corpus with these columns."""
+    rows = {name: {key: values[n] for key, values in columns.items()} for n, name in enumerate(utterances)}
+    listed: Any = TrialList((SimpleNamespace(root=Path("made")),))  # type: ignore[arg-type]
+    vars(listed)["rows"] = rows
+    return cast(TrialList, listed)
+
+
+def test_a_column_of_spoofs_and_one_of_both_classes() -> None:
     table = made_table([1.0, 2.0, 3.0, 4.0], [0.0, 0.5, 2.5, 3.5])
-    columns = {"family": ["-"] * 4 + ["old", "old", "new", "new"], "mp3": ["0", "0", "1", "1", "0", "0", "0", "2"]}
-    monkeypatch.setattr(tables, "column_of", lambda _, __, column: np.array(columns[column]))
-    partition: Any = None
+    columns = {"family": ["-"] * 4 + ["old", "old", "new", "new"], "mp3": ["0", "0", "1", "1", "0", "0", "0", "2"],
+               "source": ["s"] * 8}  # fmt: skip
+    made = Tables([System("s", "", table)], made_trials(columns, table.utterance.tolist()), 5)
 
     def found(column: str) -> dict[str, tuple[int, int, float | None]]:
-        rows: list[Any] = tables.column_table([System("s", "", table)], partition, column, 5).records()
+        rows: list[Any] = made.by(column).records()
         return {r[column]: (r["bona fide"], r["spoof"], r["EER"].value if r["EER"] else None) for r in rows}
 
     assert found("family") == {"new": (4, 2, 50.0), "old": (4, 2, 0.0)}  # against all bona fide trials
@@ -227,13 +245,90 @@ def test_a_column_of_spoofs_and_one_of_both_classes(monkeypatch: pytest.MonkeyPa
                             "2": (0, 1, None)}  # fmt: skip
 
 
+def test_intervals_over_sources_are_wider_where_clips_of_a_source_are_alike() -> None:
+    """Twelve sources of each class; every clip has its source's score. Clips as units pretend to know more."""
+    rng = np.random.default_rng(4)
+    real, fake = (np.repeat(rng.normal(mean, 1, 12), 10) for mean in (1, 0))
+    table = made_table(real.tolist(), fake.tolist())
+    sources = [f"{kind}{n // 10}" for kind in ("r", "f") for n in range(120)]
+    trials = made_trials({"source": sources}, table.utterance.tolist())
+    system = System("s", "", table, LlrMap(1.0, -0.5, "dev"))
+    by_source, by_clip = (Tables([system], listed, 400).measure(system) for listed in (trials, None))
+    widths = {name: [row[name].high - row[name].low for row in (by_source, by_clip)]  # type: ignore[union-attr]
+              for name in ("EER", "real called spoof")}  # fmt: skip
+    assert all(wide > 2 * narrow for wide, narrow in widths.values())
+    assert by_source["sources"] == 24 and by_clip["sources"] is None
+    assert by_source["Cllr / min"] >= 1  # type: ignore[operator]
+    assert by_source["real called spoof"].value == pytest.approx(100 * np.mean(real - 0.5 <= CALLED))  # type: ignore[union-attr]
+
+
+def test_resamples_draw_whole_sources() -> None:
+    keys, sources = np.arange(60) < 30, np.array([f"s{n % 6}" for n in range(60)])
+    drawn = np.concatenate(list(draws(keys, sources, 50, 0)))
+    for name in set(sources.tolist()):
+        assert (drawn[:, sources == name] == drawn[:, sources == name][:, :1]).all()
+    few = np.where(keys, sources, "one")  # a class from one source is drawn by clips
+    drawn = np.concatenate(list(draws(keys, few, 50, 0)))
+    assert (drawn[:, ~keys].sum(axis=1) == 30).all() and np.ptp(drawn[:, ~keys], axis=1).min() > 0
+
+
 def test_by_takes_any_column_of_the_corpus(corpus_root: Path) -> None:
-    partition = open_corpus(corpus_root, "dev")
-    names, rows = [trial.utterance for trial in partition.trials], listing(corpus_root)
-    assert tables.column_of(partition, names, "mp3").tolist() == [rows[name]["mp3"] for name in names]
-    assert set(tables.column_of(partition, names, "condition").tolist()) == {"-"}
+    trials = open_trials([corpus_root], "dev")
+    names, rows = [trial.utterance for trial in trials.trials], listing(corpus_root)
+    assert trials.column(names, "mp3").tolist() == [rows[name]["mp3"] for name in names]
+    assert set(trials.column(names, "condition").tolist()) == {"-"}
     with pytest.raises(ShrikeError):
-        tables.column_of(partition, names, "colour")
+        trials.column(names, "colour")
+
+
+def made_peer(path: Path, sign: float = 1.0, columns: int = 2) -> Path:
+    """An ONNX file for waveforms (batch, 4000): loudness as its bona fide logit, or its one score."""
+    weight = np.array([[0.0, sign]] if columns == 2 else [[sign]], np.float32)
+    nodes = [
+        helper.make_node("Mul", ["sound", "sound"], ["power"]),
+        helper.make_node("ReduceMean", ["power"], ["loud"], axes=[1], keepdims=1),
+        helper.make_node("MatMul", ["loud", "weight"], ["scores"]),
+    ]
+    ends = [helper.make_tensor_value_info("sound", TensorProto.FLOAT, [1, 4000]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, columns])]  # fmt: skip
+    graph = helper.make_graph(nodes, "peer", ends[:1], ends[1:], [numpy_helper.from_array(weight, "weight")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def test_a_peer_beside_a_model_over_two_corpora(
+    model_onnx: Path, made_corpus: Path, made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets the samples of a clip, cut or repeated; its scores are calibrated on dev; --flip turns its sign."""
+    other = tmp_path / "other"
+    shutil.copytree(made_corpus, other)
+    for path in [*other.glob("flac/*"), *other.glob("protocols/*")]:  # the same clips under other names
+        if path.suffix == ".txt":
+            path.write_text(re.sub(r"(train|dev|eval)_", r"other_\1_", path.read_text()))
+        else:
+            path.rename(path.with_name(f"other_{path.name}"))
+    peers = made_peer(tmp_path / "two.onnx"), made_peer(tmp_path / "one.onnx", columns=1)
+    words = (model_onnx, "--corpus", made_corpus, other, "--partition", "train", "--cache", made_cache, "--workers", 1,
+             "--peer", *peers, "--peer-input", "waveform:4000")  # fmt: skip
+    report = measure(monkeypatch, tmp_path / "report", *words)
+    two, one = (read_scores(tmp_path / "report" / f"{path.name}.scores.txt") for path in peers)
+    assert one.score.tolist() == two.score.tolist() and len(one.score) == 48
+    clip = soundfile.read(made_corpus / "flac" / f"{one.utterance[0]}.flac", dtype="float32")[0]
+    assert one.score[0] == pytest.approx(np.mean(np.resize(clip[:4000], 4000) ** 2), rel=1e-3)
+    parts = rows(report, "by-part", system="two.onnx")
+    assert [row["part"] for row in parts] == ["corpus" if made_corpus.name == "corpus" else made_corpus.name, "other"]
+    assert parts[0]["EER"].value == parts[1]["EER"].value  # the same sound
+    assert all(row["Cllr calibrated"] >= row["min Cllr"] for row in rows(report, "systems"))
+    turned = measure(monkeypatch, tmp_path / "turned", *words, "--flip", "two.onnx")
+    (before,), (after,) = (rows(found, "systems", system="two.onnx") for found in (report, turned))
+    assert after["EER"].value == pytest.approx(100 - before["EER"].value, abs=5)
+    assert after["Cllr calibrated"] == pytest.approx(before["Cllr calibrated"])
+
+
+@pytest.mark.parametrize("text", ["waveform", "waveform:0", "mel:64600", "waveform:-1", "waveform:99999999"])
+def test_an_input_of_peers_is_checked(text: str) -> None:
+    with pytest.raises(ShrikeError):
+        parse_input(text)
 
 
 def test_labels_differ() -> None:

@@ -55,7 +55,7 @@ def paired_bootstrap_eer_difference(
         for of_class in (clips, ~clips):
             count = int(np.count_nonzero(of_class))
             drawn[of_class] = np.bincount(rng.integers(count, size=count), minlength=count)
-        of_a, of_b = (_weighted_eer(keys[order], drawn[order // together]) for order in orders)
+        of_a, of_b = (weighted_eers(keys[order], drawn[None, order // together])[0] for order in orders)
         differences[index] = of_a - of_b
     return on_all, *interval_of(differences)
 
@@ -98,23 +98,25 @@ def resampled_eers(is_bonafide: Bools, resamples: int, seed: int) -> Floats:
     return _eer_within(below[0], below[1], is_bonafide[low], bona, fake)
 
 
-def _weighted_eer(is_bonafide: Bools, drawn: Counts) -> float:
-    """Return the EER of ranked trials (trials,), weighted by how often each was drawn."""
-    bona = int(drawn[is_bonafide].sum())
-    fake = int(drawn.sum()) - bona
-    closed = np.cumsum(drawn * np.where(is_bonafide, fake, bona))  # share of the gap closed after each trial
-    at = int(np.searchsorted(closed, bona * fake))
-    missed = drawn[:at][is_bonafide[:at]].sum(keepdims=True)
-    refused = drawn[:at].sum(keepdims=True) - missed
-    return float(_eer_within(missed, refused, is_bonafide[at : at + 1], bona, fake)[0])
+def weighted_eers(is_bonafide: Bools, drawn: Counts) -> Floats:
+    """Return EERs (resamples,) of ranked trials (trials,), by how often each was drawn, (resamples, trials)."""
+    missed, seen = np.cumsum(drawn * is_bonafide, axis=1), np.cumsum(drawn, axis=1)
+    bona, fake = missed[:, -1], seen[:, -1] - missed[:, -1]
+    # Share of the gap closed after each trial, times bona * fake.
+    closed = fake[:, None] * missed + bona[:, None] * (seen - missed)
+    at = np.argmax(closed >= (bona * fake)[:, None], axis=1)
+    rows = np.arange(len(drawn))
+    miss = missed[rows, at] - drawn[rows, at] * is_bonafide[at]
+    refused = seen[rows, at] - drawn[rows, at] - miss
+    return _eer_within(miss, refused, is_bonafide[at], bona, fake)
 
 
-def _gap(missed: Counts, refused: Counts, bona: int, fake: int) -> Counts:
+def _gap(missed: Counts, refused: Counts, bona: int | Counts, fake: int | Counts) -> Counts:
     """Return false alarm rate minus miss rate, times bona · fake: integers, so comparisons are exact."""
     return bona * (fake - refused) - fake * missed
 
 
-def _eer_within(missed: Counts, refused: Counts, is_bonafide: Bools, bona: int, fake: int) -> Floats:
+def _eer_within(missed: Counts, refused: Counts, is_bonafide: Bools, bona: int | Counts, fake: int | Counts) -> Floats:
     """Return EERs (resamples,) whose rates cross within the copies of one trial, from the counts below it."""
     copies = _gap(missed, refused, bona, fake) // np.where(is_bonafide, fake, bona)  # up to the last point before
     miss = [(missed + beyond * is_bonafide) / bona for beyond in (copies, copies + 1)]

@@ -459,3 +459,23 @@ def test_long_names_of_attacks_stay_whole_in_a_pipe(capsys: pytest.CaptureFixtur
     show(summarise(table, bootstrap=0))
     found = capsys.readouterr().out
     assert all(name in found for name in names)
+
+
+def test_min_cllr_is_that_of_the_best_rising_map() -> None:
+    """It is 0 for separable scores, 1 for equal ones, unchanged by rising maps, and below that of any affine map."""
+    rng = np.random.default_rng(2)
+    bonafide, spoof = rng.normal(1, 1, 200), rng.normal(-1, 1, 300)
+    least = metrics.min_cllr(bonafide, spoof)
+    assert 0 < least <= metrics.cllr(2 * bonafide, 2 * spoof) < least + 0.05  # 2x is the ratio of these densities
+    assert metrics.min_cllr(np.exp(bonafide), np.exp(spoof)) == pytest.approx(least)
+    assert metrics.min_cllr([2, 3], [0, 1]) == 0 and metrics.min_cllr([1, 1], [1, 1, 1]) == pytest.approx(1)
+
+
+def test_weighted_eers_are_those_of_repeated_trials() -> None:
+    rng = np.random.default_rng(3)
+    keys, drawn = rng.random(40) < 0.5, rng.integers(0, 4, (20, 40))
+    scores = np.arange(40.0)
+    for row, found in zip(drawn, bootstrap.weighted_eers(keys, drawn), strict=True):
+        repeated, labels = np.repeat(scores, row), np.repeat(keys, row)
+        one = np.lexsort((np.arange(len(repeated)), repeated))
+        assert found == metrics.equal_error(metrics.curve_of(repeated[one], labels[one]))[0]
