@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.support.errors import ShrikeError
+from train.data.corpora import has_columns
 from train.data.corpus import Partition, Trial, find_metadata, open_corpus, read_metadata, select
 from train.data.folds import sources
 
@@ -85,10 +86,9 @@ def open_trials(
 ) -> TrialList:  # fmt: skip
     """Open the partition of every corpus. `only` selects in those corpora whose metadata.csv has its columns."""
     found = list[Partition]()
-    wanted = {part.partition("=")[0].strip() for part in only.split(",")}
     for root in corpora:
         whole = open_corpus(root, partition, protocol, subsets)
-        known = len(corpora) == 1 or (find_metadata(whole) is not None and wanted <= set(read_metadata(whole)[1]))
+        known = len(corpora) == 1 or has_columns(whole, only)
         chosen = select(whole, only if known else "")
         if not (chosen.bonafide and chosen.spoof) or chosen.unlabelled:
             raise ShrikeError(

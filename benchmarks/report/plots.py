@@ -99,6 +99,20 @@ def draw_latencies(milliseconds: Mapping[str, Sequence[float]], path: Path, labe
         axes.set(xlabel=label, ylabel=share, ylim=(0, 1.02), xscale="log")
 
 
+def draw_trade(rows: Sequence[Mapping[str, Cell]], path: Path) -> None:
+    """Fakes found against false alarms per hour, a line for each model and a point for each threshold."""
+    with axes_for(path, 7.0, 4.6) as axes:
+        for model in dict.fromkeys(str(row["model"]) for row in rows):
+            mine = [row for row in rows if row["model"] == model]
+            x, y = ([cell.value for row in mine if isinstance(cell := row[name], Measured)]
+                    for name in ("false alarms", "found"))  # fmt: skip
+            axes.plot(x, y, "o-", markersize=4, label=model)
+            for row, a, b in zip(mine, x, y, strict=True):
+                axes.annotate(str(row["sure"]), (a, b), (4, -9), textcoords="offset points", fontsize="x-small")
+        axes.set(xlabel="false alarms per hour of real speech", ylabel="fakes found, %", ylim=(0, 102))
+        axes.set_xscale("symlog", linthresh=1.0)
+
+
 def draw_scatter(rows: Sequence[Mapping[str, Cell]], x: str, y: str, name: str, title: str, path: Path) -> None:
     """One point with its intervals for every row; `name`: the column of its label."""
     with axes_for(path, 8.0, 5.5) as axes:

@@ -1,10 +1,10 @@
-"""Streaming: speed, latency from sample to verdict, lost sound, start-up, memory over hours, and many streams at once.
+"""Streaming: latency from sample to verdict, lost sound, memory over hours, many streams at once, and false alarms.
 
-    python -m benchmarks.stream                                   # the default model on the demo's voice, 90 s
+    python -m benchmarks.stream                                   # the default model on the demo's passages, 40 s
     python -m benchmarks.stream runs/a/model.onnx --corpus ../shared/corpus --load 4
     python -m benchmarks.stream wide --hours 24 --out runs/reports/day
     python -m benchmarks.stream ecanet9-streaming ecanet9 --streams 100 200      # lateness of many streams on one core
-    python -m benchmarks.stream deploy/model.onnx --largest                      # how many streams one core bears
+    python -m benchmarks.stream --alarms f0 wide --corpus ../shared/corpus --partition dev --hours 4
 
 The measured parts are the product's: its session, its microphone with the bounded queue, its command and its batcher.
 Only the sound card is simulated. docs/accuracy.md describes the columns.
@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import tyro
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from benchmarks.stream.load import Load
     from benchmarks.stream.realtime import RealTime
 
-FILE = 60.0  # s of sound in each round of file mode
 LOOPED = 600.0  # s of sound that hours are made of
 SOUNDS, LENGTH = 8, 30.0  # different sounds that many streams share, and s of each
 UNSCORED = 0.1  # s: more than a block and a resampler's memory
@@ -43,21 +42,25 @@ class Options:
     """Measure streaming with one model, or many streams with one or several."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = (DEFAULT,)
-    """f0, wide, model.pt, model.onnx or model.engine, or a network by name; several with --streams or --largest."""
-    corpus: Optional[Path] = None  # noqa: UP045 - runtime.support.command says why
-    """Folder of the corpus whose development clips are streamed; default: the demo's voice."""
+    """f0, wide, model.pt, model.onnx or model.engine, or a network by name; several with --streams or --alarms."""
+    corpus: tuple[Path, ...] = ()
+    """Folder of the corpus whose clips are streamed, with --alarms one or several; default: the demo's passages."""
+    partition: Literal["train", "dev", "eval"] = "dev"
+    """Protocol of the corpus."""
     seconds: float = 20.0
     """Seconds of sound in real time, for each condition or number of streams."""
     load: int = 2
     """Busy processes beside the second real-time run; 0 omits that run."""
-    rounds: int = 3
-    """Rounds of file mode and start-up."""
     hours: float = 0.0
-    """Hours of sound at full speed with memory readings; 24 is the long form, 0 omits it."""
+    """Hours of sound at full speed: with memory readings (24 is the long form, 0 omits it), or for --alarms (0: 1)."""
     streams: tuple[int, ...] = ()
     """Streams at once on one core, in real time: numbers to try, instead of everything above."""
-    largest: bool = False
-    """Search the largest number of streams of which 99 of 100 scores are less than a step late."""
+    alarms: bool = False
+    """False alarms per hour against fakes found, on streams of real clips with inserted fakes, instead of the above."""
+    budget: float = 1.0
+    """False alarms per hour of real speech for which --alarms names a --sure."""
+    workers: int = 0
+    """Processes of --alarms; 0: one for each core."""
     batch: Optional[int] = None  # noqa: UP045
     """Streams in one call of the network; default: the batcher's choice."""
     step: Optional[int] = None  # noqa: UP045
@@ -73,18 +76,18 @@ class Options:
 
     def __post_init__(self) -> None:
         require(bool(self.models) and len(set(self.models)) == len(self.models), "MODELS: expected different ones")
-        require(self.several or len(self.models) == 1, "MODELS: several; expected one without --streams or --largest")
+        several = bool(self.streams) or self.alarms
+        require(several or len(self.models) == 1, "MODELS: several; expected one without --streams or --alarms")
         require(self.seconds >= 2, f"--seconds {self.seconds}: expected at least 2; verdicts start after 1")
         require(self.load >= 0, f"--load {self.load}: expected 0 or more")
         require(self.hours >= 0, f"--hours {self.hours}: expected 0 or more")
-        require(not (self.several and self.hours), f"--hours {self.hours}: expected without --streams and --largest")
-        require(self.rounds >= 1, f"--rounds {self.rounds}: expected at least 1")
+        require(not (self.streams and (self.hours or self.alarms)), "--streams: expected without --hours and --alarms")
+        require(not self.alarms or bool(self.corpus), "--alarms: needs --corpus")
+        require(self.alarms or len(self.corpus) <= 1, "--corpus: several; expected one without --alarms")
+        require(self.budget >= 0, f"--budget {self.budget}: expected 0 or more")
+        require(self.workers >= 0, f"--workers {self.workers}: expected 0 or more")
         different = len(set(self.streams)) == len(self.streams) and all(count >= 1 for count in self.streams)
         require(different, f"--streams {self.streams}: expected different numbers, at least 1")
-
-    @property
-    def several(self) -> bool:
-        return bool(self.streams) or self.largest
 
 
 def main() -> int:
@@ -95,19 +98,20 @@ def main() -> int:
     from benchmarks.cases import resolve
     from benchmarks.report import busy_note, finish, place, report_folder, write_report
 
-    out = place(options.out, "streams" if options.several else "stream", options.overwrite)
+    kind = "alarms" if options.alarms else "streams" if options.streams else "stream"
+    out = place(options.out, kind, options.overwrite)
     busy, machine = busy_note(), host.describe()
     with TemporaryDirectory() as exported, report_folder(out, options.overwrite) as folder:
         subjects = [
-            resolve(name, ("u8",), Path(exported) / str(number), batch=2 if options.several else 1)[0]
+            resolve(name, ("u8",), Path(exported) / str(number), batch=2 if options.streams else 1)[0]
             for number, name in enumerate(options.models)
         ]
         with host.Watch(idle_s=0.5, interval_s=2.0) as watch:
-            measured = (
-                many_streams(options, subjects, folder) if options.several else one_stream(options, subjects[0], folder)
-            )
+            measure = {"alarms": false_alarms, "streams": many_streams, "stream": one_stream}[kind]
+            measured = measure(options, subjects, folder)
         notes = (*busy, *(note for subject in subjects for note in subject.notes), *measured.notes)
-        voice = "the demo's voice" if options.corpus is None else f"dev clips of {options.corpus.resolve().name}"
+        names = " and ".join(root.resolve().name for root in options.corpus)
+        voice = f"{options.partition} clips of {names}" if names else "the demo's passages"
         report = replace(
             measured, machine=machine | {"run": watch.report()}, notes=tuple(dict.fromkeys(notes)),
             conditions={"sound": voice, **measured.conditions},
@@ -117,23 +121,21 @@ def main() -> int:
     return FAILED if any(note.startswith("INCOMPLETE") for note in report.notes) else 0
 
 
-def one_stream(options: Options, subject: "Subject", folder: Path) -> "Report":
-    """File mode, start-up, real time without and with load, and hours."""
+def one_stream(options: Options, subjects: "list[Subject]", folder: Path) -> "Report":
+    """Real time without and with load, and hours."""
     from benchmarks.report import Plot, new_report
     from benchmarks.report.plots import draw_latencies
     from benchmarks.stream.endurance import endure
-    from benchmarks.stream.realtime import busy, from_file, in_real_time, live_table, sound, speed_table, start_up
-    from runtime.audio.features import RATE
+    from benchmarks.stream.realtime import busy, in_real_time, live_table, sound
     from runtime.engines.model_loader import load_model
     from train.progress import say
 
-    samples, live, hours = sound(options.corpus, max(FILE, options.seconds), options.seed), {}, None
+    (subject,), live, hours = subjects, {}, None
+    samples = sound(options.corpus, options.seconds, options.seed, options.partition)
     with ExitStack() as stack:
         model = load_model(subject.path, "auto")
         stack.callback(model.engine.close)
-        say(f"{model.card.name} ({model.card.precision}) with {model.backend}: {model.reason}; file mode and start-up")
-        files = [from_file(model, samples[: int(FILE * RATE)], options.step) for _ in range(options.rounds)]
-        starts = [start_up(subject.path, samples) for _ in range(options.rounds)]
+        say(f"{model.card.name} ({model.card.precision}) with {model.backend} {model.reason}".rstrip())
         for count in dict.fromkeys((0, options.load)):
             name = f"{count} busy process{'es' * (count > 1)}" if count else "undisturbed"
             say(f"{options.seconds:g} s in real time, {name}")
@@ -141,20 +143,20 @@ def one_stream(options: Options, subject: "Subject", folder: Path) -> "Report":
                 live[name] = in_real_time(model, samples, options.seconds, options.device_rate, options.step)
         if options.hours:
             say(f"{options.hours:g} hours of sound at full speed")
-            long = sound(options.corpus, min(LOOPED, 3600 * options.hours), options.seed)
+            long = sound(options.corpus, min(LOOPED, 3600 * options.hours), options.seed, options.partition)
             hours = endure(subject.path, long, options.hours, options.step)
     label = "from the sample being spoken to its verdict, ms"
     draw_latencies(
         {name: one.spoken_ms for name, one in live.items()}, folder / "latency.png", label, "share of verdicts"
     )
-    tables = [speed_table(files, starts), live_table(live)]
+    tables = [live_table(live)]
     plots = [Plot("latency.png", "Share of verdicts that were written so long after their newest sample was spoken.")]
     if hours is not None:
         tables.append(hours.table())
     conditions = {
         "model": describe(subject), "engine": model.backend, "real time": f"{options.seconds:g} s",
         "sound card": f"simulated, {options.device_rate} Hz, 20 ms at a time", "seed": options.seed,
-        "frames between verdicts": options.step or "the model's own", "rounds": options.rounds,
+        "frames between verdicts": options.step or "the model's own",
     }  # fmt: skip
     title = f"Streaming with {subject.model} ({model.card.name})"
     return new_report("stream", title, {}, conditions, tables, notes(live, hours), plots)
@@ -164,13 +166,13 @@ def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "
     """Every model under the load of many streams, on one core."""
     from benchmarks.report import Cell, Plot, Table, new_report
     from benchmarks.report.plots import draw_latencies
-    from benchmarks.stream.load import bear, find_largest, load_table, one_core, speed
+    from benchmarks.stream.load import bear, load_table, one_core, speed
     from benchmarks.stream.realtime import sound
     from runtime.engines.model_loader import load_model
     from runtime.summary import plural
     from train.progress import say
 
-    sounds = [sound(options.corpus, LENGTH, seed) for seed in range(SOUNDS)]
+    sounds = [sound(options.corpus, LENGTH, seed, options.partition) for seed in range(SOUNDS)]
     rows: list[dict[str, Cell]] = []
     loads: dict[str, dict[int, Load]] = {}
     with one_core() as core:
@@ -179,19 +181,13 @@ def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "
             fast, found = speed(model, sounds, options.step, options.batch), loads.setdefault(subject.model, {})
             say(f"{subject.model} with {model.backend}: {fast:.0f} times real time without waiting")
 
-            def holds(streams: int, model: Any = model, found: Any = found, name: str = subject.model) -> bool:
-                if streams not in found:
-                    found[streams] = bear(model, sounds, streams, options.seconds, options.step, options.batch)
-                    late, word = found[streams].percentile(99), "holds" if found[streams].holds else "does not hold"
-                    say(f"{name}, {plural(streams, 'stream')}: p99 {late:.0f} ms late, {word}")
-                return bool(found[streams].holds)
-
             for streams in options.streams:
-                holds(streams)
+                found[streams] = load = bear(model, sounds, streams, options.seconds, options.step, options.batch)
+                word = "holds" if load.holds else "does not hold"
+                say(f"{subject.model}, {plural(streams, 'stream')}: p99 {load.percentile(99):.0f} ms late, {word}")
             rows.append({
                 "model": subject.model, "precision": model.engine.precision, "speed": fast,
                 "input": f"{subject.frames} frames" if subject.frames else "windows",
-                "largest": find_largest(holds, fast) if options.largest else None,
             })  # fmt: skip
             model.engine.close()
     listed = {name: [of_model[count] for count in sorted(of_model)] for name, of_model in loads.items()}
@@ -204,10 +200,44 @@ def many_streams(options: Options, subjects: "list[Subject]", folder: Path) -> "
     }  # fmt: skip
     plots = [Plot("late.png", "Share of scores that came so long after the delivery of their last sample.")]
     notes = ["This system cannot bind a process to one core: figures of one thread."] * (core is None)
-    about = "speed: of 32 streams that never wait, per second of processor time. largest: that holds, to 5 %."
-    columns = "model*; precision; input; speed, times real time > .1; largest, streams >"
-    tables = [Table.of("largest", "Streams on a core", about, columns, rows), load_table(listed)]
+    about = "speed: of 32 streams that never wait, per second of processor time."
+    columns = "model*; precision; input; speed, times real time > .1"
+    tables = [Table.of("speed", "Streams on a core", about, columns, rows), load_table(listed)]
     return new_report("streams", "Streams on one core", {}, conditions, tables, notes, plots, command="stream")
+
+
+def false_alarms(options: Options, subjects: "list[Subject]", folder: Path) -> "Report":
+    """Every model over the same streams."""
+    from benchmarks.accuracy.trials import open_trials
+    from benchmarks.report import Plot, new_report
+    from benchmarks.report.plots import draw_trade
+    from benchmarks.stream.alarms import alarm_table, budget_table, check_calibrated, raise_alarms
+    from benchmarks.stream.mixture import by_source
+    from runtime.engines.model_loader import load_model
+    from train.data.processes import cores
+    from train.progress import say
+
+    trials, hours, rows = open_trials(options.corpus, options.partition), options.hours or 1.0, []
+    say(trials.describe())
+    for subject in subjects:
+        model = load_model(subject.path, "auto")
+        check_calibrated(model, subject.model)
+        model.engine.close()
+    for subject in subjects:
+        jobs = 1 if subject.form.startswith("TensorRT") else options.workers or cores()
+        found = raise_alarms(subject.path, by_source(trials), hours, options.seed, jobs, options.step, subject.model)
+        rows += found.rows(subject.model, options.seed)
+    draw_trade(rows, folder / "alarms.png")
+    conditions = {
+        "models": {subject.model: describe(subject) for subject in subjects}, "hours": hours, "seed": options.seed,
+        "trials": trials.describe(), "trials sha256": trials.identity(),
+        "frames between verdicts": options.step or "the model's own",
+    }  # fmt: skip
+    plots = [Plot("alarms.png", "Fakes found against false alarms; a point for each threshold of --sure.")]
+    tables = [budget_table(rows, options.budget), alarm_table(rows)]
+    caveats = ["Figures of one corpus do not transfer to another."]
+    title = f"Alarms on {trials.name}"
+    return new_report("alarms", title, {}, conditions, tables, caveats, plots, command="stream")
 
 
 def notes(live: "Mapping[str, RealTime]", hours: "Endurance | None") -> list[str]:

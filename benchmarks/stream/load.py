@@ -13,7 +13,7 @@ step, as those of calls that began at any time are. Lateness counts from the del
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -31,7 +31,6 @@ SPREAD = 0.618034  # golden ratio: no two of a few hundred streams take their st
 SLEEP = 5e-3  # s at least: a loop that turns for every chunk would find no two steps due at once
 SETTLING = 2.0  # s of sound that are not counted
 FULL, FLAT_OUT = 32, 5.0  # streams whose speed is measured without waiting, and s of sound of each
-CLOSE = 0.05  # precision of the largest number of streams
 
 
 @dataclass(frozen=True)
@@ -150,15 +149,6 @@ def speed(model: LoadedModel, sounds: Sequence[Samples], step: int | None = None
         decoded(batcher, callers)
         done, spent = done + 1, time.process_time() - began
     return FULL * done * PACE / spent
-
-
-def find_largest(holds: Callable[[int], bool], guess: float) -> int:
-    """Bisect between numbers that hold and that do not; 0 if one stream does not hold."""
-    low, high, streams = 0, None, max(1, int(0.8 * guess))
-    while high is None or high - low > max(1, CLOSE * low):
-        low, high = (streams, high) if holds(streams) else (low, streams)
-        streams = (low + high) // 2 if high is not None else max(low + 1, int(1.25 * low))
-    return low
 
 
 def load_table(loads: Mapping[str, Sequence[Load]]) -> Table:

@@ -1,6 +1,5 @@
-"""One session of the runtime over a file at full speed, and over a microphone in real time.
+"""One session of the runtime over a microphone in real time.
 
-    speed, cost = from_file(model, samples)                  # times real time; runtime.summary.Cost
     run = in_real_time(model, samples, 20.0, 48_000)
     run.spoken_ms, run.lost
 
@@ -12,48 +11,43 @@ was spoken, `arrived` from the moment that sample's block of 20 ms was delivered
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from benchmarks.report import Cell, Measured, Table
+from benchmarks.report import Cell, Table
 from runtime.audio.features import RATE, Samples
 from runtime.engines.model_loader import LoadedModel
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources.demo import passages
-from runtime.sources.file import FileSource
 from runtime.sources.microphone import Microphone
-from runtime.summary import Cost, Summary
-from runtime.support.errors import ShrikeError
+from runtime.summary import Summary
 from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
 
 SHARES = (50, 95, 99)  # percentiles of a latency
-SHORT = 8.0  # s of the file whose first verdict is timed
 CLIP_GAP = 0.4  # s of silence between clips of a corpus
 LINGER = 1.0  # s after the last block in which the queue is still scored; a Microphone waits for 2
 
 
-def sound(corpus: Path | None, seconds: float, seed: int = 0) -> Samples:
-    """Development clips of a corpus in random order with pauses, or the demo's passages; repeated to the length."""
+def sound(corpus: Sequence[Path], seconds: float, seed: int = 0, partition: str = "dev") -> Samples:
+    """Clips of the first corpus in random order with pauses, or the demo's passages; repeated to the length."""
     wanted = round(seconds * RATE)
-    if corpus is None:
+    if not corpus:
         return np.resize(np.roll(np.concatenate([*passages(RATE).values()]), 7919 * seed), wanted)
     from runtime.audio.decode import load
     from train.data.corpus import open_corpus
 
-    paths, parts = [trial.path for trial in open_corpus(corpus, "dev").trials if trial.path], list[Samples]()
+    paths, parts = [trial.path for trial in open_corpus(corpus[0], partition).trials if trial.path], list[Samples]()
     for place in np.random.default_rng(seed).permutation(len(paths)):
         if sum(map(len, parts)) < wanted:
             parts += [load(paths[place], RATE).samples, np.zeros(int(CLIP_GAP * RATE), np.float32)]
@@ -137,20 +131,6 @@ class RealTime:
         return max(0.0, self.sent - self.summary.seconds - self.summary.lost)
 
 
-def from_file(model: LoadedModel, samples: Samples, step: int | None = None) -> tuple[float, Cost]:
-    """Seconds of sound per second, decoding included, and the cost of a step."""
-    with _flac(samples) as path, Stop() as stop, open(os.devnull, "w") as nowhere:
-        sinks = [JsonLines(nowhere)]  # writing is part of a verdict's cost
-        session = Session(model.engine, model.card, sinks, VerdictOptions(step=step), model.backend)
-        began = time.perf_counter()
-        with closing(FileSource(path, model.card.frontend.rate, stop)) as source:
-            summary = session.run(source, stop)
-        wall = time.perf_counter() - began
-        if stop.requested:
-            raise KeyboardInterrupt
-    return summary.seconds / wall, summary.cost
-
-
 def in_real_time(
     model: LoadedModel, samples: Samples, seconds: float, rate: int = 48_000, step: int | None = None
 ) -> RealTime:
@@ -171,30 +151,6 @@ def in_real_time(
     return RealTime(watch.spoken, watch.arrived, card.delivered / rate, summary)
 
 
-def start_up(model: Path, samples: Samples) -> float:
-    """Seconds from starting the command to its first verdict on stdout."""
-    with _flac(samples[: int(SHORT * RATE)]) as path:
-        words = [sys.executable, "-m", "runtime.stream", "--json", "--model", str(model), "--file", str(path)]
-        began = time.perf_counter()
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None and process.stderr is not None
-            first = next((time.perf_counter() for line in process.stdout if '"type": "verdict"' in line), None)
-            process.stdout.read()
-            log = process.stderr.read()
-    if first is None:
-        raise ShrikeError(f"python -m runtime.stream gave no verdict: {log.strip()}")
-    return first - began
-
-
-@contextmanager
-def _flac(samples: Samples) -> Iterator[Path]:
-    import soundfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        soundfile.write(Path(folder) / "sound.flac", samples, RATE)
-        yield Path(folder) / "sound.flac"
-
-
 @contextmanager
 def busy(count: int) -> Iterator[None]:
     """That many processes of pure work beside this one."""
@@ -208,21 +164,6 @@ def busy(count: int) -> Iterator[None]:
 
 
 # ---- tables
-
-
-def speed_table(files: Sequence[tuple[float, Cost]], starts: Sequence[float]) -> Table:
-    speeds, steps = [speed for speed, _ in files], np.median([cost.step_ms for _, cost in files], axis=0).tolist()
-    row: dict[str, Cell] = {"mode": "file", "speed": Measured(median(speeds), rounds=tuple(speeds))}
-    row |= {f"step p{share}": value for share, value in zip(SHARES, steps, strict=True)}
-    row["first verdict"] = Measured(median(starts), rounds=tuple(starts))
-    about = (
-        "Medians of the rounds, decoding included. first verdict: from starting the command, with a warm file system."
-    )
-    columns = (
-        "mode*; speed, times real time > .1; step p50, ms < .2; step p95, ms < .2; step p99, ms < .2; "
-        "first verdict, s < .2"
-    )
-    return Table.of("speed", "File mode and start-up", about, columns, [row])
 
 
 def live_table(live: Mapping[str, RealTime]) -> Table:
