@@ -120,8 +120,8 @@ def write_transformers(source: EncoderNetwork, path: Path) -> None:
     safetensors.save_file(found, path)
 
 
-def write_ctranslate2(source: EncoderNetwork, path: Path) -> None:
-    """As CTranslate2 4 writes version 6: query, key and value in one matrix."""
+def write_ctranslate2(source: EncoderNetwork, path: Path, kind: str = "float32") -> None:
+    """As CTranslate2 4 writes version 6: query, key and value in one matrix; in int8, an integer is value x scale."""
     variables: dict[str, np.ndarray] = {"decoder/embeddings/weight": np.zeros((3, 4), np.float32)}
     for place, convolution in (("conv1", source.stem.first), ("conv2", source.stem.second)):  # type: ignore[union-attr]
         variables[f"encoder/{place}/weight"] = convolution.weight.detach().numpy()  # type: ignore[union-attr]
@@ -139,7 +139,13 @@ def write_ctranslate2(source: EncoderNetwork, path: Path) -> None:
             pairs[place] = (linear.weight.detach().numpy(), linear.bias.detach().numpy())
         for place, (weight, offset) in pairs.items():
             variables[f"{base}/{place}/weight"], variables[f"{base}/{place}/bias"] = weight, offset
-    types = {np.dtype(np.float32): 0}
+            if kind == "int8":
+                scale = 127 / np.abs(weight).max(axis=1)
+                variables[f"{base}/{place}/weight"] = np.rint(weight * scale[:, None]).astype(np.int8)
+                variables[f"{base}/{place}/weight_scale"] = scale.astype(np.float32)
+    if kind == "float16":
+        variables = {name: value.astype(np.float16) for name, value in variables.items()}
+    types = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.float16): 4}
     with open(path, "wb") as file:
 
         def text(value: str) -> None:
@@ -166,6 +172,15 @@ def test_weights_of_every_format_give_the_same_outputs(write, tmp_path: Path) ->
     with torch.no_grad():
         pairs = zip(loaded.pooled_statistics(features), source.pooled_statistics(features), strict=False)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+
+
+@pytest.mark.parametrize("kind", ["int8", "float16"])
+def test_quantised_weights_are_scaled_back(kind: str, tmp_path: Path) -> None:
+    source, loaded = network(), network()
+    write_ctranslate2(source, tmp_path / "model.bin", kind)
+    load_encoder(loaded, tmp_path / "model.bin")
+    for (name, value), again in zip(source.stages.named_parameters(), loaded.stages.parameters(), strict=True):
+        assert torch.allclose(again, value, atol=0.6 / 127 * float(value.abs().max())), name
 
 
 @pytest.mark.parametrize("damage", ["truncated", "count", "other size", "text", "empty"])
