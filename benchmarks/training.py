@@ -1,4 +1,4 @@
-"""Throughput of the feature cache and of training, and the overhead of the training loop.
+"""Throughput of the feature cache and of training, the overhead of the training loop, and the cost of changed sound.
 
     python -m benchmarks.training --corpus ../shared/corpus
     python -m benchmarks.training --corpus /data/LA --network ecanet18 --batch 64 --precision bf16
@@ -7,6 +7,7 @@ Steps of the loop (read, augment, forward, backward, clip, Adam) take turns with
 same network on one batch in memory, so that a noisy machine disturbs both alike.
 """
 
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from typing import Literal
 
 from benchmarks.stats import Case, measure, ratio
 from runtime.support.command import parse, run
+
+SOUND_CLIPS = 64  # of the measurement of changed sound
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,12 @@ class Options:
     """Trials of a batch."""
     rounds: int = 12
     """Loop steps and bare passes that are counted, each after one that is not."""
+    stem_stride: tuple[int, int] = (1, 1)
+    """Strides of the first convolution along bands and frames."""
     clips: int = 1024
     """Clips of the feature cache's measurement."""
+    renew: int = 6
+    """Epochs that share a clip's changed sound, as for python -m train."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -49,10 +56,12 @@ def main() -> None:
     options = parse(Options, "benchmarks.training", __doc__)
     import torch
 
-    from train.config import Data, Distillation, Model, Optimiser, Run, TrainConfig
-    from train.data.cache import build_cache
+    from train.augment import RESAMPLE
+    from train.augment.chain import build_chain
+    from train.config import Augmentation, Data, Distillation, Model, Optimiser, Run, TrainConfig
+    from train.data.cache import build_cache, build_sound_cache
     from train.data.corpus import open_corpus
-    from train.data.dataset import batches
+    from train.data.dataset import RenewedWindows, batches
     from train.data.sampling import training_plan
     from train.device import select_device
     from train.loop import Trainer
@@ -61,11 +70,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads)
         settings = TrainConfig(
-            Data((options.corpus,), frontend=options.frontend), Model(options.network, options.width),
-            Distillation(options.distill), optimiser=Optimiser(batch=options.batch), run=run,
+            Data((options.corpus,), frontend=options.frontend),
+            Model(options.network, options.width, options.stem_stride), Distillation(options.distill),
+            optimiser=Optimiser(batch=options.batch), run=run,
         )  # fmt: skip
         compute = select_device(settings)
-        trials = open_corpus(options.corpus, "train").trials[: options.clips]
+        trials = open_corpus(options.corpus, "train").trials
+        trials = trials[:: max(1, len(trials) // options.clips)][: options.clips]  # of both classes, whatever the order
         began = time.perf_counter()
         cache = build_cache(settings.frontend, trials, Path(folder))
         cached = len(cache) / (time.perf_counter() - began)
@@ -89,9 +100,27 @@ def main() -> None:
             loss.backward()
             wait()
 
+        steps = list[float]()  # CPU time, of all threads
+
         def loop_step() -> None:
+            began = time.process_time()
             trainer.step(next(reader), 0, options.rounds)
             wait()
+            steps.append(time.process_time() - began)
+
+        changes = Augmentation(
+            speed=5.0, rir="synthetic", snr=(5.0, 30.0), rawboost="lnl,isd,ssi", band="random",
+            resample=",".join(RESAMPLE), codecs="alaw,mulaw,gsm,vorbis,mp3", dither=1.0,
+        )  # fmt: skip
+        sound = build_sound_cache(settings.frontend, trials[:: max(1, len(trials) // SOUND_CLIPS)], Path(folder))
+        chain = build_chain(changes, settings.frontend.rate)
+        assert chain is not None
+        windows = RenewedWindows(sound, chain, 0, options.renew, Path(folder) / "renewed")
+        windows.frames(0)  # loads what the chain needs
+        began = time.process_time()
+        for clip in range(1, len(sound)):
+            windows.frames(clip)
+        changed = (time.process_time() - began) / (len(sound) - 1)
 
         cases = [Case("loop", loop_step), Case("bare", bare_pass)]
         loop, floor = measure(cases, 0.0, runs=options.rounds, rounds=options.rounds, warm_up=0.0)
@@ -102,6 +131,9 @@ def main() -> None:
     print(f"feature cache        {cached:8.1f} clips/s")
     print(f"training loop        {options.batch / loop.median:8.1f} clips/s")
     print(f"forward + backward   {options.batch / floor.median:8.1f} clips/s")
+    share = changed / options.renew / (statistics.median(steps) / options.batch)
+    print(f"changed sound        {1000 * changed:8.1f} ms of CPU a clip, seven changes of half of the clips each")
+    print(f"changed sound / step {100 * share:8.1f} % of its CPU time, with --renew {options.renew}")
     print(f"loop / bare time     {middle:8.3f} (median of {options.rounds} neighbouring pairs)")
 
 

@@ -147,6 +147,8 @@ class Augmentation:
     """share mixes the label by the pasted share of the bands; keep leaves it as it was."""
     sound_share: float = later(0.5, before=0.5)
     """Probability with which each of the following touches a window, each on its own."""
+    renew: int = later(1, before=1)
+    """Epochs that share a clip's changed sound: 1 changes each window anew, 6 takes a sixth of the time."""
     speed: float = later(0.0, before=0.0)
     """Sound is played up to this many percent faster and higher, or slower and lower."""
     rir: str = later("", before="")
@@ -257,6 +259,7 @@ RANGES = {
     "leave_out": Range(lambda x: not x or read_fold(x) is not None, "a fold as in 3/10, the third of ten"),
     "stem_stride": Range(lambda x: set(x) <= {1, 2}, "1 or 2, of bands and of frames"),
     "width": Range(lambda x: 0 < x <= 4, "a factor above 0, at most 4"),
+    "renew": Range(lambda x: x >= 1, "1 or more"),
     "speed": Range(lambda x: 0 <= x <= 50, "0 to 50 percent"),
     "batch": Range(lambda x: x > 1, "at least 2, for batch norm"),
     "rawboost": names_of(RAWBOOST),
