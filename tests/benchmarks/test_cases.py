@@ -18,10 +18,10 @@ from runtime.audio.score_times import STEP
 from runtime.card.model_card import ANY_BATCH, read_card
 from runtime.engines import as_streaming, open_engine
 from runtime.engines.model_loader import MODELS
-from runtime.sources import demo
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.runtime.made_model import made_model
+from tests.runtime.made_voice import voice
 from train.checkpoint import write_checkpoint
 from train.networks import build
 from train.networks.cost import multiply_adds as of_torch
@@ -87,7 +87,7 @@ def test_embedded_and_named_networks(tmp_path: Path) -> None:
 
 def test_an_encoder_by_name_has_its_layers_and_scores_arrays_as_streams(tmp_path: Path) -> None:
     both = {s.form: s for s in resolve("encoder", ("float", "u8"), tmp_path / "0", exit=1)}
-    card, clip = read_card(both["u8"].path), demo.voice(16_000)[:100_000]
+    card, clip = read_card(both["u8"].path), voice(16_000)[:100_000]
     assert card.network.exit == 1 and card.frontend == both["u8"].frontend == PRESETS["mel"]
     counts = {multiply_adds(subject.path) for subject in both.values()}
     one_layer = build("encoder", loss="crossentropy", encoder=("base", 1, 0))
