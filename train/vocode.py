@@ -6,13 +6,12 @@ python -m train.vocode --corpus /data/corpus --by /data/hifigan.onnx --out /data
 python -m train --corpus /data/corpus /data/vocoded
 
 --out becomes a corpus: audio, protocols/train.txt with the vocoder as system, and metadata.csv, where original_path
-names the original. A copy has its original's length, level and coding: Opus at 40 kb/s for Opus, else FLAC. Repeat
+names the original. A copy has its original's length, level and coding: Opus at 40 kb/s for .ogg, else FLAC. Repeat
 the command to continue, or with other vocoders to add theirs. docs/training.md#vocoded-copies has formats of ONNX
 files.
 """
 
 import csv
-import warnings
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +127,6 @@ def begin(options: Options) -> None:
     from train.augment.vocoders import open_vocoder
 
     torch.set_num_threads(1)  # one process per core
-    warnings.filterwarnings("ignore", module="pyworld")  # it imports a deprecated module
     _open.update(options=options, vocoders={by: open_vocoder(by, options.lyra) for by in options.by})
 
 

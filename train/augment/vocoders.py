@@ -16,6 +16,7 @@ Slaney bands over 0-8 kHz, natural logarithm of at least 1e-5. One with (1, samp
 16 kHz. A metadata entry `sample_rate` of the file replaces either rate. The first output is the sound.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -51,24 +52,30 @@ def open_vocoder(name: str, lyra: Path | None) -> Vocoder:
         return Lyra(lyra)
     if name in SIMPLE:
         if name != "griffin-lim":
-            require_package("pyworld")  # an error now
+            pyworld()  # an error now
         return SIMPLE[name]
     return OnnxVocoder(Path(name))
 
 
 def world(sound: Samples, dice: Dice) -> Samples:
-    pyworld, samples = require_package("pyworld"), sound.astype(np.float64)
-    f0, times = pyworld.dio(samples, RATE)
-    f0 = pyworld.stonemask(samples, f0, times, RATE)
-    spectrum, aperiodicity = pyworld.cheaptrick(samples, f0, times, RATE), pyworld.d4c(samples, f0, times, RATE)
-    return as_long(pyworld.synthesize(f0, spectrum, aperiodicity, RATE).astype(np.float32), len(sound))
+    tools, samples = pyworld(), sound.astype(np.float64)
+    f0, times = tools.dio(samples, RATE)
+    f0 = tools.stonemask(samples, f0, times, RATE)
+    spectrum, aperiodicity = tools.cheaptrick(samples, f0, times, RATE), tools.d4c(samples, f0, times, RATE)
+    return as_long(tools.synthesize(f0, spectrum, aperiodicity, RATE).astype(np.float32), len(sound))
+
+
+def pyworld() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports a deprecated module
+        return require_package("pyworld")
 
 
 def lpc(sound: Samples, dice: Dice) -> Samples:
     solve_toeplitz = require_package("scipy.linalg").solve_toeplitz
     lfilter = require_package("scipy.signal").lfilter
     samples, window, hop = sound.astype(np.float64), np.hanning(FRAME), np.arange(STEP)
-    f0, _ = require_package("pyworld").dio(samples, RATE, frame_period=1000 * STEP / RATE)
+    f0, _ = pyworld().dio(samples, RATE, frame_period=1000 * STEP / RATE)
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (FRAME // 2, FRAME)), FRAME)[::STEP]
     result, state, place = np.zeros(len(frames) * STEP), np.zeros(ORDER), 0.0
     for number, frame in enumerate(frames):
