@@ -81,9 +81,8 @@ class Options:
 def main() -> None:
     options = parse(Options, "benchmarks.sharpness", __doc__)
     from benchmarks import host
-    from benchmarks.accuracy.tables import column_of
-    from benchmarks.report import Plot, finish, new_report, place, report_folder, write_report
-    from benchmarks.report.plots import draw_scatter
+    from benchmarks.accuracy.trials import TrialList
+    from benchmarks.report import finish, new_report, place, report_folder, write_report
     from train.data.corpus import open_corpus, select
     from train.progress import say
 
@@ -93,7 +92,8 @@ def main() -> None:
     say(partition.describe())
     spoofs = {trial.utterance: trial.attack for trial in partition.trials if trial.bonafide is False}
     if options.by != "attack":
-        spoofs = dict(zip(spoofs, column_of(partition, list(spoofs), options.by).tolist(), strict=True))
+        values = TrialList((partition,)).column(list(spoofs), options.by)
+        spoofs = dict(zip(spoofs, values.tolist(), strict=True))
     table, rises, recipe = measure(options, partition, spoofs)
     sources, found = source_table(options, table, spoofs, rises)
     conditions = {
@@ -109,9 +109,7 @@ def main() -> None:
     found += ["All sources share the bona fide trials.", "Figures of one corpus do not transfer to another."]
     with report_folder(out, options.overwrite) as folder:
         title = f"Sharpness of {options.model.name}"
-        draw_scatter(sources.records(), "sharpness", "EER", "source", title, folder / "sharpness.png")
-        plot = Plot("sharpness.png", "Sharpness and EER of every source, with 95 % intervals.")
-        report = new_report("sharpness", title, host.describe(), conditions, [sources], found, [plot])
+        report = new_report("sharpness", title, host.describe(), conditions, [sources], found)
         write_report(folder, report)
     finish(report, out)
 
@@ -194,11 +192,11 @@ def source_table(
     options: Options, table: "ScoreTable", sources: dict[str, str], rises: Rises
 ) -> tuple[Table, list[str]]:
     """Source by source, and the rank correlation of sharpness and EER as a note."""
-    from train.evaluate.bootstrap import interval_of, resampled_eers
-    from train.evaluate.metrics import eer, ranked
+    from train.evaluate.bootstrap import bootstrap_eer, interval_of
+    from train.evaluate.metrics import eer
 
     named = np.array([sources.get(name, "") for name in table.utterance])
-    rows, resampled, rng = list[dict[str, Any]](), list[Floats](), np.random.default_rng(options.seed)
+    rows, rng = list[dict[str, Any]](), np.random.default_rng(options.seed)
 
     def mean(values: list[float]) -> Measured:
         means = rng.choice(values, (options.bootstrap, len(values))).mean(axis=1)
@@ -207,42 +205,20 @@ def source_table(
 
     for source, found in rises.items():
         bonafide, spoof = table.score[table.is_bonafide], table.score[~table.is_bonafide & (named == source)]
-        resampled.append(100 * resampled_eers(ranked(bonafide, spoof)[1], options.bootstrap, options.seed))
+        low, high = bootstrap_eer(bonafide, spoof, options.bootstrap, options.seed)
         rows.append({
             "source": source, "spoofs": len(spoof), "batches": len(found),
             "sharpness": mean([rise for _, rise in found]), "loss": mean([loss for loss, _ in found]),
-            "EER": Measured(100 * eer(bonafide, spoof), *interval_of(resampled[-1])),
+            "EER": Measured(100 * eer(bonafide, spoof), 100 * low, 100 * high),
         })  # fmt: skip
     about = (
         f"sharpness: rise of the loss at rho = {options.rho:g} up the gradient of batches of {options.batch} trials."
     )
     columns = "source*; spoofs; batches; sharpness < .4; loss < .3; EER, % < .1"
-    ascents = [np.array(row["sharpness"].rounds) for row in rows]
-    value = correlation(ascents, resampled, [row["EER"].value for row in rows], options)
-    note = [] if value is None else [
-        f"rank correlation (Spearman) of sharpness and EER over sources: {value.value:.2f} ({value.low:.2f} to "
-        f"{value.high:.2f})"
-    ]  # fmt: skip
+    value = spearman(*(np.array([row[name].value for row in rows]) for name in ("sharpness", "EER")))
+    known = len(rows) >= FEWEST_SOURCES and np.isfinite(value)
+    note = [f"rank correlation (Spearman) of sharpness and EER over sources: {value:.2f}"] if known else []
     return Table.of("sources", "Source by source", about, columns, rows), note
-
-
-def correlation(ascents: list[Floats], eers: list[Floats], rates: list[float], options: Options) -> Measured | None:
-    """Rank correlation of sharpness and EER over sources; None of too few sources or constant values.
-
-    For its interval, each source's sharpness is the mean of its resampled batches, its EER one of the resampled ones,
-    and sources are drawn with replacement.
-    """
-    from train.evaluate.bootstrap import interval_of
-
-    value = spearman(np.array([part.mean() for part in ascents]), np.array(rates))
-    if len(rates) < FEWEST_SOURCES or not np.isfinite(value):
-        return None
-    rng, found = np.random.default_rng(options.seed), []
-    for _ in range(options.bootstrap):
-        ours = np.array([rng.choice(part, len(part)).mean() for part in ascents])
-        theirs, drawn = np.array([rng.choice(part) for part in eers]), rng.integers(len(rates), size=len(rates))
-        found.append(spearman(ours[drawn], theirs[drawn]))
-    return Measured(value, *interval_of(np.array(found)[np.isfinite(found)]))
 
 
 def spearman(a: Floats, b: Floats) -> float:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.latency.peers import open_bare
 from runtime.audio.features import RATE, Samples
 from runtime.card.schema import require
 from runtime.support.errors import ShrikeError
-from runtime.support.suggestions import nearby
 from train.data.cache import SoundCache
 
 LONGEST = 60 * RATE  # samples of an input
@@ -34,16 +34,7 @@ def parse_input(text: str) -> int:
 
 def open_peer(path: Path, size: int) -> Callable[[Samples], float]:
     """A function from samples (n,) at 16 kHz to a score; it has run once when it is returned."""
-    import onnxruntime
-
-    require(path.is_file(), f"{path}: file not found; expected an ONNX file{nearby(path)}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no other base
-        reason = str(error).partition("\n")[0]
-        raise ShrikeError(f"{path}: ONNX Runtime refuses it ({reason}); expected an ONNX file") from error
+    session = open_bare(path, threads=1)
     inputs = session.get_inputs()
     require(len(inputs) == 1, f"{path.name}: {len(inputs)} inputs; expected one, the waveform")
     shape = (1,) * (len(inputs[0].shape) - 1) + (size,)  # (batch, samples) or (batch, 1, samples)

@@ -6,8 +6,8 @@
     watch.energy()          # J beyond idle, or None
     watch.report()          # everything, as JSON
 
-Power comes from a Jetson's INA3221 monitors or a PC's RAPL counters (often readable by root only). It is sampled for
-`idle_s` before the block and during it, with the same sampling, and the idle power is subtracted.
+Power comes from a Jetson's INA3221 monitors. It is sampled for `idle_s` before the block and during it, with the same
+sampling, and the idle power is subtracted.
 """
 
 import math
@@ -26,7 +26,7 @@ WITHIN = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}  # AGX Orin: the first rail is fed b
 
 
 class PowerMeter:
-    """Watts of a Jetson's rails, or of a processor's packages and memory; `name` is None where nothing is readable."""
+    """Watts of a Jetson's rails; `name` is None where nothing is readable."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         rails: dict[str, tuple[Path, Path]] = {}  # in1_label "VDD_IN", in1_input in mV, curr1_input in mA
@@ -38,24 +38,13 @@ class PowerMeter:
         whole = [name for name in INPUTS if name in rails][:1]
         counted = whole or [name for name in rails if WITHIN.get(name) not in rails]
         self.rails = [rails[name] for name in counted]
-        zones = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
-        self.zones = [zone for zone in zones if read(zone / "name").startswith(("package", "dram"))]
-        self._last: list[int | None] = []
-        name = f"INA3221: {' + '.join(counted)}" if rails else "RAPL counters of the processor"
-        self.name = None if self.joules(0.0) is None else name
+        self.name = None if self.joules(0.0) is None else f"INA3221: {' + '.join(counted)}"
 
     def joules(self, seconds: float) -> float | None:
-        """Energy since the last call, `seconds` ago; None where it cannot be read."""
-        if self.rails:
-            pairs = [(number(volts), number(current)) for volts, current in self.rails]
-            powers = [None if v is None or i is None else v * i * 1e-6 for v, i in pairs]
-            return None if None in powers else seconds * sum(power or 0.0 for power in powers)
-        now, before = [number(zone / "energy_uj") for zone in self.zones], self._last
-        self._last = now
-        if not now or None in now:
-            return None
-        spans = [(number(zone / "max_energy_range_uj") or 0) + 1 for zone in self.zones]  # a counter wraps above it
-        return sum(1e-6 * (((a or 0) - (b or 0)) % span) for a, b, span in zip(now, before, spans, strict=False))
+        """Energy of so many seconds at the power of this moment; None where it cannot be read."""
+        pairs = [(number(volts), number(current)) for volts, current in self.rails]
+        powers = [None if v is None or i is None else v * i * 1e-6 for v, i in pairs]
+        return None if not powers or None in powers else seconds * sum(power or 0.0 for power in powers)
 
 
 class Watch:
@@ -84,7 +73,6 @@ class Watch:
 
     def _sample(self, phase: str, until: float) -> None:
         last, done = time.monotonic(), False
-        self._meter.joules(0.0)
         while not done:
             done = self._stop.wait(self._interval) or time.monotonic() >= until
             now = time.monotonic()

@@ -6,19 +6,18 @@ from statistics import median
 import numpy as np
 
 from benchmarks.cases import SUFFIX
-from benchmarks.latency.lineup import PEER, Entry, Lineup, Rows, frontend_name, windows
+from benchmarks.latency.lineup import PEER, Entry, Lineup, Rows, frontend_name
 from benchmarks.report import Cell, Measured, Table
 from benchmarks.stats import ratio
 from runtime.audio.features import HOP, RATE
 from runtime.audio.framer import STEP
 
 BUDGET = 1000 * STEP * HOP / RATE  # 97.5 ms between two scores of a windowed model
-GPU_RUNS = 100  # of an engine, by the GPU's own clock
 
 
 def tables(lineup: Lineup) -> list[Table]:
     """Those that have rows."""
-    found = [steps_table(lineup), calls_table(lineup), bare_table(lineup), gpu_table(lineup), times_table(lineup)]
+    found = [steps_table(lineup), calls_table(lineup), bare_table(lineup), times_table(lineup)]
     return [table.without_empty() for table in found if table.rows]
 
 
@@ -106,21 +105,6 @@ def bare_table(lineup: Lineup) -> Table:
     )
     columns = "model*; form*; threads*; engine, ms .3; bare, ms .3; engine / bare .3"
     return Table.of("bare", "Against a bare loop", about, columns, rows)
-
-
-def gpu_table(lineup: Lineup) -> Table:
-    """Times by the GPU's own events, of TensorRT engines."""
-    rows: Rows = []
-    for subject, engine in lineup.engines:
-        if hasattr(engine, "device_times"):
-            features = np.ascontiguousarray(windows(subject.frontend, 1)[..., : subject.frames])
-            times = engine.device_times(features, GPU_RUNS)
-            row: dict[str, Cell] = {name: median(values) for name, values in times.milliseconds.items()}
-            row |= {"CUDA graph": times.graph, "waiting": times.waiting}
-            rows.append(row | {"model": subject.model, "form": subject.form})
-    about = "By the GPU's events. launch: copies and kernels in one go. The others: the same, queued one by one."
-    columns = "model*; form*; launch, ms .3; to device, ms .3; compute, ms .3; to host, ms .3; CUDA graph; waiting"
-    return Table.of("gpu", "On the GPU", about, columns, rows)
 
 
 def times_table(lineup: Lineup) -> Table:

@@ -111,16 +111,3 @@ def draw_trade(rows: Sequence[Mapping[str, Cell]], path: Path) -> None:
                 axes.annotate(str(row["sure"]), (a, b), (4, -9), textcoords="offset points", fontsize="x-small")
         axes.set(xlabel="false alarms per hour of real speech", ylabel="fakes found, %", ylim=(0, 102))
         axes.set_xscale("symlog", linthresh=1.0)
-
-
-def draw_scatter(rows: Sequence[Mapping[str, Cell]], x: str, y: str, name: str, title: str, path: Path) -> None:
-    """One point with its intervals for every row; `name`: the column of its label."""
-    with axes_for(path, 8.0, 5.5) as axes:
-        for row in rows:
-            a, b = row[x], row[y]
-            assert isinstance(a, Measured) and isinstance(b, Measured)
-            spread = [None if v.low is None or v.high is None else [[v.value - v.low], [v.high - v.value]]
-                      for v in (b, a)]  # fmt: skip
-            axes.errorbar(a.value, b.value, *spread, fmt="o", linewidth=0.7)
-            axes.annotate(str(row[name]), (a.value, b.value), (4, 4), textcoords="offset points", fontsize="small")
-        axes.set(title=title, xlabel=x, ylabel=y)

@@ -136,14 +136,15 @@ class Alarms:
         for place, sure in enumerate(SURE):
             missed = np.isnan(waits[:, place])
             found = np.sort(waits[~missed, place])
-            rows.append({
+            row: dict[str, Cell] = {
                 "model": model, "sure": f"{sure:g}",
                 "false alarms": _ratio(alarms[:, place], hours, sources, seed),
                 "found": _ratio(100.0 * ~missed, np.ones(len(fakes)), systems, seed),
                 "until found": float(np.median(found)) if len(found) else None,
                 "until found p90": float(np.percentile(found, 90)) if len(found) else None,
                 "real passages": len(real), "fake passages": len(fakes), "real speech": float(hours.sum()),
-            })  # fmt: skip
+            }  # fmt: skip
+            rows.append(row)
         return rows
 
 

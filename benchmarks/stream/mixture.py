@@ -28,6 +28,7 @@ PAUSE, PAUSES = 3.0, (0.5, 15.0)  # s between passages: mean of an exponential, 
 IN_ROOM = 0.5  # share of streams with a synthetic room
 LEVEL = (-32.0, -20.0)  # dBFS of a passage
 FLOOR = (-75.0, -55.0)  # dBFS of a stream's noise, which falls by 3 dB an octave
+NOISE = 20  # s of noise, which are repeated
 LOWEST = 20.0  # Hz, below which the noise is flat
 
 Clips = Mapping[bool, Mapping[str, Sequence[Path]]]  # real sources, by False, and fake systems, by True
@@ -71,10 +72,12 @@ def compose(clips: Clips, seconds: float, seed: int, number: int) -> tuple[Sampl
         parts += [sound * np.float32(level), _silence(_pause(dice))]
         position += len(sound) + len(parts[-1])
     noise = shaped(
-        dice.standard_normal(position, np.float32), RATE, lambda frequency: np.maximum(frequency / LOWEST, 1) ** -0.5
+        dice.standard_normal(NOISE * RATE, np.float32),
+        RATE,
+        lambda frequency: np.maximum(frequency / LOWEST, 1) ** -0.5,
     )
     noise *= np.float32(10 ** (dice.uniform(*FLOOR) / 20) / np.sqrt(np.mean(np.square(noise))))
-    return np.clip(np.concatenate(parts) + noise, -1, 1).astype(np.float32), passages
+    return np.clip(np.concatenate(parts) + np.resize(noise, position), -1, 1).astype(np.float32), passages
 
 
 def _passage(paths: Sequence[Path], seconds: float, dice: np.random.Generator) -> tuple[Samples, float]:

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.cases import Subject, of_file
 from benchmarks.latency import __main__ as command
 from benchmarks.latency.lineup import Entry, Lineup, add_subject
-from benchmarks.latency.tables import BUDGET, calls_table, gpu_table
+from benchmarks.latency.tables import BUDGET, calls_table
 from benchmarks.report import Measured, Report, read_report
 from benchmarks.stats import Case, Times
 from runtime.audio.features import PRESETS
@@ -109,8 +109,6 @@ def test_a_tensorrt_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest
     assert [found.part for found in lineup.entries] == ["network", "step"] and len(lineup.notes) == 1
     for found in lineup.entries:
         found.case.run()
-    (row,) = gpu_table(lineup).records()
-    assert (row["launch"], row["compute"], row["CUDA graph"], row["waiting"]) == (4.0, 2.0, True, "spin")
     for _, engine in lineup.engines:
         engine.close()
     assert not MockCuda.newest.memory

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks import sharpness
 from benchmarks.report import read_report
-from benchmarks.sharpness import Options, correlation, draw_batches, rise, spearman
+from benchmarks.sharpness import Options, draw_batches, rise, spearman
 from runtime.support.errors import ShrikeError
 from tests.train.small_run import small_run
 
@@ -52,14 +52,6 @@ def test_rank_correlation_of_known_orders() -> None:
     # ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)
     assert spearman(np.array([1.0, 2, 2, 3]), rising[:4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
     assert np.isnan(spearman(np.ones(4), rising[:4]))
-
-
-def test_the_correlation_has_an_interval_and_few_sources_have_none() -> None:
-    ascents = [np.array([k, k + 0.1]) for k in range(8)]
-    eers = [np.full(10, float(k)) for k in range(8)]
-    found = correlation(ascents, eers, list(map(float, range(8))), OPTIONS)
-    assert found is not None and found.value == pytest.approx(1.0) and found.low is not None and found.low > 0.9
-    assert correlation(ascents[:3], eers[:3], [0.0, 1.0, 2.0], OPTIONS) is None
 
 
 def test_the_command_writes_its_report(
