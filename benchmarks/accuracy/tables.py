@@ -21,7 +21,7 @@ from benchmarks.report import Cell, Measured, Table
 from benchmarks.report.schema import columns
 from runtime.support.errors import ShrikeError
 from runtime.verdict import SURE
-from train.evaluate.bootstrap import interval_of, weighted_eers
+from train.evaluate.bootstrap import interval_of, resampled_eers, weighted_eers
 from train.evaluate.metrics import AsvScores, Bools, Floats, actual_dcf, cllr, eer, min_cllr, ranking
 from train.evaluate.scorefile import ScoreTable
 from train.evaluate.summary import EvaluationSummary, summarise
@@ -101,17 +101,24 @@ class Tables:
             if both:
                 actual, least = cllr(llrs[keys], llrs[~keys]), min_cllr(llrs[keys], llrs[~keys])
                 row |= {"Cllr calibrated": actual, "min Cllr": least, "Cllr / min": actual / least if least else None}
+        classes = {"real": keys, "spoof": ~keys}
         found: dict[str, list[Floats]] = {"EER": [], "real": [], "spoof": []}
-        for drawn in draws(keys, sources, self.bootstrap, self.seed) if keys.size else ():
+        if sources is None and self.bootstrap:  # the same by clips, in a time that hardly grows with their number
+            dice = np.random.default_rng(self.seed)
+            found["EER"] += [resampled_eers(ranked, self.bootstrap, self.seed)] if both else []
+            for name, of_class in classes.items():
+                if count := int(of_class.sum()):
+                    found[name].append(dice.binomial(count, called[of_class].mean(), self.bootstrap) / count)
+        for drawn in draws(keys, sources, self.bootstrap, self.seed) if sources is not None and keys.size else ():
             if both:
                 found["EER"].append(weighted_eers(ranked, drawn[:, order]))
-            for name, of_class in (("real", keys), ("spoof", ~keys)):
+            for name, of_class in classes.items():
                 if of_class.any():
                     counts = drawn[:, of_class]
                     found[name].append((counts * called[of_class]).sum(axis=1) / counts.sum(axis=1))
         if both:
             row["EER"] = _percent(eer(scores[keys], scores[~keys]), found["EER"])
-        for name, of_class in (("real", keys), ("spoof", ~keys)) if system.llr_map is not None else ():
+        for name, of_class in classes.items() if system.llr_map is not None else ():
             if of_class.any():
                 row[f"{name} called spoof"] = _percent(float(called[of_class].mean()), found[name])
         return row

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Cell, Measured, Table
-from benchmarks.stream.mixture import Clips, Passage, compose
+from benchmarks.stream.mixture import Clips, Turn, compose
 from runtime.audio.features import Samples
 from runtime.audio.framer import Score
 from runtime.card.model_card import ScoreMap
@@ -43,14 +43,14 @@ RESAMPLES = 1000  # of sources, for intervals
 
 
 @dataclass(frozen=True)
-class PassageResult:
+class TurnResult:
     """A passage and, for each threshold, its false alarms, or the seconds until the fake was found; NaN: it was not."""
 
-    passage: Passage
+    passage: Turn
     by_sure: Floats  # (thresholds,)
 
 
-class Recorder(Sink):
+class VerdictList(Sink):
     """Keeps every verdict."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class ArraySource:
 
 def verdicts_of(model: LoadedModel, samples: Samples, stop: Stop, step: int | None = None) -> list[Verdict]:
     """All verdicts of the product's session over samples (n,)."""
-    recorder = Recorder()
+    recorder = VerdictList()
     session = Session(model.engine, model.card, [recorder], VerdictOptions(step=step), model.backend)
     session.run(ArraySource(samples, model.card.frontend.rate, stop), stop)
     return recorder.verdicts
@@ -97,7 +97,7 @@ def states(verdicts: Sequence[Verdict], score_map: ScoreMap, interval: float, su
     return found
 
 
-def judge(times: Sequence[float], found: Sequence[State], passages: Sequence[Passage], window: float) -> Floats:
+def judge(times: Sequence[float], found: Sequence[State], passages: Sequence[Turn], window: float) -> Floats:
     """Of each passage (n,): false alarms of a real one, seconds until a fake was found or NaN.
 
     A false alarm in a pause counts for the last real passage before it.
@@ -120,9 +120,9 @@ def judge(times: Sequence[float], found: Sequence[State], passages: Sequence[Pas
 class Alarms:
     """The result of one model."""
 
-    results: tuple[PassageResult, ...]
+    results: tuple[TurnResult, ...]
 
-    def _of(self, fake: bool) -> tuple[list[Passage], Floats, list[str]]:
+    def _of(self, fake: bool) -> tuple[list[Turn], Floats, list[str]]:
         mine = [one for one in self.results if one.passage.fake == fake]
         values = np.array([one.by_sure for one in mine]).reshape(len(mine), len(SURE))
         return [one.passage for one in mine], values, [one.passage.source for one in mine]
@@ -174,7 +174,8 @@ def budget_table(rows: Sequence[dict[str, Cell]], budget: float) -> Table:
     for model in dict.fromkeys(str(row["model"]) for row in rows):
         keeping = [row for row in rows if row["model"] == model and _value(row["false alarms"]) <= budget]
         names = ("sure", "false alarms", "found", "until found")
-        chosen.append({"model": model, "budget": budget} | ({key: keeping[0][key] for key in names} if keeping else {}))
+        row: dict[str, Cell] = {"model": model, "budget": budget}
+        chosen.append(row | ({key: keeping[0][key] for key in names} if keeping else {}))
     columns = (
         "model*; budget, false alarms per hour; sure; false alarms, per hour of real speech < .2; found, % > .1; "
         "until found, s < .1"
@@ -194,7 +195,7 @@ def raise_alarms(
     """Run so many hours of streams through a model."""
     count = max(1, round(3600 * hours / STREAM))
     work = _Worker(path, clips, STREAM, seed, step)
-    results: dict[int, list[PassageResult]] = {}
+    results: dict[int, list[TurnResult]] = {}
     with Progress(title, count, f"streams of {STREAM / 60:g} min") as bar:
         if jobs == 1:
             for number in range(count):
@@ -215,7 +216,7 @@ class _Worker:
         self._path, self._clips, self._seconds, self._seed, self._step = path, clips, seconds, seed, step
         self._model: LoadedModel | None = None
 
-    def run(self, number: int) -> list[PassageResult]:
+    def run(self, number: int) -> list[TurnResult]:
         """Compose and score one stream, and judge it for each threshold."""
         self._model = model = self._model or load_model(self._path, "auto")
         samples, passages = compose(self._clips, self._seconds, self._seed, number)
@@ -229,7 +230,7 @@ class _Worker:
             judge(times, states(verdicts, model.card.score, interval, sure), passages, frontend.seconds)
             for sure in SURE
         ]
-        return [PassageResult(passage, column) for passage, column in zip(passages, np.array(values).T, strict=True)]
+        return [TurnResult(passage, column) for passage, column in zip(passages, np.array(values).T, strict=True)]
 
 
 def _step(model: LoadedModel) -> int:
@@ -246,7 +247,7 @@ def _begin(work: _Worker) -> None:
     _worker[:] = [work]
 
 
-def _run(number: int) -> list[PassageResult]:
+def _run(number: int) -> list[TurnResult]:
     return _worker[0].run(number)
 
 

@@ -35,7 +35,7 @@ Clips = Mapping[bool, Mapping[str, Sequence[Path]]]  # real sources, by False, a
 
 
 @dataclass(frozen=True)
-class Passage:
+class Turn:
     """One turn of a stream."""
 
     start: float  # s since the stream began
@@ -55,12 +55,12 @@ def by_source(trials: TrialList) -> dict[bool, dict[str, list[Path]]]:
     return found
 
 
-def compose(clips: Clips, seconds: float, seed: int, number: int) -> tuple[Samples, list[Passage]]:
+def compose(clips: Clips, seconds: float, seed: int, number: int) -> tuple[Samples, list[Turn]]:
     """Stream `number` of a seed: samples (n,) of at least so many seconds, and its passages."""
     dice = np.random.default_rng([seed, number])
     names = {fake: sorted(groups) for fake, groups in clips.items()}
     room = synthetic(RATE, dice) if dice.random() < IN_ROOM else None
-    parts, passages, position = [_silence(_pause(dice))], list[Passage](), 0
+    parts, passages, position = [_silence(_pause(dice))], list[Turn](), 0
     position = len(parts[0])
     while position < seconds * RATE:
         fake = bool(dice.random() < FAKE)
@@ -68,7 +68,7 @@ def compose(clips: Clips, seconds: float, seed: int, number: int) -> tuple[Sampl
         sound, speech = _passage(clips[fake][source], dice.uniform(*LENGTH[fake]), dice)
         sound = sound if room is None else convolve(sound, room)
         level = 10 ** (dice.uniform(*LEVEL) / 20) / max(float(np.sqrt(np.mean(np.square(sound)))), 1e-9)
-        passages.append(Passage(position / RATE, (position + len(sound)) / RATE, fake, source, speech))
+        passages.append(Turn(position / RATE, (position + len(sound)) / RATE, fake, source, speech))
         parts += [sound * np.float32(level), _silence(_pause(dice))]
         position += len(sound) + len(parts[-1])
     noise = shaped(

@@ -15,10 +15,10 @@ from benchmarks.accuracy.trials import open_trials
 from benchmarks.report import read_report
 from benchmarks.stream import __main__ as command
 from benchmarks.stream import alarms
-from benchmarks.stream.alarms import SURE, Alarms, PassageResult, judge, raise_alarms, states, verdicts_of
+from benchmarks.stream.alarms import SURE, Alarms, TurnResult, judge, raise_alarms, states, verdicts_of
 from benchmarks.stream.endurance import endure, missing_verdicts, slope
 from benchmarks.stream.load import bear, speed
-from benchmarks.stream.mixture import Passage, by_source, compose
+from benchmarks.stream.mixture import Turn, by_source, compose
 from benchmarks.stream.realtime import in_real_time, sound
 from runtime.audio.features import RATE
 from runtime.engines.model_loader import LoadedModel, load_model
@@ -161,13 +161,13 @@ def test_judging_again_gives_the_states_of_a_session(model: LoadedModel, made_co
 
 
 def test_alarms_are_true_within_a_fake_and_a_window_after_it() -> None:
-    passages = [Passage(0, 20, False, "a", 18), Passage(22, 30, True, "x", 8), Passage(32, 60, False, "b", 28),
-                Passage(62, 70, True, "y", 8)]  # fmt: skip
+    passages = [Turn(0, 20, False, "a", 18), Turn(22, 30, True, "x", 8), Turn(32, 60, False, "b", 28),
+                Turn(62, 70, True, "y", 8)]  # fmt: skip
     alarmed = {5, 6, 21, 25, 26, 34, 50, 51, 52}  # s
     times = [float(time) for time in range(80)]
     found = judge(times, ["spoof" if time in alarmed else "unsure" for time in times], passages, window=5.0)
     assert found[:3].tolist() == [2, 3, 1] and np.isnan(found[3])  # 34 s is within a window of the fake
-    rows = Alarms(tuple(PassageResult(one, np.full(len(SURE), v)) for one, v in zip(passages, found, strict=True)))
+    rows = Alarms(tuple(TurnResult(one, np.full(len(SURE), v)) for one, v in zip(passages, found, strict=True)))
     row = rows.rows("m", seed=0)[0]
     assert row["found"].value == 50 and row["until found"] == 3  # type: ignore[union-attr]
     assert row["false alarms"].value == pytest.approx(3 / (46 / 3600))  # type: ignore[union-attr]
