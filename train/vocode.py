@@ -149,7 +149,7 @@ def copy_all(trial: "Trial") -> list[str]:
             continue
         try:
             write_copy(path, resynthesise(sound, vocoder, f"{options.seed} {path.stem}"))
-        except (ValueError, RuntimeError) as error:  # a clip that a vocoder cannot analyse
+        except (ValueError, RuntimeError, ShrikeError) as error:  # a clip that a vocoder or the codec cannot take
             failures.append(f"{path.stem}: {' '.join(str(error).split())[:120]}")
     return failures
 
