@@ -40,6 +40,7 @@ export function draw(canvas, course, sure, follow) {
   pen.clearRect(0, 0, width, height);
   const left = 34, right = width - 4, wave = height * 0.3, top = wave + 16, bottom = height - 18;
   const end = course.seconds, begin = follow ? Math.max(0, end - 60) : 0; // of a live stream the last minute
+  canvas.dataset.seconds = end;
   const x = (t) => left + ((t - begin) / (end - begin)) * (right - left);
   const y = (p) => bottom - p * (bottom - top);
 
