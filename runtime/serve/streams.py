@@ -33,12 +33,12 @@ from runtime.serve.metrics import Metrics, StreamCounter
 from runtime.session import Session, VerdictOptions
 from runtime.sinks.jsonl import SCHEMA, JsonLines
 from runtime.sources import Block
-from runtime.sources.microphone import DROPPED, QUEUED, BlockQueue
+from runtime.sources.microphone import DROPPED, QUEUED, BlockQueue, Raw
 from runtime.support.errors import ShrikeError
 from runtime.support.wall_clock import utc
 
 PIECE = 0.1  # s of sound that a stream contributes to one round
-GATHER = 5e-3  # s in which sound is collected: a round for every message would find no two steps due at once
+GATHER = 0.02  # s in which sound is collected: larger pieces and batches halve the cost of a stream
 
 Emit = Callable[[str | None], None]  # a JSON line; None: nothing follows
 
@@ -76,6 +76,7 @@ class LiveStream:
         self._piece, self._left = round(PIECE * pcm.rate), most * pcm.rate
         self._rest = b""
         self._resampler: Resampler | None = None
+        self._held: tuple[Raw, float, float, int] | None = None  # taken from the queue, for the next piece
         self._last: Block | None = None  # after the last sound
         self.aborted = self.closed = self.over = False  # over: the last sound was given to the session
         self.batched: BatchedStream | None = None
@@ -118,20 +119,26 @@ class LiveStream:
     # ---- the batcher's thread
 
     def next(self, rate: int) -> Block | None:
-        """Return the next piece at the model's rate; None if none waits."""
-        last, found = self._last, self._queue.get(0)  # in this order: nothing is queued after the last
+        """Return what is queued, at most a piece, at the model's rate; None if nothing is."""
+        last = self._last  # read first: nothing is queued after it
         if self._resampler is None:
             self._resampler = Resampler(self._pcm.rate, rate)
+        found = self._held or self._queue.get(0)
         if found is None:
             if last is None or self.over:
                 return None
             self.over = True
             return replace(last, samples=self._resampler.flush())
         block, arrived, _, lost = found
+        parts, samples = [block], len(block)
+        while (following := self._queue.get(0)) and not following[3] and samples < self._piece:
+            parts.append(following[0])
+            samples, arrived = samples + len(following[0]), following[1]
+        self._held = following
         if lost:
             self._resampler.reset()
-        samples, invalid = self._resampler.push(block)
-        return Block(samples, arrived, lost / self._pcm.rate, invalid, flags=self._resampler.flags)
+        mono, invalid = self._resampler.push(np.concatenate(parts))
+        return Block(mono, arrived, lost / self._pcm.rate, invalid, flags=self._resampler.flags)
 
 
 class LiveBatcher:

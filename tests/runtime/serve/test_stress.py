@@ -1,0 +1,48 @@
+"""Attacks in short form, and a service that is killed under load; scripts/serve_stress.py has the long form."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
+pytest.importorskip("httpx", reason="pip install '.[dev]'")
+
+from scripts import serve_stress as stress
+from tests.runtime.serve.server import Served, serving
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving("--max-streams", "120", "--max-mb", "2") as found:
+        yield found
+
+
+def port(served: Served) -> int:
+    return int(served.url.rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    ("attack", "count"),
+    [
+        (stress.half_closed, 20),
+        (stress.garbage_frames, 20),
+        (stress.slow_headers, 20),
+        (stress.large_body, 2**24),
+        (stress.many_connects, 500),
+        (stress.idle_streams, 100),
+    ],
+)
+def test_attacks_end_and_a_call_is_scored_after_them(served: Served, attack, count: int) -> None:
+    before = stress.memory(port(served))
+    report = attack(port(served), count)
+    assert "FAILS" not in report and "FAILS" not in stress.score(port(served))
+    assert stress.memory(port(served)) < before + 60
+    if "closed" in report:
+        assert report.startswith(f"{count} of {count}")
+
+
+def test_parallel_streams_in_real_time_end_with_a_summary_and_every_sample_is_accounted_for(served: Served) -> None:
+    found = stress.asyncio.run(stress.load(port(served), 4, 5.0))
+    assert found.ended == 4 and found.failed == 0 and (found.lost > 0 or len(found.late) > 4 * 10)
+    assert np.isfinite(found.late).all() and min(found.late) > 0
