@@ -32,6 +32,8 @@ PORT = 8765
 TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")  # may stand in a header and in a WebSocket's subprotocol
 CONNECTIONS = 1024  # at most, beyond those of streams and uploads
 LARGEST_MESSAGE = 2**20  # bytes of a WebSocket message
+RECEIVED = 65_536  # bytes that wait in a socket, 2 s of sound: more would only delay verdicts
+SWITCH = 1e-3  # s until the thread that scores gives way to the one that receives
 BACKLOG = 2048  # connections that wait to be accepted
 GRACE = 5  # s for requests to end after Ctrl-C
 
@@ -133,6 +135,7 @@ def main() -> int:
         require_package(package)
     from runtime.support.shutdown import Stop
 
+    sys.setswitchinterval(SWITCH)
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
         listener = stack.enter_context(closing(listen(options.host, options.port)))
@@ -154,6 +157,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED)
         listener.bind(address)
     except OSError as error:
         raise ShrikeError(f"--host {host} --port {port}: {(error.strerror or str(error)).lower()}") from error
