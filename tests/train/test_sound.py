@@ -227,7 +227,7 @@ def test_a_missing_codec_is_reported_once_and_nothing_left_is_refused(
     monkeypatch.setenv("PATH", "/nowhere")
     chain = build_chain(Augmentation(codecs="gsm,amr"), RATE)
     assert chain and "codec amr needs an ffmpeg" in capsys.readouterr().err
-    with pytest.raises(ShrikeError, match="none of them works here"):
+    with pytest.raises(ShrikeError, match="amr"):
         build_chain(Augmentation(codecs="amr,g722"), RATE)
 
 

@@ -60,9 +60,9 @@ def test_other_features_are_refused_in_a_sentence(model: Path, features: np.ndar
 
 
 def test_what_is_no_model(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ShrikeError, match="does not exist"):
+    with pytest.raises(ShrikeError, match=str(tmp_path / "model.onnx")):
         open_engine(tmp_path / "model.onnx")
-    with pytest.raises(ShrikeError, match=r"model.onnx \(any machine\) or model.engine"):
+    with pytest.raises(ShrikeError, match=str(tmp_path / "model.pt")):
         open_engine(tmp_path / "model.pt")
     shutil.copy(model, tmp_path / "model.onnx")
     with pytest.raises(ShrikeError, match=r"model\.json"):
