@@ -416,7 +416,7 @@ def test_a_missing_ffmpeg_is_named_with_its_command(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(codecs.shutil, "which", lambda name: None)
     with pytest.raises(ShrikeError, match="sudo apt install ffmpeg"):
-        codecs._ffmpeg([], b"")
+        codecs.run_ffmpeg([], b"")
     _, refused = codecs.available(["amr"], 16_000)
     assert len(refused) == 1 and "sudo apt install ffmpeg" in refused[0]
 
