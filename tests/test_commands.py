@@ -240,6 +240,7 @@ PATHS = [
     ("runtime.stream --demo --model !small.onx", "small.onnx"),
     ("benchmarks.accuracy !smal.onnx --corpus corpus", "small.onnx"),
     ("benchmarks.accuracy small.onnx --corpus !corpsu", "corpus"),
+    ("benchmarks.accuracy --peer !smal.onnx --corpus corpus", "small.onnx"),
     ("benchmarks.accuracy --scores !score.txt", "scores.txt"),
     ("benchmarks.accuracy --scores scores.txt --asv !avs.txt", "asv.txt"),
     ("benchmarks.compare !repor report", "report"),
@@ -252,6 +253,7 @@ PATHS = [
     ("benchmarks.stream !smal.onnx", "small.onnx"),
     ("benchmarks.stream --corpus !corpsu --seconds 2", "corpus"),
     ("benchmarks.stream --streams 2 --corpus !corpsu", "corpus"),
+    ("benchmarks.stream --alarms --corpus !corpsu", "corpus"),
     ("benchmarks.training --corpus !corpsu", "corpus"),
 ]
 READ_NOTHING = {"benchmarks.host"}
@@ -320,6 +322,12 @@ WRONG = [
     ("benchmarks.accuracy f0 --corpus corpus --workers -1", ["--workers -1"]),
     ("benchmarks.accuracy f0 --corpus corpus --exit 2", ["--exit", "f0"]),
     ("benchmarks.accuracy ff0 --corpus corpus", ["ff0", "f0"]),
+    ("benchmarks.accuracy f0 --corpus corpus --peer-input mel:80", ["--peer-input mel:80"]),
+    ("benchmarks.accuracy f0 --corpus corpus corpus", []),
+    ("benchmarks.accuracy f0 --corpus corpus corpus --protocol bare.txt", ["--protocol"]),
+    ("benchmarks.stream f0 --alarms", ["--alarms", "--corpus"]),
+    ("benchmarks.stream f0 --alarms --corpus corpus --streams 2", ["--streams"]),
+    ("benchmarks.stream f0 --alarms --corpus corpus --budget -1", ["--budget -1"]),
     ("benchmarks.accuracy f0 --corpus corpus --partition eval --protocol bare.txt", []),
     ("benchmarks.accuracy --scores asv.txt --asv asv.txt", ["--scores", "--asv"]),
     ("benchmarks.accuracy --scores scores.txt --flip score", ["--flip score", "scores"]),

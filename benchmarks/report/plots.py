@@ -107,7 +107,9 @@ def draw_trade(rows: Sequence[Mapping[str, Cell]], path: Path) -> None:
             x, y = ([cell.value for row in mine if isinstance(cell := row[name], Measured)]
                     for name in ("false alarms", "found"))  # fmt: skip
             axes.plot(x, y, "o-", markersize=4, label=model)
-            for row, a, b in zip(mine, x, y, strict=True):
-                axes.annotate(str(row["sure"]), (a, b), (4, -9), textcoords="offset points", fontsize="x-small")
+            labels = {(a, b): str(row["sure"]) for row, a, b in zip(mine[::-1], x[::-1], y[::-1], strict=True)}
+            for point, sure in labels.items():  # of equal points the lowest threshold
+                axes.annotate(sure, point, (4, -9), textcoords="offset points", fontsize="x-small")
         axes.set(xlabel="false alarms per hour of real speech", ylabel="fakes found, %", ylim=(0, 102))
         axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_xlim(left=-0.1)

@@ -38,7 +38,7 @@ from train.evaluate.metrics import Floats
 from train.progress import Progress
 
 STREAM = 300.0  # s of a stream at least
-SURE = (0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)  # thresholds
+SURE = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)  # thresholds
 RESAMPLES = 1000  # of sources, for intervals
 
 
