@@ -1,7 +1,7 @@
 """Score sound files and write one CSV row for each.
 
     python examples/files.py calls/*.wav > scores.csv
-    python examples/files.py calls/ --model wide
+    python examples/files.py calls/ --model accurate
 
 A file that cannot be read gets a row with the reason; the others are scored.
 """
@@ -31,7 +31,7 @@ def files(paths: list[Path]) -> Iterator[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", type=Path, help="files or folders")
-    parser.add_argument("--model", default="wide", help="f0, wide, or a path to model.onnx")
+    parser.add_argument("--model", default="accurate", help="accurate, edge, f0, or a path to model.onnx")
     options = parser.parse_args()
     rows, failed = csv.writer(sys.stdout), 0
     rows.writerow(["file", "seconds", "state", "llr", "p_spoof", "error"])

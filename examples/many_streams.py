@@ -20,7 +20,7 @@ CHUNK = 1600  # samples, 0.1 s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, help="mono sound files at the model's rate, 16 kHz")
-    parser.add_argument("--model", type=Path, default=MODELS / "wide.onnx", help="model.onnx with its card beside it")
+    parser.add_argument("--model", type=Path, default=MODELS / "edge.onnx", help="model.onnx with its card beside it")
     options = parser.parse_args()
 
     card, engine = read_card(options.model), open_engine(options.model)

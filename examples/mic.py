@@ -19,7 +19,7 @@ from runtime import load
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="wide", help="f0, wide, or a path to model.onnx")
+    parser.add_argument("--model", default="edge", help="accurate, edge, f0, or a path to model.onnx")
     parser.add_argument("--device", help="part of the microphone's name; the default one without it")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Score an array, then the same sound as a stream that arrives in chunks.
 
 python examples/python_api.py                 # the demo's recording: no file is needed
-python examples/python_api.py call.flac --model wide
+python examples/python_api.py call.flac --model accurate
 """
 
 import argparse
@@ -15,7 +15,7 @@ from runtime.sources.demo import passages
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", help="sound file; the demo's recording without it")
-    parser.add_argument("--model", default="f0", help="f0, wide, or a path to model.onnx")
+    parser.add_argument("--model", default="edge", help="accurate, edge, f0, or a path to model.onnx")
     options = parser.parse_args()
     samples, rate = (
         soundfile.read(options.file, dtype="float32") if options.file else (passages(16_000)["real"], 16_000)

@@ -45,7 +45,7 @@ Sound = NDArray[Any]  # (n,) or (n, channels): floats with full scale 1, or inte
 def load(
     model: str | os.PathLike[str] = DEFAULT, engine: Kind = "auto", threads: int = 1, provider: str = "cpu"
 ) -> "Detector":
-    """Load an embedded model (f0, wide), or the one at a path to model.onnx or model.engine with its card beside it."""
+    """Load an embedded model, accurate, edge or f0, or the one at a path to model.onnx or model.engine."""
     return Detector(load_model(find_model(os.fspath(model)), engine, threads, provider))
 
 

@@ -71,7 +71,7 @@ class Options:
     demo: bool = False
     """Score a recording of nine seconds, then the same words by a synthesizer."""
     model: str = DEFAULT
-    """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
+    """accurate, edge, f0, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
     """Backend. auto: TensorRT if an engine beside the model runs on this machine, else ONNX Runtime."""
     provider: str = "cpu"

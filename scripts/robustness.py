@@ -1,6 +1,6 @@
 """Print how far a model's scores and states move when only the signal's form changes: rate, resampler, offset, gain.
 
-    python -m scripts.robustness wide f0 --corpus ../shared/corpus
+    python -m scripts.robustness accurate edge --corpus ../shared/corpus
 
 Each clip is scored at 16 kHz first. Then it is converted to another rate by soxr, ffmpeg or sox and fed at that rate,
 so that the stream's own resampler takes it back; or it gets an offset or a gain and is clipped at full scale. The first
@@ -24,11 +24,12 @@ import tyro
 
 from runtime.api import Stream
 from runtime.audio.decode import load
-from runtime.audio.features import RATE, Samples, fill
+from runtime.audio.features import RATE, Samples
 from runtime.audio.resampler import Resampler
 from runtime.card.model_card import ModelCard, read_card
 from runtime.engines import Engine, open_engine
 from runtime.engines.model_loader import LoadedModel, find_model, load_model
+from runtime.scorer import StreamScorer
 from runtime.session import VerdictOptions
 from runtime.summary import Summary
 from runtime.support.command import parse, run
@@ -118,12 +119,13 @@ def sixteen_bits(clip: Samples) -> Samples:
 def llrs(engine: Engine, card: ModelCard, sounds: list[tuple[Samples, int]]) -> np.ndarray:
     """Log-likelihood ratios of the first windows, (n,)."""
     found, frontend = [], card.frontend
+    longest = round(frontend.seconds * frontend.rate)  # samples
     for sound, rate in sounds:
         resampler = Resampler(rate, frontend.rate)
-        samples = np.concatenate([resampler.push(sound[:, None])[0], resampler.flush()])
-        window = fill(frontend.frames(samples), frontend.width)
-        spoof, bonafide = engine(np.ascontiguousarray(window.T)[None, None])[0].tolist()
-        found.append(card.score.llr(bonafide - spoof))
+        samples = np.concatenate([resampler.push(sound[:, None])[0], resampler.flush()])[:longest]
+        scorer = StreamScorer(engine, frontend, full_only=True)
+        scores = [*scorer.push(samples), *scorer.finish()]
+        found.append(card.score.llr(scores[-1].value))
     return np.array(found)
 
 

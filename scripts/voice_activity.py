@@ -38,7 +38,7 @@ class Options:
     """Folder with sounds without a voice, searched recursively."""
     clips: int = 300
     """Dev clips, drawn at random."""
-    model: str = "wide"
+    model: str = "edge"
     """Model whose verdicts on the sounds without a voice are counted."""
 
 

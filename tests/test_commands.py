@@ -302,7 +302,7 @@ WRONG = [
     ("runtime.serve --tls-cert page.md", ["--tls-key"]),
     ("runtime.serve --port 70000", ["--port 70000"]),
     ("runtime.serve --max-streams -1", ["--max-streams -1"]),
-    ("runtime.serve --stream-model wid", ["wid", "wide"]),
+    ("runtime.serve --stream-model edg", ["edg", "edge"]),
     ("runtime.stream", ["--mic", "--file", "--stdin", "--demo"]),
     ("runtime.stream --microphone", ["--microphone", "--mic?"]),
     ("runtime.stream call.flac", ["--file call.flac"]),

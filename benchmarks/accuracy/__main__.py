@@ -1,7 +1,7 @@
 """Accuracy of models of any form on labelled corpora, beside other detectors and published systems, in one report.
 
-    python -m benchmarks.accuracy f0 wide --corpus ../shared/corpus ../shared/asvspoof --partition eval
-    python -m benchmarks.accuracy wide --peer aasist.onnx rawnet2.onnx --corpus ../shared/corpus
+    python -m benchmarks.accuracy accurate edge --corpus ../shared/corpus ../shared/asvspoof --partition eval
+    python -m benchmarks.accuracy accurate --peer aasist.onnx rawnet2.onnx --corpus ../shared/corpus
     python -m benchmarks.accuracy f0 --corpus /data/ASVspoof2019/LA --partition eval --asv ASV_SCORES.txt
     python -m benchmarks.accuracy runs/a/model.pt runs/a/model.onnx --corpus ../shared/corpus --by family mp3
     python -m benchmarks.accuracy --scores published/*.txt.gz --asv ASV_SCORES.txt.gz --flip resnet18-lfcc-ocsoftmax
@@ -35,7 +35,7 @@ class Options:
     """Measure the accuracy of models and peers over corpora, or of systems by their score files."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
-    """model.pt, model.onnx, model.engine, f0 or wide; the first is the reference."""
+    """model.pt, model.onnx, model.engine, accurate, edge or f0; the first is the reference."""
     corpus: tuple[Path, ...] = ()
     """Folders of corpora, as for python -m train; needed for models, peers and --by."""
     partition: Literal["train", "dev", "eval"] = "dev"

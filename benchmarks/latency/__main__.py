@@ -26,7 +26,7 @@ from runtime.card.schema import require
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 
-EMBEDDED = ("f0", "wide")
+EMBEDDED = ("accurate", "edge", "f0")
 MOST_BATCH, MOST_THREADS = 1024, 256
 WATCH_EVERY = 2.0  # s between readings of power while timing: each takes a few ms of a core
 
@@ -36,7 +36,7 @@ class Options:
     """Measure the latency of models."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = EMBEDDED
-    """model.pt, model.onnx with its card, model.engine, f0, wide, or a network: ecanet9, ecanet9-streaming, encoder."""
+    """model.pt, model.onnx with its card, model.engine, accurate, edge, f0, or a network: ecanet9-streaming."""
     forms: tuple[Form, ...] = ("torch", "float", "u8")
     """Forms of a checkpoint or a network by name; s8 is placed for TensorRT and slow on a CPU."""
     peer: tuple[Path, ...] = ()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.stream                                   # the default model on the demo's passages, 40 s
     python -m benchmarks.stream runs/a/model.onnx --corpus ../shared/corpus --load 4
-    python -m benchmarks.stream wide --hours 24 --out runs/reports/day
+    python -m benchmarks.stream edge --hours 24 --out runs/reports/day
     python -m benchmarks.stream ecanet9-streaming ecanet9 --streams 100 200      # lateness of many streams on one core
-    python -m benchmarks.stream --alarms f0 wide --corpus ../shared/corpus --partition dev --hours 4
+    python -m benchmarks.stream --alarms edge accurate --corpus ../shared/corpus --partition dev --hours 4
 
 The measured parts are the product's: its session, its microphone with the bounded queue, its command and its batcher.
 Only the sound card is simulated. docs/accuracy.md describes the columns.
@@ -42,7 +42,7 @@ class Options:
     """Measure streaming with one model, or many streams with one or several."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = (DEFAULT,)
-    """f0, wide, model.pt, model.onnx or model.engine, or a network by name; several with --streams or --alarms."""
+    """accurate, edge, f0, model.pt, model.onnx, model.engine or a network; several with --streams or --alarms."""
     corpus: tuple[Path, ...] = ()
     """Folder of the corpus whose clips are streamed, with --alarms one or several; default: the demo's passages."""
     partition: Literal["train", "dev", "eval"] = "dev"

@@ -1,7 +1,7 @@
 """False alarms per hour of real speech against fakes found and the time until found, over thresholds of --sure.
 
     found = raise_alarms(model_path, clips, hours=2.0, seed=0, jobs=2)
-    found.table("wide", seed=0), found.choose(budget=1.0)
+    found.table("edge", seed=0), found.choose(budget=1.0)
 
 Streams of STREAM seconds (benchmarks.stream.mixture) run through the product's session at full speed, voice activity
 included. Its scores are then judged again for each threshold, by the product's VerdictTracker.

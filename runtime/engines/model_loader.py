@@ -15,7 +15,8 @@ from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby, nearest
 
 MODELS = Path(__file__).parents[1] / "models"
-DEFAULT = "wide"  # the embedded model with the lower EER on development trials
+DEFAULT = "edge"  # embedded model for live sound: streaming, and small
+FILE_DEFAULT = "accurate"  # embedded model for whole files: a better EER, at forty times the cost
 Kind = Literal["auto", "onnx", "tensorrt"]
 
 

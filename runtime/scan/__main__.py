@@ -24,7 +24,7 @@ import tyro
 
 from runtime.audio.channels import Channel
 from runtime.card.model_card import card_path, sha256_file
-from runtime.engines.model_loader import DEFAULT, Kind, LoadedModel, find_model, load_model
+from runtime.engines.model_loader import FILE_DEFAULT, Kind, LoadedModel, find_model, load_model
 from runtime.scan.files import find_files
 from runtime.scan.progress import ScanProgress
 from runtime.scan.results import Form, ResultFile, Settings
@@ -57,8 +57,8 @@ class Options:
     """left, right, mix or each; default: each of two channels that differ, and the worst counts; else the mix."""
     workers: Optional[int] = None  # noqa: UP045
     """Processes; default: as many as cores, at most one a file."""
-    model: str = DEFAULT
-    """f0, wide, or a path to model.onnx or model.engine with its card beside it."""
+    model: str = FILE_DEFAULT
+    """accurate, edge, f0, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
     """Backend. auto: TensorRT if an engine beside the model runs on this machine, else ONNX Runtime."""
     provider: str = "cpu"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from runtime.engines.model_loader import DEFAULT, MODELS, Kind
+from runtime.engines.model_loader import DEFAULT, FILE_DEFAULT, MODELS, Kind
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 from runtime.support.extras import require_package
@@ -54,8 +54,8 @@ class Options:
     """Certificate chain (PEM), for HTTPS: browsers give a microphone only to HTTPS or localhost."""
     tls_key: Optional[Path] = None  # noqa: UP045
     """Private key of the certificate (PEM)."""
-    model: str = DEFAULT
-    """Model of uploads: f0, wide, or a path to model.onnx or model.engine with its card beside it."""
+    model: str = FILE_DEFAULT
+    """Model of uploads: accurate, edge, f0, or a path to model.onnx or model.engine with its card beside it."""
     stream_model: str = DEFAULT
     """Model of streams, in the same forms."""
     engine: Kind = "auto"

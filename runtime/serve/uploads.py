@@ -1,7 +1,7 @@
 """Score uploads in child processes with limits of memory and time: a hostile file can end one of them, nothing else.
 
-    pool = UploadPool(UploadLimits(), "wide", workers=1)
-    scored = pool.score(descriptor, Job("call.wav", "wide"))
+    pool = UploadPool(UploadLimits(), "accurate", workers=1)
+    scored = pool.score(descriptor, Job("call.wav", "accurate"))
     scored.summary, scored.lines                     # JSON lines, as those of shrike scan and shrike stream --json
     pool.close()
 

@@ -1,6 +1,6 @@
 """Suggest an existing name or path at the end of an error message.
 
-raise ShrikeError(f"--model {name!r}: no such model{nearest(name, known)}")       # ...; did you mean wide?
+raise ShrikeError(f"--model {name!r}: no such model{nearest(name, known)}")       # ...; did you mean edge?
 raise ShrikeError(f"{path} does not exist{nearby(path)}")                         # ...; did you mean runs/a/model.pt?
 """
 

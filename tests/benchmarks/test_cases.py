@@ -78,8 +78,8 @@ def test_streaming_models_have_steps_in_every_form_but_torch(steps: dict[str, Su
 
 
 def test_embedded_and_named_networks(tmp_path: Path) -> None:
-    (subject,) = resolve("wide", FORMS, tmp_path / "0")
-    assert subject.path == MODELS / "wide.onnx" and subject.form == "u8" and not subject.notes
+    (subject,) = resolve("edge", FORMS, tmp_path / "0")
+    assert subject.path == MODELS / "edge.onnx" and subject.form == "u8" and not subject.notes
     (subject,) = resolve("senet9", ["torch"], tmp_path / "1", frontend="wide")
     assert subject.notes and subject.frontend == PRESETS["wide"]
     assert np.isfinite(subject.open()(windows(subject.frontend, 2))).all()
@@ -102,8 +102,8 @@ def test_an_encoder_by_name_has_its_layers_and_scores_arrays_as_streams(tmp_path
 
 
 def test_two_models_of_one_name_are_two_rows(tmp_path: Path) -> None:
-    found = [subject for name in ("f0", "f0", "wide") for subject in resolve(name, (), tmp_path)]
-    assert [subject.model for subject in unique(found)] == ["f0", "f0 (2)", "wide"]
+    found = [subject for name in ("f0", "f0", "edge") for subject in resolve(name, (), tmp_path)]
+    assert [subject.model for subject in unique(found)] == ["f0", "f0 (2)", "edge"]
 
 
 def test_multiply_adds_of_the_graph_are_those_of_the_network(subjects: dict[str, Subject]) -> None:

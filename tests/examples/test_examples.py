@@ -48,7 +48,7 @@ def test_an_example_is_short_and_shows_how_to_run_it(path: Path) -> None:
 
 
 def test_python_api(calls: list[Path]) -> None:
-    lines = example("python_api.py", calls[0], "--model", "wide").splitlines()
+    lines = example("python_api.py", calls[0], "--model", "accurate").splitlines()
     assert lines[0].startswith("model: ") and lines[1].startswith("whole: ") and len(lines) > 10
     assert example("python_api.py").count("\n") > 10
 
@@ -59,7 +59,7 @@ def test_files(calls: list[Path], tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(example("files.py", calls[0].parent, broken, code=2))))
     assert [row["file"] for row in rows] == [*map(str, calls), str(broken)]
     assert [bool(row["error"]) for row in rows] == [False, False, False, True]
-    with load("wide") as detector:
+    with load("accurate") as detector:
         samples, rate = soundfile.read(calls[0], dtype="float32")
         assert rows[0]["llr"] == str(detector.score(samples, rate).llr)
 

@@ -37,7 +37,7 @@ def test_paths_without_an_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (["runtime.stream", "--demo", "--model", "wid"], "did you mean wide?"),
+        (["runtime.stream", "--demo", "--model", "edgy"], "did you mean edge?"),
         (["runtime.stream", "--file", "REDME.md"], "did you mean README.md?"),
         (["runtime.stream", "--demo", "--modle", "f0"], "did you mean --model?"),
         (["export.onnx", "runs/model.pt", "--calibration", "test"], "did you mean tests?"),
