@@ -4,8 +4,9 @@
 
 Each clip is scored at 16 kHz first. Then it is converted to another rate by soxr, ffmpeg or sox and fed at that rate,
 so that the stream's own resampler takes it back; or it gets an offset or a gain and is clipped at full scale. The first
-table compares log-likelihood ratios of the first window of each clip. The second counts the clips whose state, as in
-`shrike scan`, changes with a gain, as files of 16 bits; `unexplained` are those without a flag `quiet` or `clipping`.
+table compares log-likelihood ratios of the first window of each clip, of windowed models. The second counts clips whose
+state, as in `shrike scan`, changes with a gain, as files of 16 bits; `unexplained` are those without a flag `quiet` or
+`clipping`.
 docs/experiments.md quotes both.
 """
 
@@ -27,10 +28,10 @@ from runtime.audio.decode import load
 from runtime.audio.features import RATE, Samples
 from runtime.audio.resampler import Resampler
 from runtime.card.model_card import ModelCard, read_card
-from runtime.engines import Engine, open_engine
+from runtime.engines import Engine, as_streaming, open_engine
 from runtime.engines.model_loader import LoadedModel, find_model, load_model
+from runtime.scan.workers import covering
 from runtime.scorer import StreamScorer
-from runtime.session import VerdictOptions
 from runtime.summary import Summary
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
@@ -39,7 +40,6 @@ RATES = (48_000, 44_100, 24_000)  # Hz
 OFFSET = 0.05  # of full scale
 GAINS = (-40, -30, -20, -10, 10, 20)  # dB
 EXPLAINING = {"quiet", "clipping"}  # flags that a gain may set
-EVERY = 308  # frames between windows, 2.5 s: the default of shrike scan
 PATIENCE = 60  # s for one call of ffmpeg or sox
 
 Change = Callable[[Samples], tuple[Samples, int]]  # samples at 16 kHz -> what is fed, and at which rate
@@ -50,7 +50,7 @@ class Options:
     """Compare scores of clips with those of the same clips in another form."""
 
     models: tyro.conf.Positional[tuple[str, ...]]
-    """Embedded models, or paths to model.onnx of windowed networks."""
+    """Embedded models, or paths to model.onnx; streaming models appear in the second table alone."""
     corpus: Path
     """Folder of the corpus, as for python -m train."""
     clips: int = 200
@@ -71,7 +71,8 @@ def main() -> None:
     for name in options.models:
         path = find_model(name)
         with closing(open_engine(path)) as engine:
-            show(name, engine, read_card(path), clips)
+            if not as_streaming(engine):
+                show(name, engine, read_card(path), clips)
     print("\n| gain | model | states that change | unexplained | from state to state, unexplained |")
     print("| --- | --- | ---: | ---: | --- |")
     for name in options.models:
@@ -107,7 +108,7 @@ def show_states(name: str, model: LoadedModel, clips: list[Samples]) -> None:
 
 def judged(model: LoadedModel, clip: Samples) -> Summary:
     """Judge a clip as `shrike scan` does."""
-    stream = Stream(model, RATE, VerdictOptions(EVERY, smoothing=0.0, cover=True))
+    stream = Stream(model, RATE, covering(model))
     stream.push(clip)
     return stream.finish()
 
