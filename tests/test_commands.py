@@ -300,6 +300,7 @@ WRONG = [
     ("runtime.serve --token short", ["--token"]),
     ("runtime.serve --token-file empty.txt", ["empty.txt"]),
     ("runtime.serve --tls-cert page.md", ["--tls-key"]),
+    ("runtime.serve --tls-cert page.md --tls-key page.md", ["--tls-cert page.md"]),
     ("runtime.serve --port 70000", ["--port 70000"]),
     ("runtime.serve --max-streams -1", ["--max-streams -1"]),
     ("runtime.serve --stream-model edg", ["edg", "edge"]),

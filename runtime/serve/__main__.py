@@ -127,10 +127,23 @@ def read_token(options: Options) -> str | None:
     return token
 
 
+def check_certificate(options: Options) -> None:
+    """Try to load certificate and key."""
+    import ssl
+
+    if options.tls_cert and options.tls_key:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key)
+        except OSError as error:  # ssl.SSLError is one
+            files = f"--tls-cert {options.tls_cert} --tls-key {options.tls_key}"
+            raise ShrikeError(f"{files}: expected a certificate and its key ({error.strerror or error})") from error
+
+
 def main() -> int:
     options = parse(Options, "runtime.serve", __doc__)
     check(options)
     token = read_token(options)
+    check_certificate(options)
     for package in ("uvicorn", "starlette", "prometheus_client", "websockets"):
         require_package(package)
     from runtime.support.shutdown import Stop
@@ -236,10 +249,6 @@ async def serve(options: Options, service: "Service", listener: socket.socket, s
         ssl_certfile=options.tls_cert,
         ssl_keyfile=options.tls_key,
     )
-    try:
-        config.load()
-    except OSError as error:  # ssl.SSLError is one
-        raise ShrikeError(f"--tls-cert, --tls-key: {error.strerror or error}") from error
     server = Server(config)
 
     def end() -> None:
