@@ -28,4 +28,4 @@ def test_cache_loop_and_bare_pass_are_measured(
     monkeypatch.setattr(sys, "argv", [*words, "--threads", "1"])
     training.main()
     figures = list(map(float, re.findall(r" (\d+\.\d+)", capsys.readouterr().out)))
-    assert len(figures) == 4 and min(figures) > 0
+    assert len(figures) == 6 and min(figures) > 0

@@ -235,8 +235,9 @@ def test_mistakes_are_one_line(model_pt: Path, tmp_path: Path) -> None:
     assert "does not exist" in refusal(ModelOptions(tmp_path / "no.pt"))
     (tmp_path / "odd.pt").write_bytes(b"PK\x03\x04 and nothing")
     assert "odd.pt" in refusal(ModelOptions(tmp_path / "odd.pt"))
-    with pytest.raises(ShrikeError, match="--exit 5"):
-        ModelOptions(model_pt, exit=5)
+    assert "--exit 5" in refusal(ModelOptions(model_pt, exit=5))
+    with pytest.raises(ShrikeError, match="--exit 0"):
+        ModelOptions(model_pt, exit=0)
     assert "needs --calibration" in refusal(ModelOptions(model_pt), precision="int8")
     for wrong in ({"percentile": 0.0}, {"qat": -1}, {"qat_lr": 0.0}, {"seed": -1}, {"calibration_trials": 0}):
         with pytest.raises(ShrikeError, match="--"):

@@ -84,7 +84,7 @@ def sound(pieces: list[tuple[int, str]]) -> np.ndarray:
 
 
 def scores_of(preset: str, samples: np.ndarray, cuts: list[int], step: int) -> list[Score]:
-    scorer = StreamScorer(Mean(), PRESETS[preset], step)
+    scorer = StreamScorer(Mean(), PRESETS[preset], min(step, PRESETS[preset].width))
     scores = [score for piece in np.split(samples, sorted(cuts)) for score in scorer.push(piece)]
     assert scorer.framer.position == len(samples)
     return scores + scorer.finish()

@@ -61,6 +61,8 @@ def test_a_copy_has_length_level_and_no_new_zeros(name: str, tmp_path: Path) -> 
         pytest.importorskip("pyworld")
     if name == "lyra" and not LYRA.is_dir():
         pytest.skip("Lyra's models are not here")
+    if name == "lyra":
+        pytest.importorskip("ai_edge_litert", reason="pip install '.[vocoders]'")
     if name.endswith(".onnx"):
         name = str({"codec": codec, "of_mel": of_mel}[Path(name).stem](tmp_path / name))
     sound, vocoder = a_voice(1.23), open_vocoder(name, LYRA)

@@ -232,7 +232,7 @@ def test_a_graph_that_reaches_for_other_files_or_need_not_end_is_refused_before_
         open_engine(path)
 
 
-@pytest.mark.parametrize("name", ["f0", "wide"])
+@pytest.mark.parametrize("name", ["accurate", "edge", "f0"])
 def test_what_we_export_stands_alone(name: str) -> None:
     check_standalone((MODELS / f"{name}.onnx").read_bytes(), name)
     assert check_standalone(original()[0].read_bytes(), "made") is None
