@@ -42,8 +42,8 @@ class Options:
     """Strides of the first convolution along bands and frames."""
     clips: int = 1024
     """Clips of the feature cache's measurement."""
-    renew: int = 6
-    """Epochs that share a clip's changed sound, as for python -m train."""
+    epochs_per_version: int = 6
+    """Epochs for each version of a clip's changed sound: epochs / --versions of python -m train."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -54,6 +54,7 @@ class Options:
 
 def main() -> None:
     options = parse(Options, "benchmarks.training", __doc__)
+    import numpy as np
     import torch
 
     from train.augment import RESAMPLE
@@ -61,8 +62,9 @@ def main() -> None:
     from train.config import Augmentation, Data, Distillation, Model, Optimiser, Run, TrainConfig
     from train.data.cache import build_cache, build_sound_cache
     from train.data.corpus import open_corpus
-    from train.data.dataset import RenewedWindows, batches
+    from train.data.dataset import batches
     from train.data.sampling import training_plan
+    from train.data.shards import version_kind
     from train.device import select_device
     from train.loop import Trainer
     from train.progress import say
@@ -115,11 +117,12 @@ def main() -> None:
         sound = build_sound_cache(settings.frontend, trials[:: max(1, len(trials) // SOUND_CLIPS)], Path(folder))
         chain = build_chain(changes, settings.frontend.rate)
         assert chain is not None
-        windows = RenewedWindows(sound, chain, 0, options.renew, Path(folder) / "renewed")
-        windows.frames(0)  # loads what the chain needs
+        rows = version_kind(settings.frontend, changes, chain, 0).rows
+        clips = [sound.samples(clip).astype(np.float32) / np.float32(2**15) for clip in range(len(sound))]
+        rows(clips[0])  # loads what the chain needs
         began = time.process_time()
-        for clip in range(1, len(sound)):
-            windows.frames(clip)
+        for clip in clips[1:]:
+            rows(clip)
         changed = (time.process_time() - began) / (len(sound) - 1)
 
         cases = [Case("loop", loop_step), Case("bare", bare_pass)]
@@ -131,9 +134,9 @@ def main() -> None:
     print(f"feature cache        {cached:8.1f} clips/s")
     print(f"training loop        {options.batch / loop.median:8.1f} clips/s")
     print(f"forward + backward   {options.batch / floor.median:8.1f} clips/s")
-    share = changed / options.renew / (statistics.median(steps) / options.batch)
+    share = changed / options.epochs_per_version / (statistics.median(steps) / options.batch)
     print(f"changed sound        {1000 * changed:8.1f} ms of CPU a clip, seven changes of half of the clips each")
-    print(f"changed sound / step {100 * share:8.1f} % of its CPU time, with --renew {options.renew}")
+    print(f"changed sound / step {100 * share:8.1f} % of its CPU time, {options.epochs_per_version} epochs a version")
     print(f"loop / bare time     {middle:8.3f} (median of {options.rounds} neighbouring pairs)")
 
 

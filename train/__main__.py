@@ -13,6 +13,7 @@ import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -67,7 +68,15 @@ def main() -> int:
 
     from torch import distributed as dist  # torch is loaded only after the command line is parsed
 
-    from train.data.cache import FeatureCache, SoundCache, build_cache, build_sound_cache, joined
+    from train.data.cache import (
+        FeatureCache,
+        SoundCache,
+        VersionedCache,
+        build_cache,
+        build_sound_cache,
+        build_versions,
+        joined,
+    )
     from train.data.corpora import open_corpora
     from train.data.corpus import Partition
     from train.data.corpus_index import CorpusIndex
@@ -107,9 +116,14 @@ def main() -> int:
 
         corpus = {"train": train.identity(), "dev": dev.identity()}
         # Augmentation of sound precedes the front-end, so training then reads sound; dev reads features.
-        sound = settings.augmentation.on_sound
         training: FeatureCache | SoundCache
-        training = joined(cache(train, build_sound_cache)) if sound else joined(cache(train, build_cache))
+        if settings.augmentation.versions:
+            corpora = cache(train, partial(build_versions, settings=settings.augmentation))
+            training = VersionedCache.of([joined(made) for made in zip(*corpora, strict=True)])
+        elif settings.augmentation.on_sound:
+            training = joined(cache(train, build_sound_cache))
+        else:
+            training = joined(cache(train, build_cache))
         judged = cache(dev, build_cache)
         sampling = Sampling(
             data.sampling,

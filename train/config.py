@@ -147,8 +147,8 @@ class Augmentation:
     """share mixes the label by the pasted share of the bands; keep leaves it as it was."""
     sound_share: float = later(0.5, before=0.5)
     """Probability with which each of the following touches a window, each on its own."""
-    renew: int = later(1, before=1)
-    """Epochs that share a clip's changed sound: 1 changes each window anew, 6 takes a sixth of the time."""
+    versions: int = later(0, before=0)
+    """Versions of each clip's sound that are made once and cached; epochs take turns. 0 changes each window anew."""
     speed: float = later(0.0, before=0.0)
     """Sound is played up to this many percent faster and higher, or slower and lower."""
     rir: str = later("", before="")
@@ -180,6 +180,11 @@ class Augmentation:
         """Does anything act on sound, so that features cannot come from the cache?"""
         gain = self.speed or self.sound_gain or self.dither
         return bool(gain or self.rir or self.snr or self.rawboost or self.channel)
+
+    def of_sound(self) -> dict[str, Any]:
+        """Return the options that act on sound."""
+        apart = ("gain", "noise", "mask_bands", "mask_frames", "specmix", "specmix_label", "versions")
+        return {name: value for name, value in plain(self).items() if name not in apart}
 
 
 @dataclass(frozen=True)
@@ -253,13 +258,12 @@ BELOW_ONE = Range(lambda x: 0 <= x < 1, "a share from 0 to below 1")
 RANGES = {
     **dict.fromkeys(("gate_seconds", "temperature", "soft_temperature", "epochs", "lr", "encoder_rate"), ABOVE_ZERO),
     **dict.fromkeys(("pair_loss", "beta", "gain", "sound_gain", "dither", "warmup", "weight_decay"), ZERO_OR_MORE),
-    **dict.fromkeys(("clip", "rho", "workers", "mask_bands", "mask_frames"), ZERO_OR_MORE),
+    **dict.fromkeys(("clip", "rho", "workers", "versions", "mask_bands", "mask_frames"), ZERO_OR_MORE),
     **dict.fromkeys(("alpha", "specmix", "sound_share", "soft_weight"), SHARE),
     **dict.fromkeys(("dropout", "decay"), BELOW_ONE),
     "leave_out": Range(lambda x: not x or read_fold(x) is not None, "a fold as in 3/10, the third of ten"),
     "stem_stride": Range(lambda x: set(x) <= {1, 2}, "1 or 2, of bands and of frames"),
     "width": Range(lambda x: 0 < x <= 4, "a factor above 0, at most 4"),
-    "renew": Range(lambda x: x >= 1, "1 or more"),
     "speed": Range(lambda x: 0 <= x <= 50, "0 to 50 percent"),
     "batch": Range(lambda x: x > 1, "at least 2, for batch norm"),
     "rawboost": names_of(RAWBOOST),
@@ -310,6 +314,7 @@ class TrainConfig:
             (learning.soft_labels is None or not changes.specmix, "--soft-labels: not with --specmix"),
             (learning.loss != "crossentropy" or learning.margin == "on", "--margin off: crossentropy has no margin"),
             (learning.ship == "trained" or learning.averages, "--ship average: needs --teacher average"),
+            (not changes.versions or changes.on_sound, "--versions: needs an option that changes sound"),
             (noise[0] <= noise[1], f"--noise {noise[0]} {noise[1]}: expected the lower level first"),
             (snr[0] <= snr[1], f"--snr {snr[0]} {snr[1]}: expected the lower ratio first"),
             (changes.mask_bands < frontend.bands, f"--mask-bands: expected less than {frontend.bands}"),
@@ -344,6 +349,9 @@ class TrainConfig:
         data = values.get("data")
         if isinstance(data, Mapping) and isinstance(data.get("corpus"), str):  # before several were possible
             values = {**values, "data": {**data, "corpus": [data["corpus"]]}}
+        changes = values.get("augmentation")
+        if isinstance(changes, Mapping) and "renew" in changes:  # before --versions
+            values = {**values, "augmentation": {name: changes[name] for name in changes if name != "renew"}}
         return build(cls, values, "settings")
 
 

@@ -6,7 +6,6 @@ augmentation from a generator that every step seeds anew. A resumed run equals t
 
 import hashlib
 import signal
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,8 +32,8 @@ from train.checkpoint import (
 )
 from train.checks import LossSums, check_classes, check_pairs, explain_out_of_memory
 from train.config import TrainConfig, differences
-from train.data.cache import FeatureCache, SoundCache
-from train.data.dataset import Batch, RenewedWindows, SoundBatch, SoundWindows, Windows, loader
+from train.data.cache import FeatureCache, SoundCache, VersionedCache
+from train.data.dataset import Batch, SoundBatch, SoundWindows, Windows, loader
 from train.data.frontend import SoundFrontEnd
 from train.data.sampling import Sampling, training_plan
 from train.device import ComputeDevice
@@ -90,7 +89,6 @@ class Trainer:
                 say(f"soft labels for {self.soft_labels.found:,} of {len(train):,} training clips")
         self.augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
         self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not compute.first)
-        self.renewed: RenewedWindows | None = None  # with --renew, in a folder that ends with the run
         self.sound_frontend = SoundFrontEnd(settings.frontend).to(compute.device)
         encoder = isinstance(self.model.network, EncoderNetwork)
         self.optimiser = adam(self.model, settings.optimiser, settings.model.encoder_rate if encoder else None)
@@ -170,17 +168,13 @@ class Trainer:
                 write_scores(self.settings.run.out / "dev.scores.txt", dev_table)
             self._save("last.pt", optimiser=True)
 
-    def _windows(self, epoch: int) -> Windows | SoundWindows | RenewedWindows:
+    def _windows(self, epoch: int) -> Windows | SoundWindows:
+        if isinstance(self.train, VersionedCache):
+            return Windows(self.train.at(epoch))
         if isinstance(self.train, FeatureCache):
             assert self.chain is None, "cached features would skip the augmentation of sound"
             return Windows(self.train)
         assert self.chain is not None
-        if self.settings.augmentation.renew > 1:
-            if self.renewed is None:
-                self.folder = tempfile.TemporaryDirectory(prefix="renewed-", dir=self.settings.data.cache.expanduser())
-                place, renew = Path(self.folder.name) / str(self.compute.rank), self.settings.augmentation.renew
-                self.renewed = RenewedWindows(self.train, self.chain, self.settings.optimiser.seed, renew, place)
-            return self.renewed.at(epoch)
         return SoundWindows(self.train, self.chain, self.settings.optimiser.seed, epoch)
 
     def _features(self, batch: Batch | SoundBatch) -> Tensor:

@@ -1,6 +1,7 @@
 """From clips to windows whose sound was changed: the same for any number of readers, and after a resume."""
 
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import soundfile
 import torch
 
 from runtime.audio.decode import load
-from runtime.audio.features import PRESETS, RATE
+from runtime.audio.features import PRESETS, RATE, FrontEnd
 from train.augment.chain import Chain, build_chain
 from train.checkpoint import read_checkpoint
 from train.config import Augmentation
 from train.data import shards
-from train.data.cache import SoundCache, build_cache, build_sound_cache
+from train.data.cache import SoundCache, VersionedCache, build_cache, build_sound_cache, build_versions
 from train.data.corpus import Trial, open_corpus
-from train.data.dataset import RenewedWindows, SoundBatch, SoundWindows, loader
+from train.data.dataset import SoundBatch, SoundWindows, Windows, loader
 from train.data.frontend import SoundFrontEnd
 from train.data.sampling import training_plan
 
@@ -96,32 +97,42 @@ def test_what_is_heard_follows_from_seed_and_epoch_for_any_number_of_readers(cac
     assert torch.equal(turned.sound.flip(0), first[0].sound)
 
 
-def test_renewed_windows_change_a_share_of_the_clips_each_epoch(cache: SoundCache, tmp_path: Path) -> None:
-    chain, cpu, renew = chain_of(HARD), torch.device("cpu"), 3
-    windows = RenewedWindows(cache, chain, 5, renew, tmp_path / "a")
-    epochs = [[windows.at(epoch).frames(clip) for clip in range(len(cache))] for epoch in range(4)]
+def versions_of(frontend: FrontEnd, trials: Sequence[Trial], folder: Path, settings: Augmentation) -> VersionedCache:
+    return VersionedCache.of(build_versions(frontend, trials, folder, 1, settings=settings))
+
+
+def test_versions_take_turns_and_are_made_once(
+    made_corpus: Path, made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = open_corpus(made_corpus, "train").trials
+    settings = replace(HARD, sound_share=1.0, versions=3)
+    cache = versions_of(PRESETS["f0"], trials, tmp_path, settings)
+    epochs = [[cache.at(epoch).window(clip) for clip in range(len(cache))] for epoch in range(4)]
     for clip in range(len(cache)):
-        kept = [np.array_equal(epochs[n][clip], epochs[n + 1][clip]) for n in range(3)]
-        assert kept == [(n + 1 + clip % renew) % renew != 0 for n in range(3)]
-    # Another number of readers, and a run that begins in the third epoch, read the same.
+        assert np.array_equal(epochs[0][clip], epochs[3][clip])
+        assert not any(np.array_equal(epochs[0][clip], epochs[other][clip]) for other in (1, 2))
     plan = list(training_plan(cache, 8, 0, 2))
-    fresh = RenewedWindows(cache, chain, 5, renew, tmp_path / "b").at(2)
-    for one, other in zip(plan, loader(fresh, plan, 2, cpu), strict=True):
-        assert torch.equal(windows.at(2)[one].features, other.features)
+    for one, other in zip(plan, loader(Windows(cache.at(2)), plan, 2, torch.device("cpu")), strict=True):
+        assert torch.equal(Windows(cache.at(2))[one].features, other.features)
         assert other.features.shape == (8, 1, 45, 600) and torch.isfinite(other.features).all()
+    monkeypatch.setattr(shards, "compute_shard", None)
+    again = versions_of(PRESETS["f0"], trials, tmp_path, replace(settings, gain=20.0))  # features' options do not count
+    assert np.array_equal(again.at(2).window(1), epochs[2][1])
+    with pytest.raises(TypeError):
+        versions_of(PRESETS["f0"], trials, tmp_path, replace(settings, dither=2.0))
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_renewed_windows_that_nothing_touched_are_the_cached_features(
+def test_versions_that_nothing_touched_are_the_cached_features(
     name: str, made_corpus: Path, made_cache: Path, tmp_path: Path
 ) -> None:
     trials = open_corpus(made_corpus, "train").trials
     features = build_cache(PRESETS[name], trials, made_cache, 1)
-    sound = build_sound_cache(PRESETS[name], trials, made_cache, 1)
-    windows = RenewedWindows(sound, chain_of(replace(HARD, sound_share=0.0)), 0, 4, tmp_path)
-    for crops in training_plan(sound, 8, 1, 0):
+    cache = versions_of(PRESETS[name], trials, tmp_path, replace(HARD, sound_share=0.0, versions=2))
+    assert cache.trials == features.trials and (cache.lengths == features.lengths).all()
+    for crops in training_plan(features, 8, 1, 0):
         cached = np.stack([features.window(clip, start).T for clip, start in crops])
-        assert np.array_equal(windows[crops].features[:, 0].numpy(), cached)
+        assert np.array_equal(Windows(cache.at(1))[crops].features[:, 0].numpy(), cached)
 
 
 @pytest.mark.parametrize("length", [1728, 1729, 5000, 79_597, 79_598, 79_599, 90_000])
@@ -142,14 +153,14 @@ def test_clips_of_any_length_fill_a_window_at_any_speed(length: int, tmp_path: P
             assert heard < 1728 or int(order.max()) == min(599, (heard - 1728) // 130)
 
 
-@pytest.mark.parametrize("renew", ["1", "2"])
+@pytest.mark.parametrize("versions", ["0", "2"])
 def test_a_run_that_changes_sound_resumes_to_the_very_weights(
-    renew: str, made_corpus: Path, made_cache: Path, tmp_path: Path
+    versions: str, made_corpus: Path, made_cache: Path, tmp_path: Path
 ) -> None:
     """Ended in the middle of an epoch, taken up with another number of readers."""
     from tests.train.test_loop import command, kill_in_epoch, python, weights
 
-    options = ["--epochs", "2", "--renew", renew, "--speed", "10", "--rir", "synthetic", "--snr", "5", "30",
+    options = ["--epochs", "2", "--versions", versions, "--speed", "10", "--rir", "synthetic", "--snr", "5", "30",
                "--codecs", "alaw,gsm", "--specmix", "0.5"]  # fmt: skip
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     python(command(made_corpus, made_cache, whole, *options))

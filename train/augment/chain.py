@@ -12,6 +12,8 @@ some and none of them are seen. Only `speed` changes the length; all others give
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 import soxr
@@ -81,6 +83,19 @@ def build_chain(settings: Augmentation, rate: int, quiet: bool = False) -> Chain
     if settings.dither:
         made.append(Dither(settings.dither))
     return Chain(tuple(made), settings.sound_share, settings.speed / 100)
+
+
+def identity(settings: Augmentation) -> dict[str, Any]:
+    """Return what determines a clip's sound behind the chain, apart from the random numbers."""
+    folder = Path(settings.rir).expanduser()
+    rooms = sorted([path.name, path.stat().st_size] for path in folder.rglob("*")) if settings.rir else []
+    return {**settings.of_sound(), "rir": rooms or settings.rir}
+
+
+def changed(sound: Samples, chain: Chain, version: int) -> Samples:
+    """Pass a whole clip through the chain; the random numbers follow from the version and the samples."""
+    dice = np.random.default_rng([version, crc32(np.ascontiguousarray(sound).data)])
+    return chain(sound, chain.draw_speed(dice), dice)
 
 
 def _room(wanted: str, rate: int, quiet: bool) -> Room:

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from runtime.audio.features import FrontEnd
 from runtime.support.errors import ShrikeError
+from train.augment.chain import build_chain
+from train.config import Augmentation
 from train.data.protocols import Trial
-from train.data.shards import Kind, Shard, feature_kind, make_shards, read_index, sound_kind
+from train.data.shards import Kind, Shard, feature_kind, make_shards, read_index, sound_kind, version_kind
 from train.progress import say
 
 
@@ -99,6 +101,32 @@ class FeatureCache(Cache):
         return stored[first + np.arange(start, start + width) % frames]
 
 
+class VersionedCache(FeatureCache):
+    """Several versions of every clip, whose sound was changed in each; epochs take turns."""
+
+    versions: Sequence[FeatureCache]
+    epoch = 0
+
+    @classmethod
+    def of(cls, versions: Sequence[FeatureCache]) -> "VersionedCache":
+        """Take caches of the same clips in the same order."""
+        whole = cls.__new__(cls)
+        whole.__dict__.update(versions[0].__dict__, versions=versions)
+        return whole
+
+    def at(self, epoch: int) -> "VersionedCache":
+        """Return the cache in an epoch; clips do not change version all at once."""
+        turned = copy.copy(self)
+        turned.epoch = epoch
+        return turned
+
+    def window(self, clip: int, start: int = 0) -> NDArray[np.float16]:
+        """Return 600 frames from `start`, or the last ones where a version is shorter than the first."""
+        version = self.versions[(self.epoch + clip) % len(self.versions)]
+        room = int(version.lengths[clip]) - self.frontend.width
+        return version.window(clip, min(start, room) if room > 0 else start)
+
+
 class SoundCache(Cache):
     """Samples of every clip that is at least one frame long."""
 
@@ -124,6 +152,25 @@ def build_cache(
 ) -> FeatureCache:
     """Compute missing features, log which clips are left out and why, and open the cache."""
     return _build(FeatureCache, frontend, feature_kind(frontend), trials, folder, processes, quiet)
+
+
+def build_versions(
+    frontend: FrontEnd,
+    trials: Sequence[Trial],
+    folder: Path,
+    processes: int = 0,
+    quiet: bool = False,
+    *,
+    settings: Augmentation,
+) -> list[FeatureCache]:
+    """Build the caches of --versions, each of which has all clips."""
+    chain = build_chain(settings, frontend.rate, quiet=True)
+    assert chain is not None
+    kinds = [version_kind(frontend, settings, chain, number) for number in range(settings.versions)]
+    return [
+        _build(FeatureCache, frontend, kind, trials, folder, processes, quiet or number > 0)
+        for number, kind in enumerate(kinds)
+    ]
 
 
 def build_sound_cache(

@@ -4,8 +4,6 @@ Order and crops are drawn from (seed, epoch) before an epoch begins, augmentatio
 first frame). Batches are therefore equal for any number of worker processes, and a resumed run needs no random state.
 """
 
-import copy
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -108,67 +106,6 @@ class SoundWindows(Dataset[SoundBatch]):
         samples = stored[first : first + wanted].astype(np.float32) / np.float32(2**15)
         heard = HighPass(frontend.rate).push(self.chain(samples, speed, dice))
         return heard[lead : lead + size].astype(np.float32)
-
-
-class RenewedWindows(Dataset[Batch]):
-    """Reads batches of features of whole clips whose sound was changed, and keeps these features for `renew` epochs.
-
-    Every epoch renews 1/renew of the clips, so changes of sound and the front-end cost 1/renew on average. A version
-    follows from (seed, version, clip) alone: any process that needs it makes the same one, and a resumed run makes it
-    anew. Files in `folder`, shared by the reading processes:
-
-        features    (frames of all clips, bands) float16, with room for the slowest speed
-        state       (clips, 2) int32: version + 1, 0 for none, and its number of frames
-    """
-
-    def __init__(self, cache: SoundCache, chain: Chain, seed: int, renew: int, folder: Path) -> None:
-        self.cache, self.chain, self.seed, self.renew, self.epoch = cache, chain, seed, renew, 0
-        self.labels, self.folder = cache.labels, folder
-        rooms = np.ceil(cache.lengths / (1 - chain.speed)).astype(np.int64) + 1
-        self.ends = np.cumsum(rooms)
-        folder.mkdir(parents=True, exist_ok=True)
-        shape = {"features": (int(self.ends[-1]), cache.frontend.bands), "state": (len(cache), 2)}
-        for name, dtype in (("features", np.float16), ("state", np.int32)):
-            np.memmap(folder / name, dtype, "w+", shape=shape[name])
-
-    def at(self, epoch: int) -> "RenewedWindows":
-        """Return the windows of an epoch, on the same files."""
-        found = copy.copy(self)
-        found.epoch = epoch
-        return found
-
-    def __getitem__(self, crops: NDArray[np.int64]) -> Batch:
-        frontend = self.cache.frontend
-        rows = np.empty((len(crops), frontend.width, frontend.bands), np.float16)
-        for row, (clip, start) in zip(rows, crops.tolist(), strict=True):
-            frames = self.frames(clip)
-            first = start if len(frames) < frontend.width else min(start, len(frames) - frontend.width)
-            row[:] = frames[np.arange(first, first + frontend.width) % len(frames)]
-        features = torch.from_numpy(rows).transpose(1, 2)[:, None]  # (batch, 1, bands, width)
-        clips = torch.from_numpy(crops[:, 0].copy())
-        return Batch(features, torch.from_numpy(self.labels[crops[:, 0]]), clips)
-
-    def frames(self, clip: int) -> NDArray[np.float16]:
-        """Return the frames of a clip's version of this epoch, (frames, bands); make them if they are not there."""
-        version = (self.epoch + clip % self.renew) // self.renew
-        end, begin = int(self.ends[clip]), int(self.ends[clip - 1]) if clip else 0
-        features = np.memmap(self.folder / "features", np.float16, "r+").reshape(-1, self.cache.frontend.bands)
-        state = np.memmap(self.folder / "state", np.int32, "r+").reshape(-1, 2)
-        if state[clip, 0] != version + 1:
-            made = self.changed(clip, version)[: end - begin]
-            features[begin : begin + len(made)] = made
-            state[clip] = version + 1, len(made)
-        count = int(state[clip, 1])
-        return np.array(features[begin : begin + count])
-
-    def changed(self, clip: int, version: int) -> NDArray[np.float32]:
-        """Return the frames of a clip after the transforms, (frames, bands)."""
-        dice = np.random.default_rng([self.seed, version, clip])
-        speed = self.chain.draw_speed(dice)
-        samples = self.cache.samples(clip).astype(np.float32) / np.float32(2**15)
-        sound = self.chain(samples, speed, dice)
-        least = self.cache.frontend.window  # a short clip that was played faster
-        return self.cache.frontend.frames(np.pad(sound, (0, max(0, least - len(sound)))))
 
 
 def batches(

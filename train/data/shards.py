@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from runtime.audio.decode import load
 from runtime.audio.features import FrontEnd, Samples
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import AudioError, ShrikeError
+from train.augment.chain import Chain, changed, identity
+from train.config import Augmentation
 from train.data.processes import cores, in_processes
 from train.data.protocols import Trial
 from train.progress import Progress, say
@@ -70,6 +72,22 @@ def feature_kind(frontend: FrontEnd) -> Kind:
     spectrum = {name: value for name, value in frontend.to_dict().items() if name not in ("level", "width")}
     title = f"features ({frontend.bands} bands)"
     return Kind(title, "f16", np.float16, frontend.bands, spectrum, frontend.rate, frontend.frames)
+
+
+def version_kind(frontend: FrontEnd, settings: Augmentation, chain: Chain, version: int) -> Kind:
+    """Features of clips whose sound was changed; the same clips are left out as without changes."""
+    same = feature_kind(frontend)
+    changes = {**same.identity, "sound": identity(settings), "version": version}
+    rows = partial(_changed_frames, frontend=frontend, chain=chain, version=version)
+    return replace(same, title=f"changed features, version {version + 1}", identity=changes, rows=rows)
+
+
+def _changed_frames(samples: Samples, frontend: FrontEnd, chain: Chain, version: int) -> NDArray[np.float32]:
+    if not frontend.count(len(samples)):
+        return frontend.frames(samples)
+    sound = changed(samples, chain, version)
+    # A short clip that was played faster still has a frame.
+    return frontend.frames(np.pad(sound, (0, max(0, frontend.window - len(sound)))))
 
 
 def sound_kind(rate: int) -> Kind:
