@@ -1,11 +1,14 @@
 """Records of a run: history.jsonl, TensorBoard events and a plot of the curves."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from runtime.support.atomic import atomic_file
 from train.progress import say
+
+DRAW_EVERY = 15.0  # s between plots, which take half a second: an epoch may be as short
 
 
 class History:
@@ -16,6 +19,7 @@ class History:
         self.entries: list[dict[str, Any]] = []
         self._settings = settings
         self._board: Any = None  # False if TensorBoard is not installed
+        self._drawn, self._drawn_at = 0, -DRAW_EVERY  # entries in the plot, and when it was drawn
 
     def add(self, entry: dict[str, Any]) -> bool:
         """Add an epoch and log it; return whether it is the best so far: lowest dev EER, ties by dev loss."""
@@ -40,17 +44,25 @@ class History:
     def restore(self, entries: list[dict[str, Any]]) -> None:
         """Set the entries of a resumed run."""
         self.entries = list(entries)
+        self._drawn = len(self.entries)
 
     def close(self) -> None:
         if self._board:
             self._board.close()
+        if self.write and self._drawn < len(self.entries):
+            self._draw()
 
     def _files(self, entry: dict[str, Any]) -> None:
         with atomic_file(self.folder / "history.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(item) + "\n" for item in self.entries), "utf-8")
         self._tensorboard(entry)
+        if time.monotonic() - self._drawn_at > DRAW_EVERY:
+            self._draw()
+
+    def _draw(self) -> None:
         with atomic_file(self.folder / "curves.png") as temporary:
             draw_curves(self.entries, temporary, str(self.folder))
+        self._drawn, self._drawn_at = len(self.entries), time.monotonic()
 
     def _tensorboard(self, entry: dict[str, Any]) -> None:
         if self._board is None:
