@@ -4,10 +4,13 @@
 
 Each clip is scored at 16 kHz first. Then it is converted to another rate by soxr, ffmpeg or sox and fed at that rate,
 so that the stream's own resampler takes it back; or it gets an offset or a gain and is clipped at full scale. The first
-table compares log-likelihood ratios of the first window of each clip, of windowed models. The second counts clips whose
-state, as in `shrike scan`, changes with a gain, as files of 16 bits; `unexplained` are those without a flag `quiet` or
-`clipping`.
-docs/experiments.md quotes both.
+table compares log-likelihood ratios of the first window of each clip, of windowed models.
+`--tables gain` leaves it out.
+
+The others are about states of `shrike scan` and files of 16 bits. The second shows how far gains move the LLR and the
+seconds of voice of other clips: runtime.summary takes its margins of `borderline` from it. The third counts clips whose
+state changes with a gain. `unexplained` are those that get no `quiet` or `clipping` and are not `borderline`, neither
+before nor after it. docs/experiments.md quotes all three.
 """
 
 import shutil
@@ -18,6 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soxr
@@ -39,7 +43,8 @@ from runtime.support.errors import ShrikeError
 RATES = (48_000, 44_100, 24_000)  # Hz
 OFFSET = 0.05  # of full scale
 GAINS = (-40, -30, -20, -10, 10, 20)  # dB
-EXPLAINING = {"quiet", "clipping"}  # flags that a gain may set
+SET = {"quiet", "clipping"}  # flags that a gain may set
+SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)  # quantiles of the changes
 PATIENCE = 60  # s for one call of ffmpeg or sox
 
 Change = Callable[[Samples], tuple[Samples, int]]  # samples at 16 kHz -> what is fed, and at which rate
@@ -54,7 +59,9 @@ class Options:
     corpus: Path
     """Folder of the corpus, as for python -m train."""
     clips: int = 200
-    """How many trials of the development protocol, evenly spread over it."""
+    """How many trials of the development protocol, evenly spread over it; the second table takes as many others."""
+    tables: Literal["all", "gain"] = "all"
+    """gain: those of the states alone."""
 
 
 def main() -> None:
@@ -62,23 +69,37 @@ def main() -> None:
     from train.data.corpus import open_corpus
 
     trials = open_corpus(options.corpus, "dev").trials
-    chosen = trials[:: max(1, len(trials) // max(1, options.clips))][: options.clips]
-    clips = [load(trial.path or "").samples for trial in chosen]
+    every = max(2, len(trials) // max(1, options.clips))
+    clips, others = (
+        [load(one.path or "").samples for one in trials[k::every][: options.clips]] for k in (0, every // 2)
+    )
+    if options.tables == "all":
+        show_forms(options.models, clips)
+    models = {name: load_model(find_model(name), "auto") for name in options.models}
+    print(
+        f"\n| {len(others)} other clips | size of a change | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |"
+    )
+    print("| --- | --- |" + " ---: |" * len(SHARES))
+    for name, model in models.items():
+        show_sensitivity(name, model, others)
+    print("\n| gain | model | states that change | not `quiet`, not `clipping` | unexplained | unexplained, from to |")
+    print("| --- | --- | ---: | ---: | ---: | --- |")
+    for name, model in models.items():
+        show_states(name, model, clips)
+        model.engine.close()
+
+
+def show_forms(models: tuple[str, ...], clips: list[Samples]) -> None:
+    """Table of the windowed models."""
     print(
         f"| {len(clips)} clips of dev | model | mean LLR | change | mean size of a change | largest | other side of 0 |"
     )
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for name in options.models:
+    for name in models:
         path = find_model(name)
         with closing(open_engine(path)) as engine:
             if not as_streaming(engine):
                 show(name, engine, read_card(path), clips)
-    print("\n| gain | model | states that change | unexplained | from state to state, unexplained |")
-    print("| --- | --- | ---: | ---: | --- |")
-    for name in options.models:
-        model = load_model(find_model(name), "auto")
-        with closing(model.engine):
-            show_states(name, model, clips)
 
 
 def show(name: str, engine: Engine, card: ModelCard, clips: list[Samples]) -> None:
@@ -95,15 +116,36 @@ def show(name: str, engine: Engine, card: ModelCard, clips: list[Samples]) -> No
         )
 
 
+def show_sensitivity(name: str, model: LoadedModel, clips: list[Samples]) -> None:
+    """Two rows: changes of the LLR and of the seconds of voice where no flag of the gain is set."""
+    llrs, voiced = list[float](), list[float]()
+    for clip in map(sixteen_bits, clips):
+        before = judged(model, clip)
+        for after in (judged(model, sixteen_bits(amplified(clip, gain)[0])) for gain in GAINS):
+            if not SET & (before.flags.keys() | after.flags.keys()):
+                voiced.append(abs(after.voiced - before.voiced))
+                if before.llr is not None and after.llr is not None:
+                    llrs.append(abs(after.llr - before.llr))
+    for title, moved in (("LLR", llrs), ("s of voice", voiced)):
+        found = " | ".join(f"{np.quantile(moved, share):.2f}" for share in SHARES) if moved else " | " * len(SHARES)
+        print(f"| `{name}`, {len(moved)} pairs | {title} | {found} |")
+
+
 def show_states(name: str, model: LoadedModel, clips: list[Samples]) -> None:
-    """One row for each gain."""
+    """One row for each gain, after one with the share of `borderline`."""
     files = [sixteen_bits(clip) for clip in clips]
     before = [judged(model, clip) for clip in files]
+    claims = [one for one in before if one.state in ("bonafide", "spoof", "unsure")]
+    close = sum("borderline" in one.flags for one in claims)
+    print(f"| none | `{name}` | | | | {close} of {len(claims)} claims are `borderline` |")
     for gain in GAINS:
         after = [judged(model, sixteen_bits(amplified(clip, gain)[0])) for clip in files]
         moved = [(a, b) for a, b in zip(before, after, strict=True) if a.state != b.state]
-        bare = Counter(f"{a.state} to {b.state}" for a, b in moved if not EXPLAINING & b.flags.keys())
-        print(f"| {gain:+d} dB | `{name}` | {len(moved)} | {bare.total()} | {', '.join(sorted(bare))} |")
+        bare = [(a, b) for a, b in moved if not SET & b.flags.keys()]
+        left = Counter(
+            f"{a.state} to {b.state}" for a, b in bare if "borderline" not in a.flags.keys() | b.flags.keys()
+        )
+        print(f"| {gain:+d} dB | `{name}` | {len(moved)} | {len(bare)} | {left.total()} | {', '.join(sorted(left))} |")
 
 
 def judged(model: LoadedModel, clip: Samples) -> Summary:

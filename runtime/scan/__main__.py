@@ -29,7 +29,7 @@ from runtime.scan.files import find_files
 from runtime.scan.progress import ScanProgress
 from runtime.scan.results import Form, ResultFile, Settings
 from runtime.scan.workers import EVERY, Result, Setup, covering, file_state, score_files
-from runtime.summary import plural
+from runtime.summary import BORDERLINE, plural
 from runtime.support.command import PATHS, discard_stdout, parse, run
 from runtime.support.errors import ShrikeError, printable
 from runtime.support.shutdown import Stop
@@ -94,7 +94,7 @@ def main() -> int:
         setup = Setup(options.model, options.engine, options.provider, verdicts, options.channel, options.threads)
         setup.session(model)  # checks the verdict options
         say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}")
-        table, states = None, Counter[str]()
+        table, states, close = None, Counter[str](), False
         for error in unread:
             say(f"error: {printable(os.fspath(error.filename))}: the folder cannot be read ({error.strerror})")
             states["error"] += 1
@@ -111,12 +111,15 @@ def main() -> int:
             if table:
                 table.add(result)
             progress.clear()
+            close |= result.summary is not None and "borderline" in result.summary.flags
             states[show(result, bool(table) or options.fail_on != "never")] += 1
             progress.step(result)
         progress.clear()
         if table and not stop.requested:
             table.complete()
         counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+        if close:
+            say(BORDERLINE)
         say(f"{counts or 'no file'}; {progress.total()}")
         if stop.requested:
             say("stopped" + f"; the same command goes on with {target}" * bool(table))

@@ -14,7 +14,7 @@ from typing import IO
 from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
 from runtime.sinks import Sink, StreamInfo
-from runtime.summary import Summary
+from runtime.summary import BORDERLINE, Summary
 from runtime.support.wall_clock import utc_seconds
 from runtime.verdict import Verdict
 
@@ -73,6 +73,8 @@ class Lines(Sink):
 
     def end(self, summary: Summary) -> None:
         self._write(self._out, summary.line().removeprefix(self._prefix))  # begins with its source anyway
+        if "borderline" in summary.flags:
+            self._write(self._err, BORDERLINE)
         if summary.verdicts:
             self._write(self._err, summary.costs())
 

@@ -26,6 +26,7 @@ from runtime.scan.workers import Result, Setup, score_files
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sources.file import FileSource
+from runtime.summary import BORDERLINE
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
@@ -41,7 +42,7 @@ Scan = Callable[..., int]
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Models of random weights that call every voice real, fake, or neither; a streaming one."""
     folder = tmp_path_factory.mktemp("models")
-    maps = {"bonafide": 20.0, "spoof": -20.0, "unsure": 0.0}
+    maps = {"bonafide": 20.0, "spoof": -20.0, "unsure": 0.0, "borderline": -1.0}
     made = {
         name: str(made_model(folder, name=name, score=ScoreMap(1e-6, llr, 0.0, "random trials")))
         for name, llr in maps.items()
@@ -95,6 +96,17 @@ def test_json_lines_and_workers_give_the_same_rows(run: Scan, calls: Path, tmp_p
     assert one == two and {row["state"] for row in one} == {"spoof", "no-voice"}
     (segment,) = one[0]["segments"]
     assert segment["start"] == 0 and segment["end"] == pytest.approx(one[0]["seconds"], abs=1e-3)
+
+
+def test_a_state_close_to_another_is_flagged(
+    run: Scan, calls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model, flagged in (("borderline", True), ("spoof", False)):
+        assert run(calls / "0.flac", "--csv", tmp_path / f"{model}.csv", model=model) == 0
+        (row,) = rows_of(tmp_path / f"{model}.csv")
+        assert row["state"] == "spoof" and ("borderline" in row["flags"]) == flagged
+        printed = capsys.readouterr()
+        assert ("borderline" in printed.out) == (BORDERLINE in printed.err) == flagged
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ function showSummary(course) {
   shown = course;
   showState(line.state);
   text("source", `${line.source}${line.channel ? ` (${line.channel} channel)` : ""}: ${line.seconds.toFixed(1)} s`);
-  const flags = Object.entries(line.flags).map(([flag, share]) => `${flag} ${Math.round(100 * share)} %`);
+  const flags = Object.entries(line.flags).map(([flag, share]) => (share < 1 ? `${flag} ${Math.round(100 * share)} %` : flag));
   showFigures(line.p_spoof, line.llr, `${line.voiced.toFixed(1)} of ${line.seconds.toFixed(1)} s`, course.level ?? null, flags);
   showSegments(line.segments);
   redraw();
