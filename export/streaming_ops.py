@@ -4,7 +4,8 @@
     gate = step_gate(gate)              # SqueezeExcitation or EfficientChannelAttention with a RunningMean
 
 At 16 frames a step the number of nodes decides the time. Channels are last, as in INT8 kernels on CPUs, and averages
-are products with constants: ONNX Runtime's ReduceMean over bands takes 38 us, a product with ones 3.
+are products with constants: ONNX Runtime's ReduceMean over bands takes 38 us, a product with ones 3. ReduceMean and
+ReduceSum also add in an order that depends on the batch; products give a stream the same bits in any batch.
 
     x (batch, channels, bands, n) -- mean over bands --> (batch, n, channels) --.     .-- the newest row: the next state
     state (batch, channels) --------------------------> (batch, 1, channels) --'     |
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
-from train.networks.streaming import BLOCK, RunningMean, StatefulModule
+from train.networks.streaming import BLOCK, RunningLevel, RunningMean, SlidingMean, StatefulModule
 
 
 class Rows(nn.Module):
@@ -26,6 +27,20 @@ class Rows(nn.Module):
         last = x.permute(0, 2, 3, 1).reshape(-1, bands, frames * channels)
         share = torch.tensor([[1 / bands] * bands])  # a constant of the graph
         return (share @ last).reshape(-1, frames, channels)
+
+
+class StepLevel(RunningLevel):
+    """RunningLevel whose mean over bands is a product."""
+
+    def band_mean(self, x: Tensor) -> Tensor:
+        return torch.full((1, int(x.shape[2])), 1 / int(x.shape[2])) @ x
+
+
+class StepMean(SlidingMean):
+    """SlidingMean whose sum over frames is a product."""
+
+    def total(self, ring: Tensor) -> Tensor:
+        return (ring @ torch.ones(self.slots, 1)).squeeze(2)
 
 
 class RunningRows(StatefulModule):

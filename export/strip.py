@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.streaming_ops import Product, Rows, RunningRows, step_gate
+from export.streaming_ops import Product, Rows, RunningRows, StepLevel, StepMean, step_gate
 from runtime.audio.features import DECADES, LN10, LOUDEST, WINDOW_FRAMES, Level
 from runtime.support.errors import ShrikeError
 from train.checkpoint import Checkpoint
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
 from train.networks.encoder import EncoderNetwork, Exit, statistics
-from train.networks.heads import Head, direction
+from train.networks.heads import SHORTEST, Head
 from train.networks.res2net import SCALE, ChannelGroups
-from train.networks.streaming import RunningLevel, RunningMean, SlidingMean, StreamingNetwork
+from train.networks.streaming import RunningMean, StreamingNetwork
 
 
 class WindowMax(nn.Module):
@@ -108,11 +108,11 @@ class DeployedStream(nn.Module):
 
     def __init__(self, level: Level, stem: nn.Module, stages: list[nn.Module], head: nn.Linear) -> None:
         super().__init__()
-        self.level = RunningLevel() if level == "running-mean" else None
+        self.level = StepLevel() if level == "running-mean" else None
         self.stem = stem
         self.stages = nn.Sequential(*stages)
         self.stride = max(layer.stride for layer in self.modules() if isinstance(layer, RunningRows))
-        self.newest = SlidingMean(WINDOW_FRAMES // self.stride)
+        self.newest = StepMean(WINDOW_FRAMES // self.stride)
         self.rows = Rows()
         self.head = head if isinstance(head, DirectionLinear) else frame_logits(head)
 
@@ -168,7 +168,8 @@ class DirectionLinear(nn.Linear):
     """A linear map of the direction of x, as losses on cosines train it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(direction(x))
+        mean = x * x @ torch.full((self.in_features, 1), 1 / self.in_features)  # a product: see streaming_ops
+        return super().forward(x / mean.add(SHORTEST).sqrt())
 
 
 def linear(head: Head) -> nn.Linear:

@@ -130,6 +130,7 @@ def compute(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
         "Sigmoid": torch.sigmoid,
         "Add": torch.add,
         "Mul": torch.mul,
+        "MatMul": torch.matmul,
         "Sub": torch.sub,
         "Div": torch.div,
         "Sqrt": torch.sqrt,

@@ -90,6 +90,8 @@ def plan(model: onnx.ModelProto) -> list[Layer]:
             if node.input[0] not in (INPUT, *pooled):  # the level's mean needs full precision
                 layers.append(Layer(node.name, node.op_type, (node.input[0],)))
             pooled.add(node.output[0])
+        elif node.op_type == "MatMul" and INPUT in node.input:
+            pooled.update(node.output)  # the level's mean of a step
         elif node.op_type == "Transpose" and node.output[0] in means and node.input[0] not in pooled:
             layers.append(Layer(node.name, "Mean", (node.input[0],)))  # of a step: its first node (streaming_ops)
             pooled.add(node.output[0])

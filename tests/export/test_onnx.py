@@ -33,7 +33,7 @@ FEW = 16  # trials: enough to see everything happen
 MORE = {
     "res2net50": {"Concat", "AveragePool"},
     "mpif50": {"Concat", "AveragePool", "ReduceMean"},
-    "ocsoftmax": {"ReduceMean", "Constant", "Sqrt", "Div"},  # divides by the embedding's length
+    "ocsoftmax": {"MatMul", "Constant", "Sqrt", "Div"},  # divides by the embedding's length
 }
 
 

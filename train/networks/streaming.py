@@ -198,8 +198,11 @@ class RunningLevel(ExponentialMean):
 
     def forward(self, x: Tensor) -> Tensor:
         # Rows are the frame's mean and 1: two operations in a graph, where a Pad takes eight.
-        sums = self.average(x.mean(dim=2, keepdim=True) * self.mean + self.weight)
+        sums = self.average(self.band_mean(x) * self.mean + self.weight)
         return x - sums[:, :, :1] / sums[:, :, 1:]
+
+    def band_mean(self, x: Tensor) -> Tensor:
+        return x.mean(dim=2, keepdim=True)
 
 
 class SlidingMean(StatefulModule):
@@ -220,8 +223,11 @@ class SlidingMean(StatefulModule):
         ring = torch.cat([past, x], dim=2)[..., -self.slots :]
         if self.state is not None:
             self.next_state = ring
-        sums = ring.sum(dim=2)
+        sums = self.total(ring)
         return sums[:, :-1] / sums[:, -1:]
+
+    def total(self, ring: Tensor) -> Tensor:
+        return ring.sum(dim=2)
 
 
 def sliding_means(x: Tensor, ends: list[int], slots: int) -> Tensor:
