@@ -10,8 +10,8 @@
     batcher.remove(stream)
 
 The names are those of sherpa-onnx. A stream's scores do not depend on how its samples are split or on other streams,
-bit for bit; the exporter writes every sum as a product, whose order does not depend on the batch (export.streaming_ops).
-An error of one stream is raised to the caller of that stream alone.
+bit for bit: the exporter writes every sum as a product, whose order does not depend on the batch. An error of one
+stream is raised to the caller of that stream alone.
 """
 
 import time
