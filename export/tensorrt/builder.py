@@ -3,12 +3,13 @@
     import tensorrt
     plan = build_plan(tensorrt, graph, BuildOptions("int8", workspace=256))      # bytes, to be written as model.engine
 
-The tensorrt module is an argument: a test passes TensorRT-RTX's, which parses and builds without a GPU. Two things
+The tensorrt module is an argument: a test passes TensorRT-RTX's, which parses and builds without a GPU. Three things
 differ between versions and are read from the module, never from its version:
 
     NetworkDefinitionCreationFlag.EXPLICIT_BATCH   8.5 to 10: passed; gone in 11, where it is implied
     BuilderFlag.INT8 and FP16                      8.5 to 10: set; gone in 11, which takes types from the graph
                                                    (export.tensorrt.half)
+    INormalizationLayer                            8.6 on: LayerNormalization; expanded for 8.5
 
 Only TensorRT's own convolutions are tried: cuDNN and cuBLAS, which 8.x would try as well, cost hundreds of MB of a
 small Jetson's memory, and from 10 on they are off by default. In fp32 rounding to TF32 is off.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.tensorrt.check import is_quantised
 from export.tensorrt.half import half
+from export.tensorrt.layer_norm import expand_layer_norm
 from runtime.card.model_card import Precision
 from runtime.engines.tensorrt import error_logger
 from runtime.support.atomic import atomic_file
@@ -53,6 +55,8 @@ def build_plan(trt: Any, graph: "onnx.ModelProto", build: BuildOptions) -> bytes
     if is_quantised(graph) != (build.precision == "int8"):
         form, fitting = ("quantised", "int8") if is_quantised(graph) else ("float", "fp16 or fp32")
         raise ShrikeError(f"--precision {build.precision}: the ONNX graph is {form}; use --precision {fitting}")
+    if not hasattr(trt, "INormalizationLayer"):
+        graph = expand_layer_norm(graph)
     if build.precision != "fp32" and is_strongly_typed(trt):
         graph = half(graph)
     logger = error_logger(trt)  # TensorRT holds a bare pointer: it must outlive the builder

@@ -6,11 +6,14 @@
 It needs the version of TensorRT that built the engine, and a GPU of the same model. The card records both and is
 checked before TensorRT is loaded. Only the I/O tensor API is used, which TensorRT 8.5 to 11 share.
 
-    window -> pinned memory -> device -> engine -> device -> pinned memory -> logits
-              '------------ one stream, captured once as one CUDA graph ------------'
+    windows -> pinned memory -> device -> engine -> device -> pinned memory -> logits
+               '-------- one stream, captured as one CUDA graph for each batch --------'
 
-The states of a streaming model are further inputs and outputs: each step copies some 70 KB both ways, so that any
-stream can take the next step.
+An engine with a dynamic batch computes up to `batch` windows or streams at once, the largest number it was built for.
+A batch is filled up to the next power of two, so that there are few graphs.
+
+The states of a streaming model are further inputs and outputs: each step copies some 70 KB a stream both ways, so that
+any stream can take the next step.
 """
 
 import os
@@ -23,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.card.model_card import ModelCard, read_card
+from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
 from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, check_windows, initial_states
 from runtime.engines.cuda import Cuda, open_cuda
 from runtime.engines.jetpack import load_tensorrt
@@ -32,6 +35,7 @@ from runtime.support.errors import ShrikeError
 
 LAST_ERRORS = 3  # of TensorRT that an error of ours repeats: the first names the cause
 LONGEST = 300  # characters of each
+MOST = 2  # place of the largest shape in a profile: smallest, fastest, largest
 BUILD_HERE = "an engine runs only where it was built: run python -m export.trt MODEL.onnx on this device"
 
 
@@ -83,9 +87,7 @@ class DeviceTimes:
 
 
 class TensorRTEngine:
-    """One execution context, which computes one window or stream at a time. One thread must call and close it."""
-
-    batch = 1
+    """One execution context. One thread must call and close it."""
 
     def __init__(self, plan: bytes, card: ModelCard, trt: Any, cuda: Cuda) -> None:
         """`plan` is the serialised engine. This object owns `cuda` and closes it."""
@@ -118,25 +120,54 @@ class TensorRTEngine:
             raise ShrikeError(f"no memory to run this engine ({self._logger.one_line()}); stop other programs")
 
     def _connect(self, inputs: Forms, outputs: Forms) -> None:
-        """Allocate host and device memory, bind it to the engine, and capture one run as a CUDA graph."""
-        self._inputs = [self._cuda.pinned((1, *shape[1:])) for shape, _ in inputs.values()]
-        self._outputs = [self._cuda.pinned((1, *shape[1:])) for shape, _ in outputs.values()]
+        """Allocate host and device memory, bind it to the engine, and capture a run of one as a CUDA graph."""
+        self.batch = self._largest_batch(self.card.input.name)  # windows or streams in one run
+        self._inputs = [self._cuda.pinned((self.batch, *shape[1:])) for shape, _ in inputs.values()]
+        self._outputs = [self._cuda.pinned((self.batch, *shape[1:])) for shape, _ in outputs.values()]
         for array in self._inputs:
             array[:] = 0.0
         self._to = [self._cuda.allocate(array.nbytes) for array in self._inputs]
         self._from = [self._cuda.allocate(array.nbytes) for array in self._outputs]
-        for name, array in zip(inputs, self._inputs, strict=True):
-            if not self._context.set_input_shape(name, array.shape):
-                raise ShrikeError(f"the engine refuses the shape {array.shape} of {name}; {BUILD_HERE}")
         for name, pointer in zip((*inputs, *outputs), (*self._to, *self._from), strict=True):
             self._context.set_tensor_address(name, pointer)
-        self.queue()  # in its first run TensorRT allocates, which a capture must not contain
-        self._cuda.synchronise()
+        self._names, self._size = tuple(inputs), 0  # the batch that the context's shapes have
+        self._launches: dict[int, Callable[[], None]] = {}  # by batch
         self.graph = True  # copies and kernels are one launch
+        self._prepare(1)
+
+    def _largest_batch(self, name: str) -> int:
+        """Return the largest batch of the engine's profile, 1 for an engine without a dynamic batch."""
+        if self._engine.get_tensor_shape(name)[0] != ANY_BATCH:
+            return 1
+        return int(self._engine.get_tensor_profile_shape(name, 0)[MOST][0])
+
+    def _resize(self, size: int) -> None:
+        """Set the context's shapes for a batch."""
+        if size == self._size:
+            return
+        for name, array in zip(self._names, self._inputs, strict=True):
+            if not self._context.set_input_shape(name, (size, *array.shape[1:])):
+                raise ShrikeError(f"the engine refuses the shape {(size, *array.shape[1:])} of {name}; {BUILD_HERE}")
+        self._size = size
+
+    def _prepare(self, size: int) -> None:
+        """Capture a run of a batch of this size as a CUDA graph, where the library has them."""
+        self._resize(size)
+        self.queue()  # in its first run with new shapes TensorRT allocates, which a capture must not contain
+        self._cuda.synchronise()
         try:
-            self._launch = self._cuda.capture(self.queue)
+            self._launches[size] = self._cuda.capture(self.queue)
         except ShrikeError:
-            self.graph, self._launch = False, self.queue
+            self.graph, self._launches[size] = False, self.queue
+
+    def _launch(self, count: int) -> None:
+        """Queue a run of at least `count` windows or streams."""
+        size = min(1 << (count - 1).bit_length(), self.batch)
+        if size not in self._launches:
+            self._prepare(size)
+        if not self.graph:
+            self._resize(size)
+        self._launches[size]()
 
     def _check_tensors(self, inputs: Forms, outputs: Forms, trt: Any) -> None:
         """Compare names, directions, types and output shapes with the card; set_input_shape checks input shapes."""
@@ -163,7 +194,7 @@ class TensorRTEngine:
             part()
 
     def _parts(self) -> tuple[Callable[[], None], ...]:
-        """Return the three GPU operations of one window."""
+        """Return the three GPU operations of one run with the context's shapes."""
 
         def compute() -> None:
             if not self._context.execute_async_v3(self._cuda.stream):
@@ -171,27 +202,27 @@ class TensorRTEngine:
 
         def copy_in() -> None:
             for pointer, array in zip(self._to, self._inputs, strict=True):
-                self._cuda.to_device(pointer, array)
+                self._cuda.to_device(pointer, array[: self._size])
 
         def copy_out() -> None:
             for pointer, array in zip(self._from, self._outputs, strict=True):
-                self._cuda.to_host(array, pointer)
+                self._cuda.to_host(array[: self._size], pointer)
 
         return copy_in, compute, copy_out
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute logits (n, 2) of raw log power (n, 1, bands, frames), one window after the other."""
+        """Compute logits (n, 2) of raw log power (n, 1, bands, frames), up to `batch` windows at once."""
         check_windows(self.card, features)
         return self._run(features, [])[0]
 
     def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
-        """New frames (n, 1, bands, frames), states (n, *shape) -> logits (n, 2), next states; one after the other."""
+        """New frames (n, 1, bands, frames), states (n, *shape) -> logits (n, 2), next states; up to `batch` at once."""
         check_step(self.card, features, states)
         logits, *after = self._run(features, states)
         return logits, after
 
     def batch_buffers(self, count: int) -> BatchBuffers:
-        """Allocate buffers for steps, which run one stream after the other."""
+        """Allocate buffers for steps, which are copied to pinned memory and back."""
         return CopyingBuffers(self.step, self.card, count)
 
     def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
@@ -199,20 +230,23 @@ class TensorRTEngine:
             raise ShrikeError(f"{self.name} was closed; use an open engine")
         found: list[Array] = [np.empty((len(features), *array.shape[1:]), np.float32) for array in self._outputs]
         with self._cuda.current():
-            for row in range(len(features)):
+            for start in range(0, len(features), self.batch):
+                rows = slice(start, min(start + self.batch, len(features)))
+                count = rows.stop - start
                 for array, value in zip(self._inputs, (features, *states), strict=True):
-                    array[0] = value[row]
-                self._launch()
+                    array[:count] = value[rows]
+                self._launch(count)
                 self._cuda.synchronise()
                 for values, array in zip(found, self._outputs, strict=True):
-                    values[row] = array[0]
+                    values[rows] = array[:count]
         return found
 
     def device_times(self, features: NDArray[np.float32], runs: int) -> DeviceTimes:
         """Time one window by the GPU's events: as launched in a stream, and each part without the graph."""
         self._run(features[:1], initial_states(self.state, 1) if self.state else [])  # copies it to pinned memory
         found: dict[str, list[float]] = {"launch": [], "to device": [], "compute": [], "to host": []}
-        plans = ((("launch",), (self._launch,)), (("to device", "compute", "to host"), self._parts()))
+        self._resize(1)
+        plans = ((("launch",), (self._launches[1],)), (("to device", "compute", "to host"), self._parts()))
         with self._cuda.current():
             events = [self._cuda.event() for _ in range(4)]
             for number in range(runs * len(plans)):

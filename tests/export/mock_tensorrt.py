@@ -22,6 +22,7 @@ from runtime.engines.cuda import CudaError
 TABLE = Path(__file__).with_name("tensorrt-api.tsv")
 VERSIONS = ("8.5.3", "8.6.1", "10.3.0", "10.16.1", "11.4.0")
 GPU, CAPABILITY = "Mock Orin", (8, 7)
+MOST = 3  # largest batch of an engine with a dynamic one
 
 
 def read_table(path: Path = TABLE) -> dict[str, dict[str, bool]]:
@@ -200,35 +201,46 @@ class MockTensorRT:
             get_tensor_mode=lambda name: modes.get(name, self.TensorIOMode.NONE),
             get_tensor_dtype=lambda name: kind,
             get_tensor_shape=lambda name: shapes[name],
+            get_tensor_profile_shape=lambda name, profile: [(count, *shapes[name][1:]) for count in (1, MOST, MOST)],
             create_execution_context=lambda: None if self.broken == "context" else self._context(logger),
             create_engine_inspector=lambda: inspector,
         )
 
     def _context(self, logger: Any) -> Held:
         addresses: dict[str, int] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         inputs = {"features": self.window} | {source: shape for source, _, shape in self.states}
 
         def at(name: str, shape: tuple[int, ...]) -> Any:
-            return np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(addresses[name]))
+            return np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(addresses[name])).reshape(
+                shape
+            )
 
         def execute(stream: int) -> bool:
             if self.broken == "run":
                 self.complain(logger, "enqueueV3 failed")
                 return False
 
+            (count,) = {shapes[name][0] for name in inputs}  # as it is now, also within a graph
+
             def kernel() -> None:
                 self.calls["runs"] += 1
-                total = sum(at(name, shape).sum(dtype=np.float64) for name, shape in inputs.items())
-                at("logits", (2,))[:] = 0.0, total
+                values = {name: at(name, (count, *shape)).reshape(count, -1) for name, shape in inputs.items()}
+                at("logits", (count, 2))[:, 0] = 0.0
+                at("logits", (count, 2))[:, 1] = sum(value.sum(axis=1, dtype=np.float64) for value in values.values())
                 for place, (source, target, shape) in enumerate(self.states, 1):
-                    at(target, shape)[:] = at(source, shape) + place
+                    at(target, (count, *shape)).reshape(count, -1)[:] = values[source] + place
 
             MockCuda.newest.queue(kernel)
             return True
 
+        def set_shape(name: str, shape: tuple[int, ...]) -> bool:
+            shapes[name] = shape
+            return shape[1:] == tuple(inputs[name]) and 1 <= shape[0] <= (MOST if self.batch == -1 else self.batch)
+
         return self.held(
             "IExecutionContext",
-            set_input_shape=lambda name, shape: shape == (1, *inputs[name]),
+            set_input_shape=set_shape,
             set_tensor_address=lambda name, pointer: bool(addresses.update({name: pointer}) or True),
             execute_async_v3=execute,
         )

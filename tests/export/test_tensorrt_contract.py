@@ -213,6 +213,7 @@ def write_rows() -> None:
     sources = [path.read_text("utf-8") for path in files_with_tensorrt()]
     sources += [f"def f(trt):\n {line}" for line in [*BAD, *GOOD]]
     names = {name for source in sources for name, _ in uses(source, set(whole))}
+    names |= {name for source in sources for name in hasattr_checks(ast.parse(source))}
     names |= {"BuilderFlag", "ILogger.Severity", "TensorIOMode.NONE", "DataType.HALF"}  # what the mock has
     lines = [
         f"{name}\t" + "\t".join("01"[whole[name][version]] for version in VERSIONS)

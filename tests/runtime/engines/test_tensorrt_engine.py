@@ -22,7 +22,7 @@ from runtime.engines.tensorrt import TensorRTEngine
 from runtime.multi_stream import StreamBatcher
 from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
-from tests.export.mock_tensorrt import CAPABILITY, GPU, VERSIONS, MockCuda, MockTensorRT
+from tests.export.mock_tensorrt import CAPABILITY, GPU, MOST, VERSIONS, MockCuda, MockTensorRT
 from tests.made_card import plain_card
 
 WINDOW = (1, 45, 600)
@@ -57,7 +57,8 @@ def features(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 def test_every_window_goes_through_and_comes_back(version: str, capturable: bool) -> None:
     with mock_engine(version, capturable=capturable) as engine:
         assert engine.graph == capturable and (engine.name, engine.precision) == ("ecanet9", "fp16")
-        for count in (3, 1, 0, 2):
+        assert engine.batch == MOST
+        for count in (3, 1, 0, 2, 7, 2 * MOST):
             windows = features(count)
             logits = engine(windows)
             assert logits.shape == (count, 2) and logits.dtype == np.float32
@@ -150,8 +151,26 @@ def test_states_go_in_and_come_out_renewed(capturable: bool) -> None:
     assert not MockCuda.newest.memory
 
 
+def test_an_engine_of_one_window_computes_one_at_a_time() -> None:
+    trt = MockTensorRT("10.3.0", batch=1)
+    with TensorRTEngine(b"MOCK plan", make_card(), trt, MockCuda()) as engine:
+        before, windows = trt.calls["runs"], features(4)
+        np.testing.assert_allclose(engine(windows)[:, 1], windows.sum(axis=(1, 2, 3), dtype=np.float64), rtol=1e-6)
+        assert engine.batch == 1 and trt.calls["runs"] == before + 4
+
+
+def test_a_batch_is_one_run() -> None:
+    trt = MockTensorRT("10.3.0")
+    with TensorRTEngine(b"MOCK plan", make_card(), trt, MockCuda()) as engine:
+        engine(features(MOST))  # captures it
+        before = trt.calls["runs"]
+        engine(features(MOST))
+        engine(features(MOST + 1))
+        assert trt.calls["runs"] == before + 3
+
+
 def test_a_pool_runs_on_it() -> None:
-    """Streams one after the other through one engine, each with its own states: the mock's score tells their steps."""
+    """Streams together through one engine, each with its own states: the mock's score tells their steps."""
     sound = np.random.default_rng(1).normal(0, 0.05, 3 * RATE).astype(np.float32)
     with streaming() as engine:
         alone = StreamScorer(engine, PRESETS["f0"]).push(sound)
