@@ -6,7 +6,7 @@
 `folder` is that of scripts.tensorrt_trials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -76,8 +76,10 @@ def run_trials(engine: Engine, windows: Floats, most: int = CHUNK) -> Floats:
     return np.stack(found, axis=1)
 
 
-def measure_one(folder: Path, job: Job, plan: bytes, duration: float) -> dict[str, Any]:
-    """Agreement and latency of an engine for one window or stream."""
+def measure_one(
+    folder: Path, job: Job, plan: bytes, duration: float, cases: Sequence[str] = tuple(CASES)
+) -> dict[str, Any]:
+    """Agreement and latency of an engine for one window or stream; the first case is that with a CUDA graph."""
     row: dict[str, Any] = {}
     with ExitStack() as stack:
         engine = _open(folder, job, plan, "graph", stack)
@@ -85,15 +87,15 @@ def measure_one(folder: Path, job: Job, plan: bytes, duration: float) -> dict[st
         layers = read_layers(engine.layers(load_tensorrt()))
         row["layers"] = {"int8": len(layers.integer), "float": len(layers.floating), "opaque": len(layers.opaque)}
         engines = {"graph": engine}
-        for name in ("no graph", "PyCUDA"):
+        for name in cases[1:]:
             try:
                 engines[name] = _open(folder, job, plan, name, stack)
             except ShrikeError as error:
                 row[f"{name}: error"] = str(error)
         window = read_windows(folder, engine.card.frontend)[:1]
         calls = {name: _call(opened, window) for name, opened in engines.items()}
-        cases = [Case(name, call) for name, call in calls.items()]
-        for case, times in zip(cases, measure(cases, duration), strict=True):
+        timed = [Case(name, call) for name, call in calls.items()]
+        for case, times in zip(timed, measure(timed, duration), strict=True):
             row[case.name] = _milliseconds(times)
         row["captured"] = engine.graph
         frames = engine.state.frames if engine.state else window.shape[-1]

@@ -146,16 +146,35 @@ def test_an_engine_that_fails_does_not_stop_the_others(
 ) -> None:
     out, whole = tmp_path / "report", rows.measure_one
 
-    def measure(folder: Path, job: report.Job, plan: bytes, duration: float) -> dict[str, Any]:
+    def fail(folder: Path, job: report.Job, *more: Any) -> dict[str, Any]:
         if job.precision == "int8":
             raise RuntimeError("no kernel")
-        return whole(folder, job, plan, duration)
+        return whole(folder, job, *more)
 
-    monkeypatch.setattr(report, "measure_one", measure)
+    monkeypatch.setattr(report, "measure_one", fail)
     start(monkeypatch, trials, out, "--most", 1, "--duration", 0.001)
     found = json.loads((out / "results.json").read_text())["rows"]
     assert "no kernel" in found["small-int8"]["error"] and "trials" in found["small-fp16"]
     assert "no kernel" in (out / "results.md").read_text()
+
+
+def test_an_engine_that_ends_the_process_is_left_out_after_two_attempts(
+    trials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report"
+    words = (trials, out, "--most", 1, "--duration", 0.001, "--precisions", "fp32", "--no-pycuda")
+
+    def stop(*_: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "measure_one", stop)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                start(monkeypatch, *words)
+    start(monkeypatch, *words)
+    (row,) = json.loads((out / "results.json").read_text())["rows"].values()
+    assert row["attempts"] == 2 and "error" in row and "trials" not in row
 
 
 def test_what_is_built_is_read_by_onnx(trials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
