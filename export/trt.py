@@ -45,7 +45,7 @@ class Options:
     built: Path | None = None
     """Engine that trtexec built here; it is verified and gets its card instead of a new build."""
     streams: int = 1
-    """Streams at once, at most, in an engine of a streaming model; more than 1 are for programs of your own."""
+    """Largest batch of streams or windows, for programs with many; needs an ONNX file with a dynamic batch."""
     device_check: bool = False
     """Show TensorRT, GPU and free memory of this machine, and exit."""
     int8: tyro.conf.OmitArgPrefixes[Int8Options] = field(default_factory=Int8Options)

@@ -16,7 +16,7 @@ from export.tensorrt.builder import BuildOptions, build_plan
 from export.tensorrt.check import check, is_quantised, read_onnx
 from export.tensorrt.layers import read_layers
 from runtime.card.checksums import sha256_file
-from runtime.card.model_card import ModelCard, TensorRT, read_card, write_card
+from runtime.card.model_card import ANY_BATCH, ModelCard, TensorRT, read_card, write_card
 from runtime.engines import as_streaming
 from runtime.engines.tensorrt import TensorRTEngine
 from runtime.support.atomic import atomic_files
@@ -56,7 +56,8 @@ def read_job(path: Path, target: Path, build: BuildOptions) -> BuildJob:
             f"{path} has no Q/DQ: use --precision fp16 or fp32, or quantise it first: "
             "python -m export.onnx MODEL.pt --target tensorrt --calibration CORPUS"
         )
-    return BuildJob(path, graph, card, build if card.state else replace(build, streams=1), target)
+    dynamic = card.input.shape[0] == ANY_BATCH
+    return BuildJob(path, graph, card, build if dynamic else replace(build, streams=1), target)
 
 
 def build_engine(

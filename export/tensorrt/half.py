@@ -48,6 +48,9 @@ def half(model: "onnx.ModelProto") -> "onnx.ModelProto":
             if tensor.name in scales:
                 values = np.maximum(values, SMALLEST)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name))
+    for node in graph.node:  # an explicit float32 in the network, of the encoder's statistics
+        if node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.FLOAT and node.output[0] not in before:
+            node.attribute[0].i = onnx.TensorProto.FLOAT16
     _cast_boundaries(graph, before)
     _drop_unused(graph)
     onnx.checker.check_model(graph_model)

@@ -105,6 +105,8 @@ class MockTensorRT:
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__.get("scopes", {}) and name in self.names:
             return self.scopes[name]
+        if name in self.__dict__.get("names", ()):
+            return self.held(name)
         raise AttributeError(f"MOCK: no {name} in this version of TensorRT")
 
     def held(self, kind: str, **parts: Any) -> Held:

@@ -8,14 +8,16 @@ Either way draws its own resampler, because recordings are rarely converted twic
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
-import torch
-from torchaudio.transforms import Resample as SincResample
 
 from runtime.audio.features import Samples
 from train.augment.filters import Dice, as_long
+
+if TYPE_CHECKING:
+    from torchaudio.transforms import Resample as SincResample
 
 Way = Callable[[Samples, int, int], Samples]  # samples, from which rate, to which
 
@@ -29,13 +31,17 @@ SINCS: dict[str, tuple[int, float, str, float | None]] = {
 
 
 @lru_cache(maxsize=64)  # each way of each pair of rates, there and back: 4 x 6 x 2
-def _sinc(name: str, rate: int, wanted: int) -> SincResample:
+def _sinc(name: str, rate: int, wanted: int) -> "SincResample":
+    from torchaudio.transforms import Resample as SincResample  # cached features are read without torch
+
     crossings, rolloff, window, beta = SINCS[name]
     return SincResample(rate, wanted, window, crossings, rolloff, beta)
 
 
 def _by_sinc(name: str) -> Way:
     def resample(sound: Samples, rate: int, wanted: int) -> Samples:
+        import torch
+
         with torch.inference_mode():
             found: Samples = _sinc(name, rate, wanted)(torch.from_numpy(sound)).numpy()
         return found
