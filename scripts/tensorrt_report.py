@@ -228,7 +228,7 @@ def markdown(results: Results) -> str:
 def one_row(row: dict[str, Any]) -> list[str]:
     if "GPU" not in row:
         return [row.get("error", "not measured")]
-    layers = row["layers"]
+    layers = row["layers"] or {"int8": 0, "float": 0, "opaque": 0}
     opaque = f" + {layers['opaque']} opaque" if layers["opaque"] else ""
     times = [f"{row[name][p]:.3f}" if name in row else "" for name in CASES for p in ("p50", "p99")]
     return [

@@ -84,8 +84,7 @@ def measure_one(
     with ExitStack() as stack:
         engine = _open(folder, job, plan, "graph", stack)
         row |= _agreement(folder, job, engine)
-        layers = read_layers(engine.layers(load_tensorrt()))
-        row["layers"] = {"int8": len(layers.integer), "float": len(layers.floating), "opaque": len(layers.opaque)}
+        row["layers"] = _count_layers(engine)
         engines = {"graph": engine}
         for name in cases[1:]:
             try:
@@ -129,6 +128,15 @@ def _open(folder: Path, job: Job, plan: bytes, case: str, stack: ExitStack) -> T
     if not graph:
         cuda.capture = _refuse
     return stack.enter_context(TensorRTEngine(plan, read_card(job.onnx(folder)), load_tensorrt(), cuda))
+
+
+def _count_layers(engine: TensorRTEngine) -> dict[str, int] | None:
+    """Count layers with weights; None where the inspector does not list them."""
+    try:
+        layers = read_layers(engine.layers(load_tensorrt()))
+    except ShrikeError:
+        return None
+    return {"int8": len(layers.integer), "float": len(layers.floating), "opaque": len(layers.opaque)}
 
 
 def _refuse(work: object) -> None:
