@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Build docs/deploy.md's container file without Docker and without NVIDIA's image, and run it.
+#
+#   sudo scripts/container.sh                # on Ubuntu 22.04, which is what NVIDIA's JetPack 6 image is based on
+#   sudo scripts/container.sh bookworm       # on Debian 12, as python:3.12-slim is
+#   sudo scripts/container.sh bookworm arm64 # the same for aarch64; each command is emulated, which takes 10 minutes
+#
+# buildah runs every line of the file; debootstrap makes the base. Verified: names of packages, the virtual environment,
+# pip install, .dockerignore, entry point, a demo. Not verified: what NVIDIA's image has besides, and Docker's runtime.
+# Needs buildah and debootstrap, and for arm64 qemu-user-static with binfmt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+release=${1:-jammy} architecture=${2:-$(dpkg --print-architecture)}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/shrike-container/$release-$architecture
+export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+
+if [ ! -d "$cache" ]; then
+    options=(--variant=minbase --components=main --arch="$architecture")
+    [ "$release" != jammy ] || options=(--variant=minbase --components=main,universe --arch="$architecture")
+    mkdir -p "$(dirname "$cache")"
+    # Debian has no key of Ubuntu's.
+    [ -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ] || [ "$release" != jammy ] || options+=(--no-check-gpg)
+    debootstrap "${options[@]}" "$release" "$cache.part" >&2
+    mv "$cache.part" "$cache"
+fi
+base=$(buildah from --arch "$architecture" scratch)
+cp -a "$cache/." "$(buildah mount "$base")/"
+buildah commit -q --rm "$base" shrike-base >&2
+
+awk '/^```dockerfile/ {inside = 1; next} /^```/ {inside = 0} inside' docs/deploy.md > "$work/Dockerfile"
+# This machine's certificates, for the time of the build.
+printf '[global]\ncert = /run/certificates.pem\n' > "$work/pip.conf"
+mounts=(-v /etc/ssl/certs/ca-certificates.crt:/run/certificates.pem:ro -v "$work/pip.conf:/etc/pip.conf:ro")
+buildah build --arch "$architecture" --from shrike-base "${mounts[@]}" -f "$work/Dockerfile" --ignorefile .dockerignore \
+    -t shrike .
+
+container=$(buildah from --arch "$architecture" shrike)
+read -ra entry <<< "$(buildah inspect --format '{{range .OCIv1.Config.Entrypoint}}{{.}} {{end}}' "$container")"
+buildah run "$container" -- "${entry[@]}" --demo
+buildah run "$container" -- "${entry[@]}" --check --model runtime/models/edge.onnx --demo
+buildah rm "$container" > /dev/null
