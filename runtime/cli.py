@@ -27,6 +27,7 @@ COMMANDS = {
     "vocode": ("train.vocode", "vocoded copies of a corpus's real clips, as fakes for training"),
     "export-onnx": ("export.onnx", "write model.onnx and model.json: calibrated, quantised, verified"),
     "export-trt": ("export.trt", "build a TensorRT engine on this device"),
+    "export-triton": ("export.triton.__main__", "write models into a repository of NVIDIA Triton"),
     "bench-latency": ("benchmarks.latency.__main__", "latency, memory and size of models on this machine"),
     "bench-accuracy": ("benchmarks.accuracy.__main__", "EER and calibration of models on a corpus"),
     "bench-stream": ("benchmarks.stream.__main__", "latency and endurance of a whole stream"),

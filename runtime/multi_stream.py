@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from runtime.audio.features import FrontEnd, Samples
 from runtime.audio.framer import Features, Framer, Score
 from runtime.card.schema import ANY_BATCH
-from runtime.engines import Engine, as_streaming, batch_limit
-from runtime.engines.state_store import StateStore
+from runtime.engines import Engine, EngineAwayError, StateLostError, as_streaming, batch_limit
+from runtime.engines.state_store import open_store
 from runtime.scorer import open_framer
 from runtime.support.errors import ShrikeError
 
@@ -40,6 +40,7 @@ class BatchedStream:
         self._has_voice = has_voice
         self._scores: list[Score] = []
         self._error: ShrikeError | None = None  # why no further window is computed
+        self._lost = 0.0  # s of sound that were lost with the state
 
     def accept_waveform(self, samples: Samples) -> None:
         """Buffer new samples (n,), full scale 1. Clips what is too loud; refuses NaN."""
@@ -60,9 +61,15 @@ class BatchedStream:
             return None
         return window
 
-    def receive(self, logits: NDArray[np.float32], seconds: float) -> None:
-        """Take the logits (2,) of the framer's current window; a score that is not finite ends the stream."""
+    def receive(self, logits: NDArray[np.float32] | ShrikeError, seconds: float) -> None:
+        """Take the logits (2,) of the framer's current window. An error, or a score that is not finite, ends the
+        stream; a lost state restarts it."""
         try:
+            if isinstance(logits, StateLostError):
+                self._lost += self.framer.abandon()
+                return
+            if isinstance(logits, ShrikeError):
+                raise logits
             self.add(self.framer.score(logits, seconds))
         except ShrikeError as error:
             self._error = error
@@ -78,6 +85,11 @@ class BatchedStream:
         if self._error and not scores:
             raise self._error
         return scores
+
+    def lost(self) -> float:
+        """Return the seconds of sound that were lost with the state since the last call."""
+        lost, self._lost = self._lost, 0.0
+        return lost
 
     def reset(self) -> None:
         """Start with an empty window or state; time goes on, results and an error are dropped."""
@@ -98,13 +110,13 @@ class StreamBatcher:
         """`step`: frames between a stream's scores; `most`: streams in one call."""
         self.frontend, self.step = frontend, step
         self._engine, streaming = engine, as_streaming(engine)
-        most = (MOST if streaming else MOST_WINDOWS) if most is None else most
+        most = getattr(engine, "most", MOST if streaming else MOST_WINDOWS) if most is None else most
         if most < 1:
             raise ShrikeError(f"{most} streams in one call: expected 1 or more")
         limit = batch_limit(engine)
         self.most = most if limit == ANY_BATCH else min(most, limit)
         self.interval = open_framer(engine, frontend, step).interval  # s between scores; an invalid step raises here
-        self._states = StateStore(streaming, self.most) if streaming else None
+        self._states = open_store(streaming, self.most) if streaming else None
         self._count = self._created = 0
 
     def __len__(self) -> int:
@@ -158,7 +170,10 @@ class StreamBatcher:
             rows, fresh = [stream.row for stream in streams], [stream.framer.fresh for stream in streams]
             logits = self._states.step(rows, fresh, [window[0, 0] for window in windows])
         else:
-            logits = self._engine(windows[0] if len(windows) == 1 else np.concatenate(windows))
+            try:
+                logits = self._engine(windows[0] if len(windows) == 1 else np.concatenate(windows))
+            except EngineAwayError as error:
+                logits = [error] * len(streams)
         seconds = (time.perf_counter() - began) / len(streams)
         for stream, values in zip(streams, logits, strict=True):
             stream.receive(values, seconds)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from runtime.audio.features import FrontEnd, Samples
 from runtime.audio.framer import Features, Framer, Score, StepFramer, WindowFramer
 from runtime.engines import Engine, as_streaming
-from runtime.engines.state_store import StateStore
+from runtime.engines.state_store import open_store
+from runtime.support.errors import ShrikeError
 
 Runner = Callable[[Features, bool], NDArray[np.float32]]  # window, whether it is the first since a reset -> logits
 
@@ -35,9 +36,16 @@ def open_runner(engine: Engine) -> Runner:
     streaming = as_streaming(engine)
     if streaming is None:
         return lambda window, fresh: engine(window)
-    store = StateStore(streaming, 1)
+    store = open_store(streaming, 1)
     row = store.add()
-    return lambda window, fresh: store.step([row], [fresh], [window[0, 0]])
+
+    def run(window: Features, fresh: bool) -> NDArray[np.float32]:
+        (logits,) = store.step([row], [fresh], [window[0, 0]])
+        if isinstance(logits, ShrikeError):
+            raise logits
+        return logits
+
+    return run
 
 
 class StreamScorer:

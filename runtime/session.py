@@ -198,6 +198,15 @@ class Session:
         self._lost += samples
         restarted = self._framer.skip(samples)
         self._voice.skip(samples)
+        self._report_gap(lost, restarted)
+
+    def restarted(self, lost: float) -> None:
+        """Report that the state was lost, and with it seconds of sound that were accepted before."""
+        self._measure(self._framer.position)
+        self._lost += round(lost * self._rate)
+        self._report_gap(lost, True)
+
+    def _report_gap(self, lost: float, restarted: bool) -> None:
         if restarted:
             self._reset_at = self._framer.position
             self._tracker.reset(self._voice.total)

@@ -93,6 +93,12 @@ class Framer(ABC):
         """Let the next window be the first of a new state, as after seconds without voice; frames go on."""
         self._served = 0
 
+    def abandon(self) -> float:
+        """Reset, as the current window could not be computed; return the seconds from its first new frame on."""
+        lost = self.position - self.end + self._frames_until_due() * self.frontend.hop
+        self.reset()
+        return lost / self.frontend.rate
+
     @property
     def fresh(self) -> bool:
         """True if the current window is the first since the reset: a model's state starts anew."""

@@ -24,6 +24,14 @@ Array = NDArray[Any]
 Step = Callable[[NDArray[np.float32], list[Array]], tuple[NDArray[np.float32], list[Array]]]
 
 
+class EngineAwayError(ShrikeError):
+    """The server that computes does not answer: try again later."""
+
+
+class StateLostError(EngineAwayError):
+    """A stream's state is gone, and its next step must be fresh."""
+
+
 class Engine(Protocol):
     """A loaded windowed model. Not thread-safe."""
 

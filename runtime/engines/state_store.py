@@ -14,6 +14,7 @@ always so with a single stream.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,12 @@ from numpy.typing import NDArray
 from runtime.engines import StreamingEngine, initial_states
 
 ROOM = 4  # rows at first; doubled when they are full
+
+
+def open_store(engine: StreamingEngine, most: int) -> Any:
+    """Return the states of streams: an engine's own store, or one of this module."""
+    own = getattr(engine, "open_store", None)
+    return own(most) if own else StateStore(engine, most)
 
 
 class StateStore:

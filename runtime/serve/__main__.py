@@ -3,6 +3,7 @@
     python -m runtime.serve
     python -m runtime.serve --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem
     python -m runtime.serve --config serve.toml
+    python -m runtime.serve --backend triton --triton-url grpc://gpu:8001
     curl --data-binary @call.wav http://127.0.0.1:8765/v1/score
 
 Serves this machine alone unless --host and a token are given. Ctrl-C ends it; open streams are closed.
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from runtime.engines.model_loader import DEFAULT, FILE_DEFAULT, MODELS, Kind
 from runtime.support.command import parse, run
@@ -60,6 +61,10 @@ class Options:
     """Model of streams, in the same forms."""
     engine: Kind = "auto"
     """Backend. auto: TensorRT if an engine beside the model runs on this machine, else ONNX Runtime."""
+    backend: Literal["local", "triton"] = "local"
+    """Where the networks are computed; triton: on the server of --triton-url, the rest here."""
+    triton_url: str = ""
+    """Triton server, as in grpc://gpu:8001, or grpcs:// with TLS; shrike export-triton writes its repository."""
     provider: str = "cpu"
     """Execution provider of ONNX Runtime: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, if installed."""
     threads: int = 1
@@ -96,6 +101,10 @@ def check(options: Options) -> None:
         raise ShrikeError(f"--port {options.port}: expected at most 65535")
     if options.token and options.token_file:
         raise ShrikeError("--token and --token-file: expected one of them")
+    if (options.backend == "triton") != bool(options.triton_url):
+        raise ShrikeError("--backend triton and --triton-url grpc://HOST:8001: expected both or none")
+    if options.triton_url and (options.engine, options.provider) != ("auto", "cpu"):
+        raise ShrikeError("--engine and --provider have no effect with --backend triton: leave them out")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise ShrikeError("--tls-cert and --tls-key: expected both or none")
     if not (options.token or options.token_file or is_local(options.host)):
@@ -144,7 +153,8 @@ def main() -> int:
     check(options)
     token = read_token(options)
     check_certificate(options)
-    for package in ("uvicorn", "starlette", "prometheus_client", "websockets"):
+    triton = ("tritonclient.grpc",) if options.backend == "triton" else ()
+    for package in ("uvicorn", "starlette", "prometheus_client", "websockets", *triton):
         require_package(package)
     from runtime.support.shutdown import Stop
 
@@ -180,28 +190,31 @@ def listen(host: str, port: int) -> socket.socket:
 def open_service(options: Options, token: str | None, stack: ExitStack) -> "Service":
     """Load the models and start the batcher and the processes for uploads. Engines are opened here and there alone."""
     from runtime.card.model_card import read_card
-    from runtime.engines.model_loader import find_model, load_model
+    from runtime.engines.model_loader import find_model
     from runtime.serve.app import Limits, Service
     from runtime.serve.guard import Access
     from runtime.serve.metrics import Metrics
     from runtime.serve.streams import LiveBatcher
-    from runtime.serve.uploads import UploadLimits, UploadPool, UploadSetup
+    from runtime.serve.uploads import UploadLimits, UploadPool, UploadSetup, open_model
     from runtime.session import VerdictOptions
 
     metrics = Metrics()
-    model = load_model(find_model(options.stream_model), options.engine, options.threads, options.provider)
-    stack.callback(model.engine.close)
-    batcher = LiveBatcher(model, VerdictOptions(prior=options.prior, sure=options.sure), metrics, options.max_seconds)
-    stack.callback(batcher.close)
-    files = {path.stem: str(path) for path in sorted(MODELS.glob("*.onnx"))}
+    only = options.backend == "triton"  # the server needs to have no other models than those that the options name
+    files = {} if only else {path.stem: str(path) for path in sorted(MODELS.glob("*.onnx"))}
     names = []
     for wanted in (options.model, options.stream_model):
         name = read_card(find_model(wanted)).name if Path(wanted).suffix else wanted
         files[name] = wanted
         names.append(name)
     cards = {name: read_card(find_model(file)) for name, file in files.items()}
-    limits = UploadLimits(options.max_seconds)
-    setup = UploadSetup(files, options.engine, options.provider, options.threads, options.prior, options.sure, limits)
+    limits, prior, sure = UploadLimits(options.max_seconds), options.prior, options.sure
+    setup = UploadSetup(
+        files, options.engine, options.provider, options.threads, prior, sure, limits, options.triton_url
+    )
+    model = open_model(setup, names[1])
+    stack.callback(model.engine.close)
+    batcher = LiveBatcher(model, VerdictOptions(prior=prior, sure=sure), metrics, options.max_seconds)
+    stack.callback(batcher.close)
     pool = UploadPool(setup, names[0], options.workers)
     stack.callback(pool.close)
     for use, name in zip(("score", "stream"), names, strict=True):

@@ -32,6 +32,7 @@ from runtime.audio.channels import Channel
 from runtime.audio.containers import TYPES, PcmFormat
 from runtime.audio.decode import MAX_RATE, MIN_RATE
 from runtime.card.model_card import ModelCard
+from runtime.engines import EngineAwayError
 from runtime.serve.containers import ContainerFeed
 from runtime.serve.guard import PROTOCOL, Access, Guard
 from runtime.serve.metrics import Metrics
@@ -130,7 +131,8 @@ class Endpoints:
     async def ready(self, request: Request) -> Response:
         """Report whether one more stream is accepted."""
         full = self._service.batcher.broken or self._streams >= self._limits.streams
-        return JSONResponse({"state": "full" if full else "ready"}, 503 if full else 200)
+        state = "full" if full else "ready" if self._service.batcher.available else "away"
+        return JSONResponse({"state": state}, 200 if state == "ready" else 503)
 
     # ---- files
 
@@ -157,6 +159,8 @@ class Endpoints:
             loop = asyncio.get_running_loop()
             scored = await loop.run_in_executor(self._service.workers, self._service.pool.score, descriptor, job)
             state = scored.state
+        except EngineAwayError as error:
+            raise HTTPException(503, str(error), BUSY) from None
         except ShrikeError as error:
             raise HTTPException(422, str(error)) from None
         except ClientDisconnect:
@@ -203,11 +207,13 @@ class Endpoints:
             await socket.send_denial_response(JSONResponse({"error": str(error)}, 400))
             return
         await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-        if self._streams >= self._limits.streams or self._service.batcher.broken:
-            self._metrics.refused.labels("streams").inc()
+        away = not self._service.batcher.available
+        if away or self._streams >= self._limits.streams or self._service.batcher.broken:
+            self._metrics.refused.labels("away" if away else "streams").inc()
+            reason = "the server that computes is away" if away else f"{self._streams} streams are open"
             with suppress(WebSocketDisconnect, RuntimeError):
-                await socket.send_text(error_line(f"{self._streams} streams are open: try again later"))
-                await socket.close(AGAIN, "too many streams")
+                await socket.send_text(error_line(f"{reason}: try again later"))
+                await socket.close(AGAIN, "away" if away else "too many streams")
             return
         self._streams += 1
         self._metrics.streams.set(self._streams)

@@ -156,6 +156,11 @@ class LiveBatcher:
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
+    @property
+    def available(self) -> bool:
+        """False while the server that computes is away."""
+        return getattr(self.model.engine, "available", True)
+
     def open(self, name: str, pcm: PcmFormat, live: bool, emit: Emit) -> LiveStream:
         """Start a stream; `emit` is called from the batcher's thread."""
         stream = LiveStream(name, pcm, live, emit, self._arrivals.put, self._most)
@@ -223,6 +228,8 @@ class LiveBatcher:
     def _report(self, stream: LiveStream) -> None:
         with self._guarded(stream):
             assert stream.session and stream.batched
+            if lost := stream.batched.lost():
+                stream.session.restarted(lost)
             for score in self._batcher.get_result(stream.batched):
                 stream.session.report(score)
 

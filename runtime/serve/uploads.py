@@ -24,6 +24,7 @@ from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 
 from runtime.audio.channels import Channel
+from runtime.engines import EngineAwayError
 from runtime.engines.model_loader import Kind, LoadedModel, find_model, load_model
 from runtime.scan.workers import covering
 from runtime.session import Session
@@ -59,6 +60,7 @@ class UploadSetup:
     prior: float
     sure: float
     limits: UploadLimits
+    triton_url: str = ""  # empty: computed here
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,16 @@ class Scored:
     lines: str
     summary: str
     state: str
+
+
+def open_model(setup: UploadSetup, name: str) -> LoadedModel:
+    """Open the model that clients call by this name, here or on the Triton server."""
+    path = find_model(setup.models[name])
+    if setup.triton_url:
+        from runtime.serve.triton import load_triton
+
+        return load_triton(setup.triton_url, name, path)
+    return load_model(path, setup.engine, setup.threads, setup.provider)
 
 
 class UploadPool:
@@ -132,6 +144,8 @@ class _Child:
             self.kill()
             raise ShrikeError(DIED) from None
         answer = self._receive(self._time)
+        if "away" in answer:
+            raise EngineAwayError(str(answer["away"]))
         if "error" in answer:
             raise ShrikeError(str(answer["error"]))
         return Scored(str(answer["lines"]), str(answer["summary"]), str(answer["state"]))
@@ -163,7 +177,7 @@ def _serve(connection: Connection, setup: UploadSetup, first: str) -> None:
 
     def find(name: str) -> LoadedModel:
         if name not in opened:
-            opened[name] = load_model(find_model(setup.models[name]), setup.engine, setup.threads, setup.provider)
+            opened[name] = open_model(setup, name)
         return opened[name]
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
@@ -189,6 +203,8 @@ def _serve(connection: Connection, setup: UploadSetup, first: str) -> None:
 def _answer(connection: Connection, work: Callable[[], dict[str, str]]) -> None:
     try:
         answer = work()
+    except EngineAwayError as error:
+        answer = {"away": str(error)}
     except ShrikeError as error:
         answer = {"error": " ".join(str(error).split())}
     except MemoryError:

@@ -13,6 +13,7 @@ EXTRAS = {
     "torch": "train", "torchaudio": "train", "tensorboard": "train", "onnx": "onnx", "matplotlib": "plot",
     "safetensors": "train", "psutil": "benchmarks", "pynvml": "benchmarks",
     "uvicorn": "serve", "starlette": "serve", "prometheus_client": "serve", "websockets": "serve",
+    "tritonclient": "triton", "grpc": "triton", "google": "triton",
     "pyworld": "vocoders", "ai_edge_litert": "vocoders", "scipy": "vocoders",
 }  # fmt: skip
 OWN = {"train", "export", "benchmarks"}  # packages of ours that a copy of `runtime` alone lacks
