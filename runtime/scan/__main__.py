@@ -5,8 +5,10 @@
     python -m runtime.scan calls/ --json verdicts.jsonl --workers 4
     python -m runtime.scan call.wav --every 0.5
     python -m runtime.scan upload.wav --fail-on spoof && publish upload.wav
+    python -m runtime.scan s3://bucket/calls/ --dask tcp://scheduler:8786 --csv verdicts.csv
 
-Folders are searched for sound files. A table is written row by row: after a kill or Ctrl-C the same command goes on.
+Folders are searched for sound files; URLs are those that fsspec opens. A table is written row by row: after a kill or
+Ctrl-C the same command goes on.
 Exit codes: 0 done, 2 a file could not be scored, 10 a file is spoof (with --fail-on spoof or unsure), 11 a file is
 unsure (with --fail-on unsure), 130 stopped by Ctrl-C. Of several, 10 comes before 2, and 2 before 11.
 """
@@ -16,34 +18,46 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, cast
 
 import tyro
 
 from runtime.audio.channels import Channel
 from runtime.card.model_card import card_path, sha256_file
 from runtime.engines.model_loader import FILE_DEFAULT, Kind, LoadedModel, find_model, load_model
-from runtime.scan.files import find_files
+from runtime.scan.cluster import LOCAL, score_on_cluster
+from runtime.scan.files import find_files, place, read_list
 from runtime.scan.progress import ScanProgress
+from runtime.scan.remote import FileAccess
 from runtime.scan.results import Form, ResultFile, Settings
 from runtime.scan.workers import EVERY, Result, Setup, covering, file_state, score_files
 from runtime.summary import BORDERLINE, plural
-from runtime.support.command import PATHS, discard_stdout, parse, run
+from runtime.support.command import WORDS, discard_stdout, parse, run
 from runtime.support.errors import ShrikeError, printable
+from runtime.support.extras import require_package
 from runtime.support.shutdown import Stop
 
 SPOOF, UNSURE, STOPPED = 10, 11, 130  # exit codes
+PLACES = replace(
+    cast(Any, WORDS),
+    metavar="[PATH|URL ...]",
+    instance_from_str=lambda words: tuple(map(place, words)),
+    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(one, Path | str) for one in value),
+    str_from_instance=lambda places: list(map(str, places)),
+)
 
 
 @dataclass(frozen=True)
 class Options:
     """Judge sound files."""
 
-    paths: Annotated[tyro.conf.Positional[tuple], PATHS] = ()
-    """Sound files, and folders of them."""
-    csv: Optional[Path] = None  # noqa: UP045 - runtime.support.command gives the reason
+    paths: Annotated[tyro.conf.Positional[tuple], PLACES] = ()
+    """Sound files, and folders of them; URLs (s3://, gs://, https:// and others of fsspec) of both."""
+    list: Optional[Path] = None  # noqa: UP045 - runtime.support.command gives the reason
+    """Text file with further paths and URLs, one a line."""
+    csv: Optional[Path] = None  # noqa: UP045
     """Write a table to this CSV file, or go on with it."""
     json: Optional[Path] = None  # noqa: UP045
     """The same as JSON Lines: an object a file."""
@@ -56,7 +70,13 @@ class Options:
     channel: Optional[Channel] = None  # noqa: UP045
     """left, right, mix or each; default: each of two channels that differ, and the worst counts; else the mix."""
     workers: Optional[int] = None  # noqa: UP045
-    """Processes; default: as many as cores, at most one a file."""
+    """Processes on this machine; default: as many as cores, at most one a file."""
+    dask: Optional[str] = None  # noqa: UP045
+    """Score on a Dask cluster: the address of its scheduler, or local to start one here."""
+    max_mb: int = 1000
+    """Largest file of a URL in MB."""
+    timeout: float = 300.0
+    """Seconds until a file of a URL has arrived."""
     model: str = FILE_DEFAULT
     """accurate, edge, f0, or a path to model.onnx or model.engine with its card beside it."""
     engine: Kind = "auto"
@@ -73,25 +93,35 @@ class Options:
 
 def check(options: Options) -> None:
     """Validate options before opening anything."""
-    if not options.paths:
+    if not (options.paths or options.list):
         raise ShrikeError("expected sound files or folders (--help shows examples)")
     if options.csv and options.json:
         raise ShrikeError("--csv and --json: expected one of them")
     if options.workers is not None and options.workers < 1:
         raise ShrikeError(f"--workers {options.workers}: expected 1 or more")
+    if options.workers and options.dask not in (None, LOCAL):
+        raise ShrikeError("--workers: expected --dask local with it; a cluster has as many as were started for it")
+    if options.max_mb < 1:
+        raise ShrikeError(f"--max-mb {options.max_mb}: expected 1 or more")
+    if not 0 < options.timeout <= 1e6:
+        raise ShrikeError(f"--timeout {options.timeout}: expected more than 0 seconds")
 
 
 def main() -> int:
     options = parse(Options, "runtime.scan", __doc__)
     check(options)
-    paths, unread = find_files(options.paths)
+    if options.dask:
+        require_package("distributed")
+    paths, unread = find_files([*options.paths, *(read_list(options.list) if options.list else ())])
     target = options.csv or options.json
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
         model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(model.engine.close)
         verdicts = covering(model, options.every, options.prior, options.sure)
-        setup = Setup(options.model, options.engine, options.provider, verdicts, options.channel, options.threads)
+        access = FileAccess(most=options.max_mb * 1_000_000, timeout=options.timeout)
+        chosen = options.channel, options.threads, access
+        setup = Setup(options.model, options.engine, options.provider, verdicts, *chosen)
         setup.session(model)  # checks the verdict options
         say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}")
         table, states, close = None, Counter[str](), False
@@ -107,7 +137,12 @@ def main() -> int:
             states.update(kept.values())
             paths = [path for path in paths if path not in kept]
         progress = ScanProgress([max(file_state(path)[0], 0) for path in paths])
-        for result in score_files(setup, model, paths, min(options.workers or cores(), len(paths)), stop):
+        workers = min(options.workers or cores(), len(paths))
+        if options.dask and paths:
+            results = score_on_cluster(options.dask, setup, model, paths, workers, stop)
+        else:
+            results = score_files(setup, model, paths, workers, stop)
+        for result in results:
             if table:
                 table.add(result)
             progress.clear()

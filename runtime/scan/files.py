@@ -1,29 +1,43 @@
-"""Find the sound files below files and folders.
+"""Find the sound files below files, folders and URLs.
 
-files, unread = find_files([Path("calls"), Path("one.wav")])
+files, unread = find_files([Path("calls"), Path("one.wav"), "s3://bucket/calls/"])
 """
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from runtime.scan.remote import Sound, find_remote, is_sound, is_url
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
-ENDINGS = (
-    ".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
-    ".caf", ".m4a", ".aac", ".amr", ".wma", ".mp4", ".mov", ".mkv", ".webm",
-)  # fmt: skip
+
+def read_list(path: Path) -> list[Path | str]:
+    """Read paths and URLs from a text file, one a line; empty lines are left out."""
+    try:
+        lines = path.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError as error:
+        raise ShrikeError(f"--list {path}: cannot be read ({error.strerror})") from error
+    return [place(line) for line in lines if line.strip()]
 
 
-def find_files(paths: Iterable[Path]) -> tuple[list[Path], list[OSError]]:
+def place(word: str) -> Path | str:
+    """Return a URL as text, anything else as a path."""
+    return word.strip() if is_url(word) else Path(word)
+
+
+def find_files(places: Iterable[Path | str]) -> tuple[list[Sound], list[OSError]]:
     """List files as they are given, and those in folders sorted, each once; and an error for each unreadable folder.
 
     In folders, symbolic links, hidden names and other endings are left out.
     """
-    found: dict[Path, None] = {}
+    found: dict[Sound, None] = {}
     unread: list[OSError] = []
-    for path in paths:
+    urls = list[str]()
+    for path in places:
+        if isinstance(path, str):
+            urls.append(path)
+            continue
         if not os.path.exists(path):
             raise ShrikeError(f"{path}: expected a file or folder; there is none{nearby(path)}")
         before = len(unread)
@@ -33,7 +47,7 @@ def find_files(paths: Iterable[Path]) -> tuple[list[Path], list[OSError]]:
                 f"{path}: expected a folder with sound files; no name ends in .wav, .flac, .mp3 or the like"
             )
         found |= dict.fromkeys(inside)
-    return list(found), unread
+    return list(found | dict.fromkeys(find_remote(urls))), unread
 
 
 def _walk(folder: Path, unread: list[OSError]) -> list[Path]:
@@ -42,6 +56,6 @@ def _walk(folder: Path, unread: list[OSError]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith(".") and name.lower().endswith(ENDINGS) and not path.is_symlink():
+            if is_sound(name) and not path.is_symlink():
                 inside.append(path)
     return inside

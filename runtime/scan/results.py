@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
+from runtime.scan.remote import Sound
 from runtime.scan.workers import Result, file_state
 from runtime.support.atomic import atomic_file, explain_errors
 from runtime.support.errors import ShrikeError, printable
@@ -84,7 +85,7 @@ class ResultFile:
                 self._file = open(temporary, "a", encoding="utf-8", newline="")  # noqa: SIM115 - closed by __exit__
                 _lock(self._file, self._partial)
 
-    def row(self, path: Path) -> Row | None:
+    def row(self, path: Sound) -> Row | None:
         """Return the row of an unchanged file, unless it is an error."""
         row = self._rows.get(printable(os.fspath(path)))
         if row is None or row["error"] or (int(row["size"]), int(row["modified"])) != file_state(path):

@@ -15,14 +15,16 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from runtime.audio.channels import Channel
 from runtime.engines import as_streaming
 from runtime.engines.model_loader import Kind, LoadedModel, find_model, load_model
+from runtime.scan.remote import DEFAULT_ACCESS, FileAccess, Remote, Sound, local_file
 from runtime.session import Session, VerdictOptions
 from runtime.sources.file import open_channels
 from runtime.summary import Summary, worst
@@ -46,6 +48,7 @@ class Setup:
     verdicts: VerdictOptions
     channel: Channel | None = None  # None: each of two channels that differ, else their mix
     threads: int = 1
+    access: FileAccess = DEFAULT_ACCESS
 
     def session(self, model: LoadedModel) -> Session:
         """Return a session that scores one file after another."""
@@ -56,7 +59,7 @@ class Setup:
 class Result:
     """One file's summary, or the reason why there is none."""
 
-    path: Path
+    path: Sound
     size: int  # bytes, -1 where the file is gone
     modified: int  # ns since 1970
     summary: Summary | None = None
@@ -75,8 +78,10 @@ def covering(model: LoadedModel, every: float = EVERY, prior: float = 0.5, sure:
     return VerdictOptions(step, prior, 0.0, sure, cover=True)
 
 
-def file_state(path: Path) -> tuple[int, int]:
+def file_state(path: Sound) -> tuple[int, int]:
     """Size in bytes and time of the last change in ns; -1 and 0 where the file is gone."""
+    if isinstance(path, Remote):
+        return path.size, path.modified
     try:
         status = path.stat()
     except OSError:
@@ -84,28 +89,34 @@ def file_state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def score_file(session: Session, path: Path, rate: int, stop: Stop, channel: Channel | None = None) -> Result:
+def score_file(session: Session, path: Sound, rate: int, stop: Stop, setup: Setup) -> Result:
     """Score one file to its end; of several channels the worst counts."""
-    state = file_state(path)
+    name, folder = printable(os.fspath(path)), setup.access.folder
+    state = file_state(Path(folder, path) if isinstance(path, Path) else path)
+    copy: Sound = path
     try:
         summaries = list[Summary]()
-        for source in open_channels(path, rate, stop, wanted=channel):
-            with closing(source):
-                summaries.append(session.run(source, stop))
+        with local_file(path, setup.access) as copy:
+            for source in open_channels(copy, rate, stop, wanted=setup.channel):
+                with closing(source):
+                    source.name = name
+                    summaries.append(session.run(source, stop))
         return Result(path, *state, worst(summaries))
     except ShrikeError as error:
-        reason = " ".join(str(error).split()).removeprefix(f"{printable(os.fspath(path))}: ")
+        reason = " ".join(str(error).split())
+        for prefix in (name, printable(os.fspath(copy))):
+            reason = reason.removeprefix(f"{prefix}: ")
         return Result(path, *state, error=reason)
 
 
-def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Path], workers: int, stop: Stop) -> Iterator[Result]:
+def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Sound], workers: int, stop: Stop) -> Iterator[Result]:
     """Yield a result for each file, in order of completion; fewer if a stop is requested."""
     if workers > 1:
         yield from _Pool(setup, workers, stop).score(paths)
         return
     session = setup.session(model)
     for path in paths:
-        result = score_file(session, path, model.card.frontend.rate, stop, setup.channel)
+        result = score_file(session, path, model.card.frontend.rate, stop, setup)
         if stop.requested:  # it may have ended early
             return
         yield result
@@ -115,14 +126,16 @@ def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Path], workers
 
 
 @cache
-def _open(setup: Setup) -> tuple[Session, int, Stop]:
+def _open(setup: Setup, thread: int) -> tuple[Session, int, Stop]:
+    """Load the model, once for each thread that scores: a session holds the state of its stream."""
     model = load_model(find_model(setup.model), setup.engine, setup.threads, setup.provider)
     return setup.session(model), model.card.frontend.rate, Stop()
 
 
-def _score(setup: Setup, path: Path) -> Result:
-    session, rate, stop = _open(setup)
-    return score_file(session, path, rate, stop, setup.channel)
+def score_here(setup: Setup, path: Sound) -> Result:
+    """Score a file with the model of this thread."""
+    session, rate, stop = _open(setup, threading.get_ident())
+    return score_file(session, path, rate, stop, setup)
 
 
 def _end_with_parent() -> None:
@@ -140,12 +153,23 @@ def _end_with_parent() -> None:
 # ---------------------------------------------------------------- in the parent
 
 
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block the signals of a terminal: threads and processes that start meanwhile inherit that."""
+    resource_tracker.ensure_running()  # its start, with the first process, would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Pool:
     def __init__(self, setup: Setup, workers: int, stop: Stop) -> None:
         self._setup, self._workers, self._stop = setup, workers, stop
 
-    def score(self, paths: Sequence[Path]) -> Iterator[Result]:
-        waiting, suspects = deque(paths), deque[Path]()
+    def score(self, paths: Sequence[Sound]) -> Iterator[Result]:
+        waiting, suspects = deque(paths), deque[Sound]()
         while (waiting or suspects) and not self._stop.requested:
             if suspects:
                 path = suspects.popleft()
@@ -155,9 +179,9 @@ class _Pool:
             else:
                 suspects.extend((yield from self._run(waiting, self._workers)))
 
-    def _run(self, waiting: deque[Path], workers: int) -> Generator[Result, None, list[Path]]:
+    def _run(self, waiting: deque[Sound], workers: int) -> Generator[Result, None, list[Sound]]:
         """Score until none waits or a worker dies; return the files that were being scored then."""
-        running: dict[Future[Result], Path] = {}
+        running: dict[Future[Result], Sound] = {}
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
             try:
@@ -179,10 +203,7 @@ class _Pool:
                         process.terminate()
         return list(running.values())
 
-    def _submit(self, pool: ProcessPoolExecutor, path: Path) -> Future[Result]:
+    def _submit(self, pool: ProcessPoolExecutor, path: Sound) -> Future[Result]:
         """Submit a file. A worker that starts here inherits the blocked signals: a Ctrl-C is the parent's to handle."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-        try:
-            return pool.submit(_score, self._setup, path)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with signals_blocked():
+            return pool.submit(score_here, self._setup, path)

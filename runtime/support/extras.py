@@ -14,6 +14,7 @@ EXTRAS = {
     "safetensors": "train", "psutil": "benchmarks", "pynvml": "benchmarks",
     "uvicorn": "serve", "starlette": "serve", "prometheus_client": "serve", "websockets": "serve",
     "tritonclient": "triton", "grpc": "triton", "google": "triton",
+    "distributed": "cluster", "dask": "cluster", "fsspec": "cluster", "aiohttp": "cluster",
     "pyworld": "vocoders", "ai_edge_litert": "vocoders", "scipy": "vocoders",
 }  # fmt: skip
 OWN = {"train", "export", "benchmarks"}  # packages of ours that a copy of `runtime` alone lacks
