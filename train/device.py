@@ -42,6 +42,7 @@ def select_device(settings: TrainConfig) -> ComputeDevice:
             raise ShrikeError(
                 f"--device {device}: PyTorch finds {torch.cuda.device_count()} CUDA devices; use --device cpu"
             )
+        device = torch.device("cuda", device.index or 0)  # set_device takes no device without a number
         torch.cuda.set_device(device)
     elif device.type != "cpu":
         raise ShrikeError(f"--device {wanted}: expected auto, cpu, cuda or cuda:N")

@@ -117,6 +117,23 @@ def test_one_class_alone_and_missing_labels_are_refused(
         Trainer(trainer.settings, trainer.compute, unlabelled, whole, {})
 
 
+@pytest.mark.parametrize(("wanted", "chosen"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_is_chosen_by_its_number(
+    trainer: Trainer, wanted: str, chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mock: a machine with two GPUs; torch.cuda.set_device itself refuses a device without a number."""
+    seen = list[int]()
+
+    def current(device: torch.device) -> None:
+        seen.append(torch.cuda._utils._get_device_index(device))
+
+    for name, value in {"is_available": lambda: True, "device_count": lambda: 2, "set_device": current}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    compute = select_device(replace(trainer.settings, run=replace(trainer.settings.run, device=wanted)))
+    assert compute.device == torch.device("cuda", chosen) and seen == [chosen] and compute.bf16
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps"])
 def test_a_device_that_is_not_there_is_refused(trainer: Trainer, device: str) -> None:
     with pytest.raises(ShrikeError, match="--device"):
