@@ -23,7 +23,7 @@ BACKENDS = {ONNX: "onnxruntime", TENSORRT: "tensorrt"}
 FILES = {ONNX: "model.onnx", TENSORRT: "model.plan"}
 TYPES = {"float32": pb.TYPE_FP32, "uint8": pb.TYPE_UINT8}
 QUEUE_DELAY = 1_000  # us that a request may wait for others of its batch; a step is due every 130,000
-IDLE = 600_000_000  # us after which Triton drops the state of a client that left without a word
+IDLE = 120_000_000  # us after which Triton drops the state of a client that left without a word
 WARMUP = "features"  # file of the sample in the folder `warmup`
 
 

@@ -48,6 +48,7 @@ BUSY = {"Retry-After": "5"}
 NORMAL, POLICY, AGAIN = 1000, 1008, 1013  # WebSocket close codes; the last: try again later
 SLACK, SLOWEST = 20.0, 8_000  # s, bytes per second: the time that an upload may take
 CONTAINER = "container"
+AWAY = "the server that computes is away: try again later"
 LONGEST_NAME = 200  # characters
 
 
@@ -151,6 +152,9 @@ class Endpoints:
         if self._uploads >= self._limits.uploads:
             self._metrics.refused.labels("uploads").inc()
             raise HTTPException(503, f"{self._uploads} files are being scored: try again later", BUSY)
+        if not self._service.batcher.available:
+            self._metrics.refused.labels("away").inc()
+            raise HTTPException(503, AWAY, BUSY)
         self._uploads += 1
         self._metrics.uploads.set(self._uploads)
         descriptor, state = os.memfd_create("upload"), "error"
@@ -210,9 +214,9 @@ class Endpoints:
         away = not self._service.batcher.available
         if away or self._streams >= self._limits.streams or self._service.batcher.broken:
             self._metrics.refused.labels("away" if away else "streams").inc()
-            reason = "the server that computes is away" if away else f"{self._streams} streams are open"
+            reason = AWAY if away else f"{self._streams} streams are open: try again later"
             with suppress(WebSocketDisconnect, RuntimeError):
-                await socket.send_text(error_line(f"{reason}: try again later"))
+                await socket.send_text(error_line(reason))
                 await socket.close(AGAIN, "away" if away else "too many streams")
             return
         self._streams += 1

@@ -13,6 +13,7 @@ windows are sent again; a sequence has lost its state: StateLostError.
 
 import re
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from runtime.card.model_card import ModelCard, read_card
 from runtime.engines import Array, EngineAwayError, StateLostError, check_windows
 from runtime.engines.model_loader import LoadedModel
-from runtime.support.errors import ShrikeError
+from runtime.support.errors import ShrikeError, printable
 
 ADDRESS = re.compile(r"grpcs?://(\[[0-9A-Fa-f:.]+\]|[^\s/:]+):\d{1,5}/?")
 ONNX_SHA256 = "shrike_onnx_sha256"  # parameter of a model's configuration
@@ -166,7 +167,10 @@ class TritonSequences:
             try:
                 found.append(_logits(self._card, answer))
             except ShrikeError as error:
-                del self._sequences[row]
+                if isinstance(error, EngineAwayError):
+                    del self._sequences[row]
+                else:
+                    self.remove(row)
                 found.append(error)
         return found
 
@@ -217,7 +221,7 @@ class _Link:
         try:
             self._stub.ServerLive(self._messages.ServerLiveRequest(), timeout=OPENING)
         except self._grpc.RpcError as error:
-            raise ShrikeError(f"--triton-url {self.url}: no Triton server answers ({_details(error)})") from error
+            raise EngineAwayError(f"--triton-url {self.url}: no Triton server answers ({_details(error)})") from error
         if not self.ready():
             raise ShrikeError(
                 f"--triton-url {self.url}: the model {self.model!r} is not ready there; write it into the server's "
@@ -229,7 +233,7 @@ class _Link:
         try:
             request = self._messages.ModelReadyRequest(name=self.model)
             return bool(self._stub.ModelReady(request, timeout=OPENING).ready)
-        except self._grpc.RpcError:
+        except (self._grpc.RpcError, ValueError):  # ValueError: the channel was closed meanwhile
             return False
 
     def config(self) -> Any:
@@ -249,7 +253,7 @@ class _Link:
             if not self._wait(until):
                 return found
             if not again:
-                lost = StateLostError(f"Triton at {self.url} was away, and lost the state of {self.model}")
+                lost = StateLostError("Triton was away, and lost the state of this stream: send it again")
                 return [lost if type(answer) is EngineAwayError else answer for answer in found]
             for place, answer in zip(missed, self._infer([requests[place] for place in missed], seconds), strict=True):
                 found[place] = answer
@@ -259,7 +263,7 @@ class _Link:
         try:
             calls = [self._stub.ModelInfer.future(request, timeout=seconds) for request in requests]
         except ValueError as error:  # the channel is closed
-            raise EngineAwayError(f"the link to Triton at {self.url} is closed") from error
+            raise EngineAwayError("the link to Triton is closed") from error
         found = []
         for call in calls:
             try:
@@ -269,27 +273,32 @@ class _Link:
         return found
 
     def _explain(self, error: Any, seconds: float) -> ShrikeError:
-        """Return the error of one request; a server that is away is looked for from now on."""
+        """Return the error of one request, for clients, who need not know the server's address. A server that is away
+        is searched from now on."""
         codes, code = self._grpc.StatusCode, error.code() if hasattr(error, "code") else None
         details = _details(error)
         if NO_STATE in details:
-            return StateLostError(f"Triton at {self.url} does not hold the state of {self.model} any more")
+            return StateLostError("Triton does not hold the state of this stream any more: send it again")
         if code == codes.DEADLINE_EXCEEDED and self.available and self.ready():
             return ShrikeError(
-                f"Triton at {self.url} did not compute {self.model} within {seconds:g} s: it is overloaded, or more "
-                "streams are open than --streams of its export"
+                f"Triton did not compute {self.model} within {seconds:g} s: it is overloaded, or more streams are open "
+                "than --streams of its export"
             )
         if code in (codes.INVALID_ARGUMENT, codes.UNIMPLEMENTED, codes.INTERNAL, codes.RESOURCE_EXHAUSTED):
-            return ShrikeError(f"Triton at {self.url} cannot compute {self.model} ({details})")
+            _say(f"Triton at {self.url} cannot compute {self.model}: {details}")
+            return ShrikeError(f"Triton cannot compute {self.model}: its operator finds the reason in the log")
         if self._back.is_set() and not self._closed.is_set():
             self._back.clear()
+            _say(f"Triton at {self.url} is away: {details}")
             threading.Thread(target=self._search, name="triton", daemon=True).start()
-        return EngineAwayError(f"Triton at {self.url} does not answer ({details}): try again later")
+        return EngineAwayError("Triton does not answer: try again later")
 
     def _search(self) -> None:
         pause, longest = PAUSES
         while not self._closed.wait(pause) and not self.ready():
             pause = min(2 * pause, longest)
+        if not self._closed.is_set():
+            _say(f"Triton at {self.url} is back")
         self._back.set()
 
     def _wait(self, until: float) -> bool:
@@ -340,6 +349,11 @@ def check_config(link: _Link, card: ModelCard) -> None:
     digest = config.parameters[ONNX_SHA256].string_value if ONNX_SHA256 in config.parameters else ""
     if digest and digest != onnx_sha256(card):
         raise ShrikeError(f"{where} was made from another file than the model of this name here: export it again")
+
+
+def _say(sentence: str) -> None:
+    """Tell the operator on stderr."""
+    print(printable(sentence), file=sys.stderr, flush=True)
 
 
 def _details(error: Any) -> str:

@@ -129,9 +129,7 @@ class _Child:
 
     def wait_until_ready(self) -> None:
         if not self._ready:
-            answer = self._receive(STARTING)
-            if "error" in answer:
-                raise ShrikeError(answer["error"])
+            self._receive(STARTING)
             self._ready = True
 
     def score(self, descriptor: int, job: Job) -> Scored:
@@ -144,10 +142,6 @@ class _Child:
             self.kill()
             raise ShrikeError(DIED) from None
         answer = self._receive(self._time)
-        if "away" in answer:
-            raise EngineAwayError(str(answer["away"]))
-        if "error" in answer:
-            raise ShrikeError(str(answer["error"]))
         return Scored(str(answer["lines"]), str(answer["summary"]), str(answer["state"]))
 
     def _receive(self, seconds: float) -> dict[str, str]:
@@ -159,6 +153,10 @@ class _Child:
         except (EOFError, OSError, ValueError):
             self.kill()
             raise ShrikeError(DIED) from None
+        if "away" in answer:
+            raise EngineAwayError(str(answer["away"]))
+        if "error" in answer:
+            raise ShrikeError(str(answer["error"]))
         return answer
 
     def kill(self) -> None:

@@ -1,6 +1,7 @@
 """Networks on a Triton server: the same verdicts as here, and an answer in time whatever becomes of the server."""
 
 import io
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from runtime.serve import triton  # noqa: E402
 from runtime.serve.triton import TritonEngine, load_triton  # noqa: E402
 from runtime.support.errors import ShrikeError  # noqa: E402
 from tests.runtime.made_steps import made_steps  # noqa: E402
+from tests.runtime.serve.real_triton import RealTriton, binary, real_triton  # noqa: E402
 from tests.runtime.serve.server import Line, Served, comparable, lines, pcm, serving  # noqa: E402
 from tests.runtime.serve.triton_server import MadeTriton, made_triton  # noqa: E402
 from tests.runtime.speech import speech  # noqa: E402
@@ -45,6 +47,18 @@ def server(repository: Path) -> Iterator[MadeTriton]:
         yield found
 
 
+@pytest.fixture(params=["made", "real"])
+def either(request: pytest.FixtureRequest, repository: Path) -> Iterator[MadeTriton | RealTriton]:
+    if request.param == "real" and binary() is None:
+        pytest.skip("pip install --no-deps nvidia-pytriton, and gcc")
+    made = request.param == "made"
+    with (
+        tempfile.TemporaryDirectory() as folder,  # a socket's path is short
+        made_triton(repository) if made else real_triton(repository, Path(folder)) as found,
+    ):
+        yield found
+
+
 def scores(engine: object, frontend: object, sounds: list[np.ndarray]) -> list[list[float]]:
     """Scores of streams whose sound comes in pieces."""
     batcher = StreamBatcher(engine, frontend)  # type: ignore[arg-type]
@@ -60,32 +74,53 @@ def scores(engine: object, frontend: object, sounds: list[np.ndarray]) -> list[l
 
 
 @pytest.mark.parametrize("name", ["edge", "f0"])
-def test_streams_get_the_scores_of_a_local_engine(server: MadeTriton, name: str) -> None:
+def test_streams_get_the_scores_of_a_local_engine(either: MadeTriton | RealTriton, name: str) -> None:
     sounds = [speech(6, seed).astype(np.float32) for seed in range(5)]
     local = open_onnx(find_model(name))
-    remote = load_triton(server.url, name, find_model(name))
+    remote = load_triton(either.url, name, find_model(name))
     wanted = scores(local, local.card.frontend, sounds)
     found = scores(remote.engine, remote.card.frontend, sounds)
     remote.engine.close()
     assert len(found[0]) > 20
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    if name == "edge":
-        assert server.models[name].largest == len(sounds)  # a sequence each
-        assert not server.models[name].sequences  # all of which were ended
+    if isinstance(either, RealTriton):
+        assert max(either.batches) > 1  # dynamic batches, with states
+    elif name == "edge":
+        assert either.models[name].largest == len(sounds)  # a sequence each
+        assert not either.models[name].sequences  # all of which were ended
 
 
-def test_a_restarted_server_loses_states_and_the_streams_start_anew(server: MadeTriton) -> None:
-    engine = load_triton(server.url, "edge", find_model("edge")).engine
+def test_a_restarted_server_loses_states_and_the_streams_start_anew(either: MadeTriton | RealTriton) -> None:
+    engine = load_triton(either.url, "edge", find_model("edge")).engine
     store = engine.open_store()  # type: ignore[attr-defined]
     row, new = store.add(), np.zeros((60, 16), np.float32)
     assert isinstance(store.step([row], [True], [new])[0], np.ndarray)
-    server.stop()
-    threading.Timer(1, server.start).start()
+    either.stop()
+    restart = threading.Timer(1, either.start)
+    restart.start()
     assert isinstance(store.step([row], [False], [new])[0], StateLostError)
+    restart.join()
     assert isinstance(store.step([row], [True], [new])[0], np.ndarray)
-    server.models["edge"].sequences.clear()  # as after its idle time
-    assert isinstance(store.step([row], [False], [new])[0], StateLostError)
+    if isinstance(either, MadeTriton):
+        either.models["edge"].sequences.clear()  # as after its idle time
+        assert isinstance(store.step([row], [False], [new])[0], StateLostError)
     engine.close()
+
+
+@pytest.mark.skipif(binary() is None, reason="pip install --no-deps nvidia-pytriton, and gcc")
+def test_more_streams_than_the_repository_allows_are_errors_of_their_own(tmp_path: Path) -> None:
+    list(write_models(["edge"], tmp_path, 16, 2))
+    with tempfile.TemporaryDirectory() as folder, real_triton(tmp_path, Path(folder)) as server:
+        engine = load_triton(server.url, "edge", find_model("edge")).engine
+        store = engine.open_store()  # type: ignore[attr-defined]
+        rows, new = [store.add() for _ in range(3)], np.zeros((60, 16), np.float32)
+        found = store.step(rows, [True] * 3, [new] * 3)
+        served = [row for row, one in zip(rows, found, strict=True) if isinstance(one, np.ndarray)]
+        assert len(served) == 2 and not any(isinstance(one, EngineAwayError) for one in found)
+        store.remove(served[0])
+        (row,) = {*rows} - {*served}
+        assert isinstance(store.step([row, served[1]], [True, False], [new] * 2)[0], np.ndarray)  # there is room again
+        engine.close()
 
 
 def test_a_server_that_stays_away_is_an_error_in_time(server: MadeTriton, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +213,7 @@ def test_a_stream_survives_a_restart_of_the_server(server: MadeTriton, served: S
                 server.stop()
             if start == 6400 * 45:
                 assert httpx.get(f"{served.url}/readyz").status_code == 503
+                assert httpx.post(f"{served.url}/v1/score", content=b"").status_code == 503
                 with served.stream() as other:
                     assert lines(other)[-1]["type"] == "error" and other.close_code == 1013
                 server.start()
