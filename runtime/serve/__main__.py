@@ -103,8 +103,8 @@ def check(options: Options) -> None:
         raise ShrikeError("--token and --token-file: expected one of them")
     if (options.backend == "triton") != bool(options.triton_url):
         raise ShrikeError("--backend triton and --triton-url grpc://HOST:8001: expected both or none")
-    if options.triton_url and (options.engine, options.provider) != ("auto", "cpu"):
-        raise ShrikeError("--engine and --provider have no effect with --backend triton: leave them out")
+    if options.triton_url and (options.engine, options.provider, options.threads) != ("auto", "cpu", 1):
+        raise ShrikeError("--engine, --provider and --threads have no effect with --backend triton: leave them out")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise ShrikeError("--tls-cert and --tls-key: expected both or none")
     if not (options.token or options.token_file or is_local(options.host)):

@@ -13,9 +13,10 @@ for package in ("tritonclient.grpc", "onnx"):
 from google.protobuf import text_format  # noqa: E402
 from tritonclient.grpc import model_config_pb2 as pb  # noqa: E402
 
-from export.triton.config import build_config, check_order  # noqa: E402
+from export.triton.config import check_order  # noqa: E402
 from export.triton.repository import example, write_models  # noqa: E402
-from runtime.card.model_card import StateTensor, read_card  # noqa: E402
+from runtime.card.checksums import sha256_file  # noqa: E402
+from runtime.card.model_card import StateTensor, TensorRT, read_card, write_card  # noqa: E402
 from runtime.engines import initial_states  # noqa: E402
 from runtime.engines.model_loader import find_model  # noqa: E402
 from runtime.support.errors import ShrikeError  # noqa: E402
@@ -72,14 +73,23 @@ def test_a_model_replaces_only_a_folder_of_its_kind(tmp_path: Path) -> None:
         list(write_models(["f0"], tmp_path, 8, 64))
 
 
-def test_an_engine_gets_the_tensorrt_back_end(tmp_path: Path) -> None:
-    card = read_card(find_model("edge"))
-    found = build_config("edge", card, "tensorrt_plan", 16, 64)
-    assert found.backend == "tensorrt" and found.default_model_filename == "model.plan"
+@pytest.mark.parametrize("streaming", [True, False])
+def test_an_engine_gets_the_tensorrt_back_end(tmp_path: Path, streaming: bool) -> None:
+    card = read_card(made_steps(tmp_path) if streaming else find_model("f0"))  # f0's batch is fixed
+    (tmp_path / "model.engine").write_bytes(b"a plan")
+    digest = next(iter(card.files.values()))
+    built = TensorRT("10.3.0", "Orin", "8.7", None, digest, 256, "fp16", (), 0, None)
+    files = {"model.engine": sha256_file(tmp_path / "model.engine")}
+    write_card(tmp_path / "model.engine", replace(card, files=files, tensorrt=built))
+    list(write_models([str(tmp_path / "model.engine")], tmp_path / "repository", 16, 64))
+    found = config(tmp_path / "repository" / card.name)
+    assert (found.platform, found.backend) == ("tensorrt_plan", "tensorrt")
     assert found.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
-    fixed = replace(read_card(find_model("f0")))
-    found = build_config("f0", fixed, "tensorrt_plan", 0, 64)
-    assert list(found.input[0].dims) == list(fixed.input.shape) and not found.HasField("dynamic_batching")
+    assert (tmp_path / "repository" / card.name / "1" / found.default_model_filename).read_bytes() == b"a plan"
+    assert found.parameters["shrike_onnx_sha256"].string_value == digest  # as of the ONNX file: clients may have either
+    assert found.max_batch_size == (16 if streaming else 0)
+    assert list(found.input[0].dims) == list(card.input.shape[1:] if streaming else card.input.shape)
+    assert found.HasField("sequence_batching") == streaming and not found.HasField("dynamic_batching")
 
 
 def test_a_stream_at_a_time_is_refused(tmp_path: Path) -> None:

@@ -177,8 +177,8 @@ def test_a_model_that_is_not_there_or_not_this_one_is_refused(server: MadeTriton
 
 
 @pytest.fixture
-def served(server: MadeTriton) -> Iterator[Served]:
-    with serving("--backend", "triton", "--triton-url", server.url, "--model", "f0") as found:
+def served(either: MadeTriton | RealTriton) -> Iterator[Served]:
+    with serving("--backend", "triton", "--triton-url", either.url, "--model", "f0") as found:
         yield found
 
 
@@ -202,7 +202,7 @@ def test_the_service_gives_the_verdicts_of_a_local_one(served: Served) -> None:
     assert len(found) > 20
 
 
-def test_a_stream_survives_a_restart_of_the_server(server: MadeTriton, served: Served) -> None:
+def test_a_stream_survives_a_restart_of_the_server(either: MadeTriton | RealTriton, served: Served) -> None:
     sound = pcm(speech(20))
     with served.stream("name=call") as socket:
         found: list[Line] = []
@@ -210,13 +210,13 @@ def test_a_stream_survives_a_restart_of_the_server(server: MadeTriton, served: S
         reader.start()
         for start in range(0, len(sound), 6400):
             if start == 6400 * 30:
-                server.stop()
+                either.stop()
             if start == 6400 * 45:
                 assert httpx.get(f"{served.url}/readyz").status_code == 503
                 assert httpx.post(f"{served.url}/v1/score", content=b"").status_code == 503
                 with served.stream() as other:
                     assert lines(other)[-1]["type"] == "error" and other.close_code == 1013
-                server.start()
+                either.start()
             socket.send(sound[start : start + 6400])
             time.sleep(0.1)
         socket.send('{"type": "end"}')
