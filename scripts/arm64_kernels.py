@@ -11,7 +11,6 @@ operator that takes as long with dot products as without has no kernel for them.
 import json
 import re
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +127,7 @@ def main() -> None:
         last = columns[-1][1]
         for name in sorted(last, key=lambda name: -last[name])[:10]:
             print(f"| {name} | {' | '.join(f'{times.get(name, 0):.1f}' for _, times in columns)} |")
-        sys.stdout.flush()
+        print(f"| all | {' | '.join(f'{sum(times.values()):.1f}' for _, times in columns)} |", flush=True)
 
 
 if __name__ == "__main__":

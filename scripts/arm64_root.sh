@@ -40,7 +40,7 @@ if [ -z "$version" ]; then
 fi
 
 for program in "python$version" aarch64-linux-gnu-gcc debootstrap; do
-    command -v "$program" >/dev/null || { echo "$program is missing: Python $version is compiled with it" >&2; exit 3; }
+    "$program" --version >/dev/null 2>&1 || { echo "$program is missing: Python $version is compiled with it" >&2; exit 3; }
 done
 mirror=$(sed -n 's/^\s*default_mirror \(.*archive.*\)/\1/p' /usr/share/debootstrap/scripts/gutsy | head -1)
 # Debian has no key of Ubuntu's; the checksum is that of the file that python.org signs.

@@ -3,11 +3,11 @@
 #
 #   sudo scripts/container.sh                # on Ubuntu 22.04, which is what NVIDIA's JetPack 6 image is based on
 #   sudo scripts/container.sh bookworm       # on Debian 12, as python:3.12-slim is
-#   sudo scripts/container.sh bookworm arm64 # the same for aarch64; each command is emulated, which takes 10 minutes
+#   sudo scripts/container.sh bookworm arm64 # the same for aarch64; each command is emulated, which takes many minutes
 #
 # buildah runs every line of the file; debootstrap makes the base. Verified: names of packages, the virtual environment,
 # pip install, .dockerignore, entry point, a demo. Not verified: what NVIDIA's image has besides, and Docker's runtime.
-# Needs buildah and debootstrap, and for arm64 qemu-user-static with binfmt.
+# Needs buildah and debootstrap, and for arm64 qemu-user-static, which is registered with the kernel while this runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 release=${1:-jammy} architecture=${2:-$(dpkg --print-architecture)}
@@ -15,10 +15,23 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/shrike-container/$release-$architecture
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
+printf '[global]\ncert = /run/certificates.pem\n' > "$work/pip.conf"
+
+kernel=/proc/sys/fs/binfmt_misc
+if [ "$architecture" = arm64 ] && [ "$(uname -m)" != aarch64 ]; then
+    [ -e $kernel/register ] || mount -t binfmt_misc binfmt_misc $kernel
+    if [ ! -e $kernel/qemu-aarch64 ]; then
+        cat /usr/lib/binfmt.d/qemu-aarch64.conf > $kernel/register
+        trap 'echo -1 > $kernel/qemu-aarch64; rm -r "$work"' EXIT
+    fi
+    # qemu 7.2 cannot run a newer one.
+    echo 'onnxruntime < 1.24' > "$work/constraints.txt"
+    printf '[install]\nconstraint = /run/constraints.txt\n' >> "$work/pip.conf"
+fi
 
 if [ ! -d "$cache" ]; then
-    options=(--variant=minbase --components=main --arch="$architecture")
-    [ "$release" != jammy ] || options=(--variant=minbase --components=main,universe --arch="$architecture")
+    options=(--variant=minbase --arch="$architecture")
+    [ "$release" != jammy ] || options+=(--components=main,universe)
     mkdir -p "$(dirname "$cache")"
     # Debian has no key of Ubuntu's.
     [ -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ] || [ "$release" != jammy ] || options+=(--no-check-gpg)
@@ -31,8 +44,8 @@ buildah commit -q --rm "$base" shrike-base >&2
 
 awk '/^```dockerfile/ {inside = 1; next} /^```/ {inside = 0} inside' docs/deploy.md > "$work/Dockerfile"
 # This machine's certificates, for the time of the build.
-printf '[global]\ncert = /run/certificates.pem\n' > "$work/pip.conf"
 mounts=(-v /etc/ssl/certs/ca-certificates.crt:/run/certificates.pem:ro -v "$work/pip.conf:/etc/pip.conf:ro")
+[ ! -e "$work/constraints.txt" ] || mounts+=(-v "$work/constraints.txt:/run/constraints.txt:ro")
 buildah build --arch "$architecture" --from shrike-base "${mounts[@]}" -f "$work/Dockerfile" --ignorefile .dockerignore \
     -t shrike .
 
