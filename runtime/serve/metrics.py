@@ -38,7 +38,7 @@ class Metrics:
         )
         self._models = Gauge("shrike_model_info", "Models", ["use", "name", "precision", "card"], registry=registry)
         self._quantiles = Gauge(
-            "shrike_lateness_recent_seconds", f"Lateness, last {RECENT} verdicts", ["quantile"], registry=registry
+            "shrike_lateness_recent_seconds", f"Lateness, last {RECENT} verdicts", ["share"], registry=registry
         )
         self._factor = Gauge("shrike_real_time_factor", "Processor time per second of sound", registry=registry)
         self._recent: deque[float] = deque(maxlen=RECENT)
