@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from urllib.request import urlopen
 
@@ -56,6 +56,7 @@ class Stressed:
     lost: float = 0.0  # s
     ended: int = 0  # sockets with a summary
     failed: int = 0
+    opened: list[float] = field(default_factory=list)  # times of connections
 
 
 @cache
@@ -66,6 +67,7 @@ def sound_of_calls() -> np.ndarray:
 
 async def stream(port: int, number: int, count: int, seconds: float, found: Stressed) -> None:
     """Run one socket."""
+    sending = None
     size = round(PACE * RATE)
     sound = np.roll(sound_of_calls(), -number * 7919)
     sent: list[float] = []
@@ -73,6 +75,7 @@ async def stream(port: int, number: int, count: int, seconds: float, found: Stre
         async with connect(
             f"ws://127.0.0.1:{port}/v1/stream?name={number}", open_timeout=60, compression=None
         ) as opened:
+            found.opened.append(time.monotonic())
 
             async def send() -> None:
                 began = time.monotonic() + PACE * number / count
@@ -94,6 +97,9 @@ async def stream(port: int, number: int, count: int, seconds: float, found: Stre
             await sending
     except (OSError, WebSocketException):
         found.failed += 1
+    finally:
+        if sending:
+            sending.cancel()
 
 
 async def load(port: int, streams: int, seconds: float) -> Stressed:

@@ -1,5 +1,7 @@
 """Attacks in short form, and a service that is killed under load; scripts/serve_stress.py has the long form."""
 
+import asyncio
+import socket
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="pip install '.[serve]'")
 pytest.importorskip("httpx", reason="pip install '.[dev]'")
+pytest.importorskip("psutil", reason="pip install '.[benchmarks]'")
 
 from scripts import serve_stress as stress
+from scripts.serve_restart import kill_and_restart
 from tests.runtime.serve.server import Served, serving
 
 
@@ -43,6 +47,14 @@ def test_attacks_end_and_a_call_is_scored_after_them(served: Served, attack, cou
 
 
 def test_parallel_streams_in_real_time_end_with_a_summary_and_every_sample_is_accounted_for(served: Served) -> None:
-    found = stress.asyncio.run(stress.load(port(served), 4, 5.0))
+    found = asyncio.run(stress.load(port(served), 4, 5.0))
     assert found.ended == 4 and found.failed == 0 and (found.lost > 0 or len(found.late) > 4 * 10)
     assert np.isfinite(found.late).all() and min(found.late) > 0
+
+
+def test_a_service_that_is_killed_under_load_starts_again_and_every_client_comes_back() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    found = asyncio.run(kill_and_restart(number, 20, 9.0))
+    assert found.cut == len(found.back) == found.ended == 20 and found.left == 0
