@@ -3,7 +3,7 @@
 #
 #   sudo scripts/container.sh                # on Ubuntu 22.04, which is what NVIDIA's JetPack 6 image is based on
 #   sudo scripts/container.sh bookworm       # on Debian 12, as python:3.12-slim is
-#   sudo scripts/container.sh bookworm arm64 # the same for aarch64; each command is emulated, which takes many minutes
+#   sudo scripts/container.sh bookworm arm64 # the same for aarch64; emulated: 5 minutes of processor time
 #
 # buildah runs every line of the file; debootstrap makes the base. Verified: names of packages, the virtual environment,
 # pip install, .dockerignore, entry point, a demo. Not verified: what NVIDIA's image has besides, and Docker's runtime.
@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 release=${1:-jammy} architecture=${2:-$(dpkg --print-architecture)}
+base=shrike-base:$release-$architecture image=shrike:$release-$architecture
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/shrike-container/$release-$architecture
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 work=$(mktemp -d)
@@ -38,18 +39,18 @@ if [ ! -d "$cache" ]; then
     debootstrap "${options[@]}" "$release" "$cache.part" >&2
     mv "$cache.part" "$cache"
 fi
-base=$(buildah from --arch "$architecture" scratch)
-cp -a "$cache/." "$(buildah mount "$base")/"
-buildah commit -q --rm "$base" shrike-base >&2
+container=$(buildah from --arch "$architecture" scratch)
+cp -a "$cache/." "$(buildah mount "$container")/"
+buildah commit -q --rm "$container" "$base" >&2
 
 awk '/^```dockerfile/ {inside = 1; next} /^```/ {inside = 0} inside' docs/deploy.md > "$work/Dockerfile"
 # This machine's certificates, for the time of the build.
 mounts=(-v /etc/ssl/certs/ca-certificates.crt:/run/certificates.pem:ro -v "$work/pip.conf:/etc/pip.conf:ro")
 [ ! -e "$work/constraints.txt" ] || mounts+=(-v "$work/constraints.txt:/run/constraints.txt:ro")
-buildah build --arch "$architecture" --from shrike-base "${mounts[@]}" -f "$work/Dockerfile" --ignorefile .dockerignore \
-    -t shrike .
+buildah build --arch "$architecture" --from "$base" "${mounts[@]}" -f "$work/Dockerfile" --ignorefile .dockerignore \
+    -t "$image" .
 
-container=$(buildah from --arch "$architecture" shrike)
+container=$(buildah from --arch "$architecture" "$image")
 read -ra entry <<< "$(buildah inspect --format '{{range .OCIv1.Config.Entrypoint}}{{.}} {{end}}' "$container")"
 buildah run "$container" -- "${entry[@]}" --demo
 buildah run "$container" -- "${entry[@]}" --check --model runtime/models/edge.onnx --demo
