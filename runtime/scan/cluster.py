@@ -24,7 +24,7 @@ from runtime.engines.model_loader import LoadedModel, find_model, load_model
 from runtime.scan.remote import Sound
 from runtime.scan.workers import AHEAD, DIED, POLL, Result, Setup, file_state, score_here, signals_blocked
 from runtime.support.errors import ShrikeError
-from runtime.support.extras import require_package
+from runtime.support.extras import DISTRIBUTION, require_package
 from runtime.support.shutdown import Stop
 
 LOCAL = "local"
@@ -57,13 +57,14 @@ def score_on_cluster(
     name = os.path.abspath(setup.model) if os.path.exists(setup.model) else setup.model
     setup = replace(setup, model=name, access=replace(setup.access, folder=os.getcwd()))
     with ExitStack() as stack:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         yield from _Cluster(_connect(address, workers, stack), setup, proof, stop).score(paths)
 
 
 def _connect(address: str, workers: int, stack: ExitStack) -> Any:
     """Return a client; its cluster, if it is started here, ends with the stack."""
     distributed = require_package("distributed")
+    for name in ("distributed", "distributed.client", "distributed.nanny"):  # its import has set them up
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if address == LOCAL:
         # A file that kills a worker kills few: it is scored alone at once, as on the processes of runtime.scan.workers.
         options = {"distributed.scheduler.allowed-failures": 0, "logging": {"distributed": "critical"}}
@@ -82,7 +83,18 @@ def _connect(address: str, workers: int, stack: ExitStack) -> Any:
     except (OSError, ValueError, TypeError, distributed.TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else "no answer"
         raise ShrikeError(f"--dask {address}: expected a Dask scheduler there, or local ({reason})") from error
-    return stack.enter_context(client)
+    stack.enter_context(client)
+    try:  # a worker that cannot import a task's code ends itself: better to refuse it by name now
+        found = {"the scheduler": client.run_on_scheduler(_version), **client.run(_version)}
+    except Exception as error:
+        raise ShrikeError(f"--dask {address}: its scheduler and workers need {DISTRIBUTION} ({error})") from error
+    if other := {name: version for name, version in found.items() if version != __version__}:
+        raise ShrikeError(f"--dask {address}: expected version {__version__}, found {other}")
+    return client
+
+
+def _version() -> str:
+    return __version__
 
 
 class _Cluster:

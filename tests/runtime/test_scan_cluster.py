@@ -202,6 +202,7 @@ def test_hostile_servers_are_errors_within_the_limits(
 
 class Running(NamedTuple):
     address: str
+    scheduler: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]]
 
 
@@ -218,14 +219,14 @@ def dask(tmp_path: Path) -> Iterator[Running]:
             stack.callback(process.kill)
             return process
 
-        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         folder = ["--local-directory", str(tmp_path), "--no-dashboard"]
         workers = [start("worker", "--no-nanny", "--nthreads", "1", *folder) for _ in range(2)]
         for _ in range(1200):
             if place.exists() and place.stat().st_size:
                 break
             time.sleep(0.05)
-        yield Running(json.loads(place.read_text())["address"], workers)
+        yield Running(json.loads(place.read_text())["address"], scheduler, workers)
 
 
 @pytest.fixture
@@ -255,6 +256,11 @@ def test_a_killed_worker_of_a_cluster_loses_no_file_and_doubles_none(
         process.kill()
     assert run(calls, "--csv", table, "--dask", dask.address) == 0 == run(calls, "--csv", whole, "--workers", 1)
     assert table.read_bytes() == whole.read_bytes()
+
+    # Without a scheduler it ends, with an error of one line.
+    with pytest.raises(ShrikeError):
+        for _ in of_scan.score_on_cluster(dask.address, setup, loaded, paths * 20, 2, Stop()):
+            dask.scheduler.kill()
 
 
 def test_a_file_that_kills_every_worker_is_an_error_and_the_others_are_scored(
