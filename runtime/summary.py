@@ -23,8 +23,8 @@ from runtime.support.measure import Percentiles, resident, since_process_start
 from runtime.verdict import CLAIM, IMPRESSION, WINDOW_VOICE, State, Verdict, VerdictTracker
 
 SHOWN = 4  # segments in the one-line summary
-# A gain and the rounding to 16 bits move about 95 % of clips by less, where they set no other flag: measured by
-# python -m scripts.robustness (docs/experiments.md) on clips of dev that are not among those of its counts.
+# Gains of -20 to +10 dB, as files of 16 bits, move about 95 % of clips by less, where they set no other flag: measured
+# by python -m scripts.robustness (docs/experiments.md) on clips of dev that are not among those of its counts.
 LLR_MARGIN = 0.3
 VOICED_MARGIN = 0.1  # s
 BORDERLINE = "borderline: the state is close to another; a small change of level or noise may change it"
