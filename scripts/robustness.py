@@ -8,8 +8,8 @@ table compares log-likelihood ratios of the first window of each clip, of window
 
 The others are about states of `shrike scan` and files of 16 bits. The second shows how far moderate gains move the
 LLR and the seconds of voice of other clips: runtime.summary takes its margins of `borderline` from it. The third counts
-clips whose state changes with a gain. `unexplained` are those that get no `quiet` or `clipping` and are not
-`borderline`, neither before nor after it. docs/experiments.md quotes all three.
+clips whose state changes with a gain. `unexplained` are those that have none of `quiet`, `clipping` and `borderline`,
+neither before nor after it. docs/experiments.md quotes all three.
 """
 
 import shutil
@@ -60,6 +60,8 @@ class Options:
     """Folder of the corpus, as for python -m train."""
     clips: int = 200
     """How many trials of the development protocol, evenly spread over it; the second table takes as many others."""
+    first: int = 0
+    """Number of the first of them in the protocol."""
     tables: Literal["all", "gain"] = "all"
     """gain: those of the states alone."""
 
@@ -70,9 +72,8 @@ def main() -> None:
 
     trials = open_corpus(options.corpus, "dev").trials
     every = max(2, len(trials) // max(1, options.clips))
-    clips, others = (
-        [load(one.path or "").samples for one in trials[k::every][: options.clips]] for k in (0, every // 2)
-    )
+    starts = (options.first, options.first + every // 2)
+    clips, others = ([load(one.path or "").samples for one in trials[k::every][: options.clips]] for k in starts)
     if options.tables == "all":
         show_forms(options.models, clips)
     models = {name: load_model(find_model(name), "auto") for name in options.models}
@@ -141,7 +142,7 @@ def show_states(name: str, model: LoadedModel, clips: list[Samples]) -> None:
     for gain in GAINS:
         after = [judged(model, sixteen_bits(amplified(clip, gain)[0])) for clip in files]
         moved = [(a, b) for a, b in zip(before, after, strict=True) if a.state != b.state]
-        bare = [(a, b) for a, b in moved if not SET & b.flags.keys()]
+        bare = [(a, b) for a, b in moved if not SET & (a.flags.keys() | b.flags.keys())]
         left = Counter(
             f"{a.state} to {b.state}" for a, b in bare if "borderline" not in a.flags.keys() | b.flags.keys()
         )
