@@ -94,11 +94,12 @@ def main() -> int:
 def check_device(workspace: int) -> int:
     """Print what this machine has."""
     from export.tensorrt.device import NoDeviceError, find_device
+    from runtime.engines.cuda import installed
 
     try:
         device = find_device()
     except NoDeviceError as reason:
-        print(reason)
+        print(f"{reason}\n{installed()}")
         return NO_ENGINE
     print("\n".join([*device.lines(), *device.warnings(workspace)]))
     return 0

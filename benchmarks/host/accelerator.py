@@ -19,6 +19,7 @@ from runtime.engines.jetpack import jetpack, l4t
 RELEASE = "etc/nv_tegra_release"
 GPUS = re.compile(r"gpu(?!-nvd)|gm20b|gp10b|gv11b|ga10b|gb10b")  # devfreq: 57000000.gpu, 17000000.gv11b, gpu-gpc-0
 JETSON_KEYS = ("l4t", "jetpack", "power_mode", "power_mode_id", "gpu_mhz", "gpu_governor", "emc_mhz", "clocks_pinned")
+BY_SYSFS = ("gpu_mhz", "gpu_governor", "clocks_pinned")
 GPU_KEYS = ("count", "name", "driver", "memory_mib", "power_limit", "sm_mhz", "sm_max_mhz", "memory_mhz",
             "temperature_c", "throttle_reasons")  # fmt: skip
 
@@ -43,15 +44,19 @@ def jetson(root: Path = Path("/")) -> dict[str, Any]:
             from jtop import jtop
 
             with jtop() as device:
-                facts |= from_jtop(device)
+                found = from_jtop(device)
+            if facts["gpu_mhz"]:  # on Thor jtop mixes MHz and kHz; without a list of engines it reports fixed clocks
+                found = {name: value for name, value in found.items() if name not in BY_SYSFS}
+            facts |= found
     return facts
 
 
 def from_jtop(device: Any) -> dict[str, Any]:
     """Power mode, clocks in MHz and whether jetson_clocks holds them, of a connected jtop."""
 
-    def clock(kilohertz: Any) -> dict[str, int]:
-        return {name: kilohertz[key] // 1000 for name, key in (("current", "cur"), ("min", "min"), ("max", "max"))}
+    def clock(kilohertz: Any) -> dict[str, int | None]:
+        keys = (("current", "cur"), ("min", "min"), ("max", "max"))
+        return {name: kilohertz[key] // 1000 if kilohertz.get(key) else None for name, key in keys}
 
     facts: dict[str, Any] = {}
     if device.nvpmodel is not None:

@@ -35,10 +35,17 @@ class PowerMeter:
             label = read(volts.with_name(volts.name.replace("_input", "_label")))
             if read(current.parent / "name") == "ina3221" and label not in ("", "NC"):  # NC: not connected
                 rails[label] = volts, current
+        for name in sorted(root.glob("sys/class/hwmon/hwmon*/name")):  # Thor's carrier board; this chip has no labels
+            if read(name) == "ina238":
+                rails["VIN"] = name.with_name("in1_input"), name.with_name("curr1_input")
         whole = [name for name in INPUTS if name in rails][:1]
         counted = whole or [name for name in rails if WITHIN.get(name) not in rails]
         self.rails = [rails[name] for name in counted]
-        self.name = None if self.joules(0.0) is None else f"INA3221: {' + '.join(counted)}"
+        self.name = (
+            None
+            if self.joules(0.0) is None
+            else f"{'INA238' if counted == ['VIN'] else 'INA3221'}: {' + '.join(counted)}"
+        )
 
     def joules(self, seconds: float) -> float | None:
         """Energy of so many seconds at the power of this moment; None where it cannot be read."""

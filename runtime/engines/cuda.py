@@ -11,6 +11,7 @@ PyCUDA has no CUDA graphs. With it, an engine queues its copies and kernels one 
 """
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -95,3 +96,10 @@ def open_cuda(library: str | None = None) -> Cuda:
         except ImportError as error:  # PyCUDA is linked with libcuda.so.1, which the driver installs
             raise CudaError(f"{package}: {error}; expected NVIDIA's driver, as in JetPack") from error
     raise CudaError(f"no CUDA library for Python: expected PyCUDA or cuda-python; {INSTALL}")
+
+
+def installed() -> str:
+    """Name the CUDA libraries of this Python and explain how to install them."""
+    found = [package for package in LIBRARIES if importlib.util.find_spec(package)]
+    names = " and ".join({"pycuda": "PyCUDA", "cuda": "cuda-python"}[package] for package in found)
+    return f"CUDA for Python: {names or 'none is'} installed; {INSTALL}"

@@ -17,9 +17,9 @@ MEMORY = Path("/proc/meminfo")
 
 # JetPack, L4T, Python, TensorRT. A row applies to every L4T from its first up to the next row's.
 JETPACKS = (
-    ("5.1 to 5.1.6", "35.2.1 to 35.6.4", "3.8", "8.5.2"),
+    ("5.1 to 5.1.7", "35.2.1 to 35.6.5", "3.8", "8.5.2"),
     ("6.0", "36.3", "3.10", "8.6.2"),
-    ("6.1 to 6.2.2", "36.4 to 36.5", "3.10", "10.3.0"),
+    ("6.1 to 6.2.3", "36.4 to 36.5", "3.10", "10.3.0"),
     ("7.0, 7.1", "38", "3.12", "10.13"),
     ("7.2 and later", "39", "3.12", "10.16.1, or 11.4.1 if installed"),
 )
@@ -62,6 +62,12 @@ def how_to_get_tensorrt() -> str:
     )
     if row is None:
         return f"{advice}\n{table()}"
+    if row[2] == "3.8":
+        return (
+            f"this is JetPack {row[0]} (L4T {version}), whose TensorRT {row[3]} is for Python 3.8; Shrike needs 3.10. "
+            "A newer Python (uv venv --python 3.10) runs the ONNX files on the CPU; "
+            "trtexec builds an engine for a program of your own"
+        )
     mine = ".".join(platform.python_version_tuple()[:2])
     return f"{advice}. This is JetPack {row[0]} (L4T {version}): TensorRT {row[3]} for Python {row[2]}; this is {mine}"
 

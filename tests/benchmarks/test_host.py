@@ -16,6 +16,7 @@ from benchmarks import host
 from benchmarks.host import __main__ as command
 from benchmarks.host import accelerator, facts
 from benchmarks.host.watch import PowerMeter, Watch
+from runtime.engines.jetpack import jetpack, l4t
 
 RECORDED = Path(__file__).with_name("recorded")
 GPU = "sys/class/devfreq/17000000.gpu"
@@ -81,7 +82,7 @@ def test_a_jetson_by_sysfs(tmp_path: Path) -> None:
     facts = host.describe(orin_nano(tmp_path))
     json.dumps(facts, allow_nan=False)
     assert facts["jetson"] == {
-        "l4t": "36.4.3", "jetpack": "6.1 to 6.2.2", "power_mode": None, "power_mode_id": None,
+        "l4t": "36.4.3", "jetpack": "6.1 to 6.2.3", "power_mode": None, "power_mode_id": None,
         "gpu_mhz": {"current": 306, "min": 306, "max": 918}, "gpu_governor": "nvhost_podgov", "emc_mhz": None,
         "clocks_pinned": False,
     }  # fmt: skip
@@ -236,3 +237,52 @@ def test_the_command_prints_json_and_markdown(
     monkeypatch.setattr(sys, "argv", ["host", "--short"])
     command.main()
     assert capsys.readouterr().out.startswith("| fact")
+
+
+# ---- jetson-stats itself, where it is installed
+
+
+def test_every_recorded_release_is_the_jetpack_that_jetson_stats_names(tmp_path: Path) -> None:
+    variables = pytest.importorskip("jtop.core.jetson_variables")
+    for version, text in recorded("nv_tegra_release.txt").items():
+        path = tmp_path / version
+        path.write_text(text, "utf-8")
+        row = jetpack(version)
+        theirs = variables.NVIDIA_JETPACK.get(version, variables.NVIDIA_JETPACK.get(f"{version}.0"))
+        assert l4t(path) == version and theirs
+        assert row is None or theirs[0] == row[0][0], version  # JetPack 4 has no row
+
+
+def test_the_power_mode_is_that_of_jetson_stats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvpmodel = pytest.importorskip("jtop.core.nvpmodel")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for title, output in recorded("nvpmodel.txt").items():
+        if "without the number" in title:  # jetson-stats needs it
+            continue
+        (tmp_path / "nvpmodel").write_text(f"#!/bin/sh\ncat <<'EOF'\n{output}\nEOF\n", "utf-8")
+        (tmp_path / "nvpmodel").chmod(0o755)
+        theirs, ours = nvpmodel.nvpmodel_query(), accelerator.parse_nvpmodel(output)
+        assert (theirs["name"], theirs["id"]) == (ours["power_mode"], ours["power_mode_id"]), title
+
+
+def test_power_is_that_of_jetson_stats(tmp_path: Path) -> None:
+    """Module rails of Thor's INA3221 and the board's input by its INA238, in the kernel's layout."""
+    power = pytest.importorskip("jtop.core.power")
+    devices = tmp_path / "sys/bus/i2c/devices"
+    for number, (driver, files) in enumerate({
+        "ina3221": {"in1_label": "VDD_GPU", "in1_input": 20000, "curr1_input": 500},
+        "ina238": {"in1_input": 20100, "curr1_input": 1500, "power1_input": 30150000},
+    }.items()):  # fmt: skip
+        chip = f"sys/bus/i2c/devices/2-004{number}"
+        tree(tmp_path, {f"{chip}/name": driver, f"{chip}/hwmon/hwmon{number}/name": driver})
+        tree(tmp_path, {f"{chip}/hwmon/hwmon{number}/{name}": value for name, value in files.items()})
+        link = tmp_path / f"sys/class/hwmon/hwmon{number}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / chip / f"hwmon/hwmon{number}")
+        sensors = power.find_all_i2c_power_monitor(str(devices))
+        rails = {name: power.read_power_status(files) for name, files in sensors.items()}
+        for rail_ in rails.values():
+            rail_.setdefault("power", rail_["volt"] * rail_["curr"] // 1000)
+            rail_["avg"] = 0
+        total, _ = power.total_power(rails)
+        assert PowerMeter(tmp_path).joules(1.0) == pytest.approx(total["power"] / 1000)
