@@ -322,7 +322,13 @@ def test_the_release_file_names_the_jetpack(tmp_path: Path, release: str, versio
 
 def test_on_a_jetson_its_own_row_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.engines.jetpack.l4t", lambda: "36.4.3")
-    assert "This is JetPack 6.1 to 6.2.2 (L4T 36.4.3): TensorRT 10.3.0 for Python 3.10" in how_to_get_tensorrt()
+    assert all(fact in how_to_get_tensorrt() for fact in ("36.4.3", *JETPACKS[2][::2], JETPACKS[2][3]))
+
+
+def test_jetpack_5_gets_what_works_instead_of_a_virtual_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.engines.jetpack.l4t", lambda: "35.6.5")
+    advice = how_to_get_tensorrt()
+    assert all(way in advice for way in ("3.8", "3.10", "trtexec", "CPU")) and "--system-site-packages" not in advice
 
 
 def test_other_machines_have_no_l4t_and_may_not_know_their_memory(tmp_path: Path) -> None:
