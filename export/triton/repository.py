@@ -92,14 +92,17 @@ def open_batch(path: Path, card: ModelCard) -> bytes | None:
         port.type.tensor_type.shape.dim[0].dim_param = AXIS
     opened: bytes = model.SerializeToString()
     windows = np.stack([example(card, seed) for seed in range(PROBES)])
-    wanted = np.concatenate([_logits(path.read_bytes(), card, window[None]) for window in windows])
+    wanted = _logits(path.read_bytes(), card, windows[:, None])
     try:
-        found = _logits(opened, card, windows)
+        found = _logits(opened, card, windows[None])
     except ShrikeError:  # a Reshape to one window
         return None
     return opened if found.shape == wanted.shape and np.abs(found - wanted).max() <= LARGEST_CHANGE else None
 
 
-def _logits(graph: bytes, card: ModelCard, windows: Any) -> Any:
+def _logits(graph: bytes, card: ModelCard, batches: Any) -> Any:
+    """Compute batches (runs, n, 1, bands, frames) in one session: logits (runs * n, 2)."""
     session, _, _ = open_session(graph, card.name, 1, "cpu")
-    return compute(session, card.name, [card.output.name], {card.input.name: windows})[0]
+    return np.concatenate(
+        [compute(session, card.name, [card.output.name], {card.input.name: windows})[0] for windows in batches]
+    )
