@@ -27,7 +27,7 @@ def main() -> None:
         summary = detector.score(samples, rate)
         print(f"whole: {summary.state}, LLR {summary.llr}, P(spoof) {summary.p_spoof}")
 
-        stream = detector.stream(rate, prior=0.5, sure=0.7)
+        stream = detector.stream(rate, prior=0.5)
         for start in range(0, len(samples), 1000):  # chunks of any size give the same verdicts
             for verdict in stream.push(samples[start : start + 1000]):
                 print(f"{verdict.time:6.2f} s  {verdict.state}")

@@ -53,7 +53,7 @@ def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judg
         if note := comparison.note(gate.eer_rise):
             notes.append(note)
     # The map belongs to the model that ships: it is fitted on its scores.
-    score, reason = fit_score(scores, labels, "" if trials is None else trials.name)
+    score, reason = fit_score(scores, labels, "" if trials is None else trials.name, gate.sure)
     if reason:
         say(f"warning: scores are raw, not likelihood ratios: {reason}")
         notes += [f"scores are raw, not likelihood ratios: {reason}"] * (trials is not None)

@@ -118,6 +118,9 @@ class GateOptions:
     """Allowed rise of the EER in percent (absolute); a model beyond it is not written: exit code 3."""
     accept_unproven: bool = False
     """Write a model whose rise is above --max-eer-rise by less than the trials can resolve; the card notes it."""
+    sure: float | None = None
+    """Operating point in the card, P(spoof) that claims spoof; by default the lowest from 0.7 on that calls at
+    most 1 % of bona fide trials spoof. benchmarks.stream --alarms shows what it means for a stream."""
     bootstrap: int = 1000
     """Resamples behind every 95 % interval."""
     drift_minutes: int = 60
@@ -127,6 +130,8 @@ class GateOptions:
         trials, windows, minutes = self.verification_trials, self.verification_windows, self.drift_minutes
         expect(trials >= 0, f"--verification-trials {trials}: expected 0 (all) or more")
         expect(windows >= 0, f"--verification-windows {windows}: expected 0 (automatic) or more")
+        sure = self.sure
+        expect(sure is None or 0.5 < sure < 1, f"--sure {sure}: expected a probability above 0.5 and below 1")
         expect(self.bootstrap >= 1, f"--bootstrap {self.bootstrap}: expected 1 or more")
         expect(
             minutes == 0 or SHORTEST_DRIFT <= minutes <= LONGEST_DRIFT,

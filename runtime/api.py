@@ -37,7 +37,7 @@ from runtime.sinks import Sink
 from runtime.sources import Block
 from runtime.summary import Summary, worst
 from runtime.support.errors import ShrikeError
-from runtime.verdict import SMOOTHING, SURE, Verdict
+from runtime.verdict import SMOOTHING, Verdict
 
 Sound = NDArray[Any]  # (n,) or (n, channels): floats with full scale 1, or integers with the full scale of their type
 
@@ -77,7 +77,7 @@ class Detector:
         step: int | None = None,
         prior: float = 0.5,
         smoothing: float = SMOOTHING,
-        sure: float = SURE,
+        sure: float | None = None,
         channel: str = MIX,
     ) -> "Stream":
         """Start a stream of sound. `step`: frames between verdicts; `channel`: left, right or mix; the others as in

@@ -1,6 +1,6 @@
 """Segments: from when to when a recording was judged fake.
 
-    segments = Segments(window=4.98, sure=0.7)
+    segments = Segments(window=4.98, sure=0.9)
     segments.add(verdict.time, verdict.p_spoof)
     for segment in segments.finish():
         print(segment)                              # spoof 20.1-31.0 s (peak P 0.97)

@@ -28,7 +28,7 @@ from runtime.sinks import Sink, StreamInfo
 from runtime.sources import Block, Source, SourceInfo
 from runtime.summary import Summary, SummaryBuilder
 from runtime.support.shutdown import Stop
-from runtime.verdict import SMOOTHING, SURE, WINDOW_VOICE, VerdictTracker, Voice
+from runtime.verdict import SMOOTHING, WINDOW_VOICE, VerdictTracker, Voice
 
 UNCOVERED = 0.5  # s of voice after the last scored window from which on a file gets one more, with `cover`
 
@@ -40,7 +40,7 @@ class VerdictOptions:
     step: int | None = None
     prior: float = 0.5
     smoothing: float = SMOOTHING
-    sure: float = SURE
+    sure: float | None = None  # None: the card's operating point
     cover: bool = False  # as few windows as cover the voice of a file: full ones, and one that ends with the sound
 
 
@@ -107,6 +107,8 @@ class Session:
             band=frontend.passband,
             rate=frontend.rate,
             threshold=score_map.threshold,
+            spoof_from=self._tracker.spoof,
+            bonafide_to=self._tracker.bonafide,
         )
 
     def hear(self, block: Block) -> None:

@@ -84,8 +84,8 @@ class Options:
     """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
     smoothing: float = 1.0
     """Time constant in seconds of the mean over log-likelihood ratios; 0: no mean."""
-    sure: float = 0.7
-    """Operating point: probability at which the state becomes spoof or bonafide; it is left at one half."""
+    sure: Optional[float] = None  # noqa: UP045
+    """Operating point: P(spoof) from which the state becomes spoof, bonafide at 1 - P; default: the card's, and 0.3."""
     json: bool = False
     """Write JSON lines to stdout instead of a view for people; docs/stream.md describes them."""
     plain: bool = False
@@ -304,7 +304,7 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
     if options.plot:
         from runtime.sinks.timeline import Timeline
 
-        sinks.append(Timeline(options.plot, frontend, options.sure))
+        sinks.append(Timeline(options.plot, frontend))
     return sinks
 
 

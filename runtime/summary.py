@@ -108,7 +108,7 @@ class SummaryBuilder:
         self._disabled = 0  # judged windows with a flag that disables a claim
         self._sums = {True: [0.0, 0], False: [0.0, 0]}  # LLR and windows, by whether the window was not full
         self._segments = {  # by what is added to every LLR
-            shift: Segments(info.window, tracker.sure, info.interval) for shift in (0.0, LLR_MARGIN, -LLR_MARGIN)
+            shift: Segments(info.window, tracker.spoof, info.interval) for shift in (0.0, LLR_MARGIN, -LLR_MARGIN)
         }
         self._first_window: float | None = None
         self._warming = True  # whether that window was not full
@@ -185,10 +185,10 @@ class SummaryBuilder:
             return "too-short"
         if 2 * self._disabled > self._sums[False][1] + self._sums[True][1]:
             return "unsure"
-        sure, p_spoof = self._tracker.sure, self._tracker.p_spoof(llr)
-        if p_spoof >= sure or sum(segment.end - segment.start for segment in segments) >= CLAIM:
+        p_spoof = self._tracker.p_spoof(llr)
+        if p_spoof >= self._tracker.spoof or sum(segment.end - segment.start for segment in segments) >= CLAIM:
             return "spoof"
-        return "bonafide" if p_spoof <= 1 - sure and not segments else "unsure"
+        return "bonafide" if p_spoof <= self._tracker.bonafide and not segments else "unsure"
 
     def _cost(self) -> Cost:
         def milliseconds(times: Percentiles) -> tuple[float, float, float]:

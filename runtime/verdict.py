@@ -5,9 +5,11 @@
 
     raw score --card's map--> LLR --mean over SMOOTHING--> LLR' --prior--> P(spoof) --hysteresis--> state
 
-    P(spoof)   0 ......... 0.3 ............ 0.5 ............ 0.7 ......... 1
+    P(spoof)   0 ......... 0.3 ............ 0.5 ............ 0.9 ......... 1
     enters     bonafide ---|                                 |--- spoof
     stays      bonafide --------------------|--------------------- spoof       between them: unsure
+
+The card has the probability that enters spoof; `sure` replaces it, and enters bonafide at 1 - sure.
 
 Only voice is judged. These states come first, in this order:
 
@@ -27,7 +29,7 @@ from runtime.card.model_card import ScoreMap
 from runtime.support.errors import ShrikeError
 
 SMOOTHING = 1.0  # s, time constant of the mean over log-likelihood ratios; windows overlap by 4.9 s anyway
-SURE = 0.7  # probability at which a state is entered; it is left at one half
+BONAFIDE = 0.3  # P(spoof) at which bonafide is entered; both states are left at one half
 WINDOW_VOICE = 0.3  # s of voice in a window from which on it is scored
 IMPRESSION = 1.0  # s of voice from which on a first impression is given
 CLAIM = 3.0  # s of voice that a claim needs
@@ -62,16 +64,22 @@ class VerdictTracker:
     """Holds the running mean, the hysteresis and the seconds of voice of one stream."""
 
     def __init__(
-        self, score_map: ScoreMap, interval: float, prior: float = 0.5, smoothing: float = SMOOTHING, sure: float = SURE
+        self,
+        score_map: ScoreMap,
+        interval: float,
+        prior: float = 0.5,
+        smoothing: float = SMOOTHING,
+        sure: float | None = None,
     ) -> None:
         """`prior`: share of spoofs where the device is used; `interval`: s between scores."""
         if not 0 < prior < 1:
             raise ShrikeError(f"prior {prior}: expected a probability above 0 and below 1")
-        if not 0.5 < sure < 1:
+        if sure is not None and not 0.5 < sure < 1:
             raise ShrikeError(f"sure {sure}: expected a probability above 0.5 and below 1")
         if not 0 <= smoothing <= 3600:
             raise ShrikeError(f"smoothing {smoothing}: expected 0 to 3600 seconds")
-        self._map, self.sure = score_map, sure
+        self._map = score_map
+        self.spoof, self.bonafide = (score_map.sure, BONAFIDE) if sure is None else (sure, 1 - sure)
         self._prior = math.log((1 - prior) / prior)
         self._weight = 1.0 if smoothing == 0 else 1 - math.exp(-interval / smoothing)
         self.reset(0.0)
@@ -105,9 +113,9 @@ class VerdictTracker:
         left = (self._claim == "spoof" and p_spoof < 0.5) or (self._claim == "bonafide" and p_spoof > 0.5)
         if DISABLING & set(quality.flags):
             self._claim = "unsure"
-        elif p_spoof >= self.sure:
+        elif p_spoof >= self.spoof:
             self._claim = "spoof"
-        elif p_spoof <= 1 - self.sure:
+        elif p_spoof <= self.bonafide:
             self._claim = "bonafide"
         elif left:
             self._claim = "unsure"

@@ -19,13 +19,12 @@ from benchmarks.stats import Case, Times, measure
 from export.graph import score
 from export.tensorrt.layers import read_layers
 from runtime.audio.features import FrontEnd
-from runtime.card.model_card import ModelCard, Precision, read_card
+from runtime.card.model_card import SURE, ModelCard, Precision, read_card
 from runtime.engines import Engine, as_streaming, initial_states
 from runtime.engines.cuda import CudaError, open_cuda
 from runtime.engines.jetpack import load_tensorrt
 from runtime.engines.tensorrt import TensorRTEngine
 from runtime.support.errors import ShrikeError
-from runtime.verdict import SURE
 
 UNITS = 8  # of stored log power in one
 CHUNK = 8  # windows in a call of ONNX Runtime

@@ -173,7 +173,7 @@ def score_all(options: Options, trials: "TrialList", folder: Path) -> "list[Syst
             return ModelScorer(subject, cache, options.windows == "mean")
 
         fitted = card.score
-        known = None if fitted.fitted_on is None else LlrMap(fitted.scale, fitted.offset, fitted.fitted_on)
+        known = None if fitted.fitted_on is None else LlrMap(fitted.scale, fitted.offset, fitted.fitted_on, fitted.sure)
         training = (
             read_checkpoint(Path(name)).settings.recipe() if checkpoint else card.training and card.training.settings
         )

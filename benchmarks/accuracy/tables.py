@@ -19,15 +19,14 @@ from benchmarks.accuracy.resampling import FEWEST, draws
 from benchmarks.accuracy.trials import NOT_LISTED, TrialList
 from benchmarks.report import Cell, Measured, Table
 from benchmarks.report.schema import columns
+from runtime.card.model_card import SURE
 from runtime.support.errors import ShrikeError
-from runtime.verdict import SURE
 from train.evaluate.bootstrap import interval_of, resampled_eers, weighted_eers
 from train.evaluate.metrics import AsvScores, Bools, Floats, actual_dcf, cllr, eer, min_cllr, ranking
 from train.evaluate.scorefile import ScoreTable
 from train.evaluate.summary import EvaluationSummary, summarise
 
 FEW = 50  # trials of a class; below, one trial is more than 2 %
-CALLED = float(np.log((1 - SURE) / SURE))  # LLR from which down P(spoof) is at least the default --sure, prior 0.5
 MEASURES = (
     "bona fide; spoof; sources; EER, % < .2; Cllr calibrated, bit < .3; min Cllr, bit < .3; Cllr / min < .2; "
     "real called spoof, % < .2; spoof called spoof, % > .1"
@@ -41,6 +40,11 @@ class LlrMap:
     scale: float
     offset: float
     fitted_on: str
+    sure: float = SURE  # P(spoof) that claims spoof
+
+    def calls_spoof(self, llrs: Floats) -> Bools:
+        """Select the LLRs whose P(spoof) reaches the operating point, at equal priors."""
+        return llrs <= np.log((1 - self.sure) / self.sure)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Tables:
         row["sources"] = None if sources is None else len(set(sources.tolist()))
         if system.llr_map is not None:
             llrs = system.llr_map.scale * scores + system.llr_map.offset
-            called = llrs <= CALLED
+            called = system.llr_map.calls_spoof(llrs)
             if both:
                 actual, least = cllr(llrs[keys], llrs[~keys]), min_cllr(llrs[keys], llrs[~keys])
                 row |= {"Cllr calibrated": actual, "min Cllr": least, "Cllr / min": actual / least if least else None}
@@ -158,7 +162,7 @@ class Tables:
         )
         about = (
             "act DCF, Cllr: of raw scores as LLRs; calibrated: after the card's map, or one fitted on dev. called "
-            f"spoof: P(spoof) of the calibrated score is at least {SURE:g}, the default of --sure."
+            f"spoof: P(spoof) of the calibrated score reaches the card's operating point ({SURE:g} without one)."
         )
         return Table.of("systems", "Systems", about, heads, rows).without_empty()
 

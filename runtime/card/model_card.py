@@ -20,6 +20,7 @@ from runtime.audio.features import FrontEnd
 from runtime.card.checksums import check_name, check_sha256, sha256_file, verify_file
 from runtime.card.schema import (
     ANY_BATCH,
+    SURE,
     Accuracy,
     Calibration,
     Network,
@@ -40,13 +41,13 @@ from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
 __all__ = [  # includes the schema, for code that writes cards
-    "ANY_BATCH", "CREATED", "VERSION", "Accuracy", "Calibration", "ModelCard", "Network", "Origin", "Precision",
+    "ANY_BATCH", "CREATED", "SURE", "VERSION", "Accuracy", "Calibration", "ModelCard", "Network", "Origin", "Precision",
     "Quantisation", "ScoreMap", "State", "StateTensor", "Target", "TensorRT", "TensorSpec", "Training", "card_path",
     "created_now", "read_card", "sha256_file", "write_card",
 ]  # fmt: skip
 
-VERSION = 3  # of the card format; a newer card needs a newer Shrike
-ADDED = {1: ("state",), 2: ()}  # entries that older versions lack; they become null
+VERSION = 4  # of the card format; a newer card needs a newer Shrike
+ADDED: dict[int, tuple[str, ...]] = {1: ("state",), 2: (), 3: ()}  # entries that older versions lack; they become null
 LARGEST_CARD = 1 << 20  # bytes; ours have a few thousand
 MOST_FILES = 16  # of one export
 CREATED = "%Y-%m-%dT%H:%M:%SZ"  # UTC

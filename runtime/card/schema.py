@@ -7,7 +7,7 @@ runtime.card.model_card combines them, and reads and writes the card.
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from runtime.card.checksums import check_sha256
 from runtime.support.errors import ShrikeError
 
+SURE = 0.7  # P(spoof) from which a verdict claims spoof where nothing else was chosen
 LARGEST_DIMENSION = 65_536  # of a tensor, as for the front-end's window
 ANY_BATCH = -1  # as a tensor's first dimension, TensorRT's convention
 MOST_EXITS = 12  # layers of the largest encoder
@@ -99,16 +100,18 @@ class State:
 class ScoreMap:
     """Map from raw scores to log-likelihood ratios. Raw scores are logit(bona fide) - logit(spoof), as in ASVspoof.
 
-    Verdicts follow from the log-likelihood ratio, the prior and --sure. The threshold is for readers of raw scores.
+    Verdicts follow from the log-likelihood ratio, the prior and `sure`. The threshold is for readers of raw scores.
     """
 
     scale: float  # log-likelihood ratio = scale * score + offset
     offset: float
     threshold: float  # on the raw score; trials at or above it count as bona fide
     fitted_on: str | None  # the trials that scale and offset were fitted on; None: not fitted, 1 and 0
+    sure: float = field(default=SURE, metadata={"before": SURE})  # operating point: P(spoof) that claims spoof
 
     def __post_init__(self) -> None:
         require(self.scale > 0, f"scale {self.scale}: expected a positive factor, so that higher means bona fide")
+        require(0.5 < self.sure < 1, f"sure {self.sure}: expected a probability above 0.5 and below 1")
         identity = (self.scale, self.offset) == (1.0, 0.0)
         require(self.fitted_on is not None or identity, "fitted_on is null: expected scale 1 and offset 0")
 

@@ -87,8 +87,8 @@ class Options:
     """CPU threads of the model in each process; 0: ONNX Runtime's choice."""
     prior: float = 0.5
     """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
-    sure: float = 0.7
-    """Operating point: probability at which the state becomes spoof or bonafide."""
+    sure: Optional[float] = None  # noqa: UP045
+    """Operating point: P(spoof) from which the state becomes spoof, bonafide at 1 - P; default: the card's, and 0.3."""
 
 
 def check(options: Options) -> None:
@@ -184,7 +184,7 @@ def cores() -> int:
 def settings(options: Options, model: LoadedModel) -> Settings:
     """Return all that the rows of a table depend on, beside the sound."""
     sha256 = sha256_file(card_path(find_model(options.model)))  # the card lists that of the model
-    chosen = f"every {options.every:g}, prior {options.prior:g}, sure {options.sure:g}, {model.backend}"
+    chosen = f"every {options.every:g}, prior {options.prior:g}, sure {options.sure or 'card'}, {model.backend}"
     chosen += f", channel {options.channel}" if options.channel else ""
     return Settings(model.name(options.model), sha256, chosen)
 

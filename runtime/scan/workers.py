@@ -30,7 +30,6 @@ from runtime.sources.file import open_channels
 from runtime.summary import Summary, worst
 from runtime.support.errors import ShrikeError, printable
 from runtime.support.shutdown import Stop
-from runtime.verdict import SURE
 
 POLL = 0.2  # s between checks for the request to stop
 EVERY = 2.5  # s between the ends of two windows
@@ -66,7 +65,7 @@ class Result:
     error: str = ""
 
 
-def covering(model: LoadedModel, every: float = EVERY, prior: float = 0.5, sure: float = SURE) -> VerdictOptions:
+def covering(model: LoadedModel, every: float = EVERY, prior: float = 0.5, sure: float | None = None) -> VerdictOptions:
     """Return the verdict options of a scan: `every` seconds in frames, of a streaming model in its steps."""
     frontend, streaming = model.card.frontend, as_streaming(model.engine)
     most = frontend.width * frontend.hop / frontend.rate

@@ -71,8 +71,8 @@ class Options:
     """CPU threads of a model; 0: ONNX Runtime's choice."""
     prior: float = 0.5
     """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
-    sure: float = 0.7
-    """Operating point: probability at which the state becomes spoof or bonafide."""
+    sure: Optional[float] = None  # noqa: UP045
+    """Operating point: P(spoof) from which the state becomes spoof, bonafide at 1 - P; default: the card's, and 0.3."""
     workers: int = 1
     """Processes that score uploads, each with its own models."""
     max_uploads: int = 8
@@ -223,7 +223,6 @@ def open_service(options: Options, token: str | None, stack: ExitStack) -> "Serv
         cards=cards,
         score_model=names[0],
         stream_model=names[1],
-        sure=options.sure,
         batcher=batcher,
         pool=pool,
         workers=stack.enter_context(ThreadPoolExecutor(options.workers)),

@@ -69,7 +69,6 @@ class Service:
     cards: dict[str, ModelCard]  # of all models, by the names that clients use
     score_model: str
     stream_model: str
-    sure: float
     batcher: LiveBatcher
     pool: UploadPool
     workers: ThreadPoolExecutor  # as many threads as the pool has processes
@@ -117,7 +116,7 @@ class Endpoints:
             }
             for name, card in service.cards.items()
         ]
-        use = {"score": service.score_model, "stream": service.stream_model, "sure": service.sure}
+        use = {"score": service.score_model, "stream": service.stream_model}
         return JSONResponse({"models": found} | use | {"limits": asdict(self._limits), "version": __version__})
 
     async def metrics(self, request: Request) -> Response:

@@ -58,7 +58,7 @@ class UploadSetup:
     provider: str
     threads: int
     prior: float
-    sure: float
+    sure: float | None
     limits: UploadLimits
     triton_url: str = ""  # empty: computed here
 

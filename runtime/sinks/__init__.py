@@ -30,6 +30,8 @@ class StreamInfo:
     band: tuple[float, float]  # Hz, the model's passband
     rate: int  # Hz of the samples that `sound` gets
     threshold: float  # the card's, for raw scores; bona fide from there on
+    spoof_from: float  # P(spoof) at which the state becomes spoof
+    bonafide_to: float  # and at which it becomes bonafide
     channel: str | None = None  # of the source, where channels are judged one by one
 
     @property

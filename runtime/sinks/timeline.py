@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtime.audio.features import FrontEnd, Samples
-from runtime.sinks import Sink
+from runtime.sinks import Sink, StreamInfo
 from runtime.summary import Summary
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
@@ -36,14 +36,17 @@ ENDINGS = (".png", ".pdf", ".svg")
 class Timeline(Sink):
     """Draws the plot after the file has ended."""
 
-    def __init__(self, path: Path, frontend: FrontEnd, sure: float) -> None:
+    def __init__(self, path: Path, frontend: FrontEnd) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise ShrikeError(f"--plot {path}: expected a name that ends in {', '.join(ENDINGS)}")
         require_package("matplotlib")  # before a long stream, not after it
-        self._path, self._frontend, self._sure = path, frontend, sure
+        self._path, self._frontend = path, frontend
         self._sound: list[Samples] = []
         self._seconds = 0.0  # of it
         self._verdicts: list[Verdict] = []
+
+    def begin(self, info: StreamInfo) -> None:
+        self._info = info
 
     def sound(self, samples: Samples) -> None:
         if self._seconds < LONGEST:
@@ -90,7 +93,7 @@ class Timeline(Sink):
         times = np.array([verdict.time for verdict in self._verdicts])
         values = np.array([np.nan if v.p_spoof is None else v.p_spoof for v in self._verdicts])
         axes.plot(times, values, color="black", linewidth=1)
-        for level, style in ((self._sure, "--"), (0.5, ":"), (1 - self._sure, "--")):
+        for level, style in ((self._info.spoof_from, "--"), (0.5, ":"), (self._info.bonafide_to, "--")):
             axes.axhline(level, color="gray", linewidth=0.7, linestyle=style)
         states = [verdict.state for verdict in self._verdicts]
         for state, colour in COLOURS.items():

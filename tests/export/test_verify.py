@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export import verify
-from export.score_map import fit_score
+from export.score_map import FALSE_CLAIMS, fit_score, operating_point
 from export.verify import EER_RISE, compare, read_trials
 from runtime.audio.features import PRESETS
 from runtime.support.errors import ShrikeError
@@ -132,6 +132,13 @@ def test_the_ends_of_what_can_be_fitted() -> None:
 
 
 # ---- trials ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_operating_point_calls_few_real_voices_spoof() -> None:
+    llrs = np.random.default_rng(0).normal(1.0, 1.5, 2000)
+    point, p_spoof = operating_point(llrs), 1 / (1 + np.exp(llrs))
+    assert np.mean(p_spoof >= point) <= FALSE_CLAIMS < np.mean(p_spoof >= point - 0.01)
+    assert operating_point(llrs + 10) == 0.7 and operating_point(llrs - 20) == 0.99
 
 
 def test_dev_verifies_and_its_first_windows_do(corpus_root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from runtime.sinks import StreamInfo
 from runtime.summary import LLR_MARGIN, VOICED_MARGIN, Summary, SummaryBuilder
 from runtime.verdict import VerdictTracker, Voice
 
-INFO = StreamInfo("call.wav", False, "model", "ONNX Runtime", "int8", True, 2.5, 4.98, 0.5, (0.0, 7000.0), 16_000, 0.0)
+INFO = StreamInfo(
+    "call.wav", False, "model", "ONNX Runtime", "int8", True, 2.5, 4.98, 0.5, (0.0, 7000.0), 16_000, 0.0, 0.7, 0.3
+)
 FINE = Quality(-20.0, False, (), np.zeros(257))
 
 

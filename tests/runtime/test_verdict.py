@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,15 @@ def test_a_score_that_wavers_around_a_limit_changes_the_state_once(noise: list[f
     limit = math.log(0.7 / 0.3)
     found = states(judge(), *(limit + value for value in noise), limit + 0.31)
     assert sum(a != b for a, b in itertools.pairwise(found)) <= 1
+
+
+def test_the_operating_point_is_the_card_s_unless_one_is_given() -> None:
+    scores = [-math.log(odds) for odds in (8.9, 9.1, 1 / 2.3, 1 / 2.4)]  # P(spoof) just below and above 0.9 and 0.3
+    card = VerdictTracker(replace(MAP, scale=1.0, offset=0.0, sure=0.9), INTERVAL, smoothing=0)
+    assert states(card, *scores) == ["unsure", "spoof", "unsure", "bonafide"]
+    given = VerdictTracker(replace(MAP, scale=1.0, offset=0.0, sure=0.9), INTERVAL, smoothing=0, sure=0.8)
+    assert states(given, *scores) == ["spoof", "spoof", "unsure", "unsure"]
+    assert (given.spoof, given.bonafide) == (0.8, pytest.approx(0.2))
 
 
 def test_smoothing_has_its_time_constant() -> None:

@@ -8,7 +8,7 @@ const find = (id) => document.getElementById(id);
 const text = (id, value) => { find(id).textContent = value; };
 const number = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
-let token = "", sure = 0.7, shown = new Course(), live = null;
+let token = "", shown = new Course(), live = null;
 
 // ---- what is shown
 
@@ -39,7 +39,7 @@ function showFigures(p, llr, voice, level, flags) {
 }
 
 function redraw() {
-  requestAnimationFrame(() => draw(find("plot"), shown, sure, live !== null));
+  requestAnimationFrame(() => draw(find("plot"), shown, live !== null));
 }
 
 function message(words) {
@@ -47,7 +47,8 @@ function message(words) {
 }
 
 function take(course, line) {
-  if (line.type === "verdict") {
+  if (line.type === "start") course.claims = [line.bonafide_to, line.spoof_from];
+  else if (line.type === "verdict") {
     course.verdicts.push({ t: line.t, state: line.state, p: line.p_spoof });
     course.level = line.level;
     const last = course.segments.at(-1); // of a live stream, until the summary has the corrected ones
@@ -230,7 +231,6 @@ function finish(session, event) {
 async function connect() {
   try {
     const about = await (await call("v1/models")).json();
-    sure = about.sure;
     text("models", `Shrike ${about.version}; files: ${about.score}, microphone: ${about.stream}; at most ${Math.round(about.limits.upload_bytes / 1e6)} MB a file.`);
     message("");
   } catch (error) { message(error.message); }

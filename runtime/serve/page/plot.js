@@ -8,6 +8,7 @@ export class Course {
     this.verdicts = []; // {t, state, p}
     this.gaps = []; // {t, lost}
     this.segments = [];
+    this.claims = [0.3, 0.9]; // P(spoof) to which the state becomes bonafide and from which spoof; the start line has the model's
     this.rest = { peak: 0, count: 0 };
   }
 
@@ -28,7 +29,7 @@ export class Course {
   }
 }
 
-export function draw(canvas, course, sure, follow) {
+export function draw(canvas, course, follow) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const scale = window.devicePixelRatio || 1;
@@ -62,15 +63,16 @@ export function draw(canvas, course, sure, follow) {
 
   pen.font = "12px system-ui, sans-serif";
   pen.lineWidth = 1;
-  for (const [p, dash] of [[0, []], [1 - sure, [4, 4]], [0.5, [1, 4]], [sure, [4, 4]], [1, []]]) {
-    pen.strokeStyle = p === sure ? colour("--spoof") : p === 1 - sure ? colour("--bonafide") : colour("--line");
+  const [bonafide, spoof] = course.claims;
+  for (const [p, dash] of [[0, []], [bonafide, [4, 4]], [0.5, [1, 4]], [spoof, [4, 4]], [1, []]]) {
+    pen.strokeStyle = p === spoof ? colour("--spoof") : p === bonafide ? colour("--bonafide") : colour("--line");
     pen.setLineDash(dash);
     pen.beginPath();
     pen.moveTo(left, y(p));
     pen.lineTo(right, y(p));
     pen.stroke();
     pen.fillStyle = colour("--soft");
-    pen.fillText(p.toFixed(1), 6, y(p) + 4);
+    pen.fillText(p.toFixed(2).replace(/0$/, ""), 6, y(p) + 4);
   }
   pen.setLineDash([]);
 

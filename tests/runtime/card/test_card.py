@@ -135,7 +135,7 @@ def test_a_file_that_the_card_does_not_know(tmp_path: Path) -> None:
     assert "model.engine" in refusal(tmp_path / "model.engine")
 
 
-@pytest.mark.parametrize("version", [0, 4, 99, "1", 1.0, True, None, -1])
+@pytest.mark.parametrize("version", [0, 5, 99, "1", 1.0, True, None, -1])
 def test_an_unknown_version_says_which_is_needed(tmp_path: Path, version: object) -> None:
     message = spoil(tmp_path, "version", value=version)
     assert "version" in message and repr(version) in message
@@ -150,6 +150,16 @@ def test_a_card_of_version_1_has_no_state(tmp_path: Path) -> None:
     assert read_card(path) == card
     path.write_text(json.dumps(values), "utf-8")
     assert "state" in refusal(path)
+
+
+def test_a_card_of_version_3_has_the_default_operating_point(tmp_path: Path) -> None:
+    card = make_card(tmp_path)
+    path = write_card(tmp_path / "model.onnx", card)
+    values = json.loads(path.read_text("utf-8"))
+    del values["score"]["sure"]
+    path.write_text(json.dumps(values | {"version": 3}), "utf-8")
+    assert read_card(path) == card and card.score.sure == cards.SURE
+    assert "sure" in spoil(tmp_path, "score", "sure", value=0.5)
 
 
 def test_a_card_of_the_first_front_end_is_refused(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from tests.runtime.serve.test_serve import command
 from tests.runtime.speech import speech
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: sudo apt install chromium")
+SURE = "--sure", "0.7"  # far from the P(spoof) of the sound below, which the browser resamples
 ROW = "[...document.querySelector('#rows tr').cells].map((cell) => cell.innerText)"
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with serving() as found:
+    with serving(*SURE) as found:
         yield found
 
 
@@ -43,7 +44,7 @@ def page(served: Served, call: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_a_dropped_file_gets_the_verdict_of_a_scan(page: Page, call: Path) -> None:
-    expected = command("runtime.scan", call)
+    expected = command("runtime.scan", *SURE, call)
     page.choose(call)
     name, state, p, llr, voice, _ = page.wait(f"document.querySelector('#rows tr') && {ROW}")
     assert f": {state}, P(spoof) {p}, LLR {float(llr):+.2f}, {voice} voiced" in expected and name == "call.wav"
@@ -52,7 +53,7 @@ def test_a_dropped_file_gets_the_verdict_of_a_scan(page: Page, call: Path) -> No
 
 
 def test_the_microphone_gets_the_verdict_of_the_stream(page: Page, call: Path) -> None:
-    last = json.loads(command("runtime.stream", "--file", call, "--json").splitlines()[-1])
+    last = json.loads(command("runtime.stream", *SURE, "--file", call, "--json").splitlines()[-1])
     rows = page.run("document.querySelectorAll('#rows tr').length")
     page.run("document.querySelector('#mic').click()")
     page.wait("document.querySelector('#mic').getAttribute('aria-pressed') === 'true'")

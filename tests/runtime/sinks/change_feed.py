@@ -15,7 +15,9 @@ QUALITY = Quality(-20.0, False, (), np.zeros(257))
 
 
 def info(source: str = "USB microphone") -> StreamInfo:
-    return StreamInfo(source, True, "wide", "ONNX Runtime", "int8", True, STEP, 4.98, 0.5, (0.0, 407.4), RATE, 0.1)
+    return StreamInfo(
+        source, True, "wide", "ONNX Runtime", "int8", True, STEP, 4.98, 0.5, (0.0, 407.4), RATE, 0.1, 0.9, 0.3
+    )
 
 
 def verdict(time: float, state: Any, quality: Quality = QUALITY) -> Verdict:

@@ -22,7 +22,8 @@ from runtime.support.errors import ShrikeError
 from runtime.verdict import State, Verdict
 
 OPENING = StreamInfo(
-    "USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True, 0.0975, 4.98, 0.5, (0.0, 407.4), RATE, 0.1
+    *("USB microphone", True, "ecanet9", "ONNX Runtime", "int8", True),
+    *(0.0975, 4.98, 0.5, (0.0, 407.4), RATE, 0.1, 0.9, 0.3),
 )
 NAN = (float("nan"),) * 3
 SUMMARY = Summary(
@@ -107,7 +108,7 @@ def test_missing_sound_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_picture_of_a_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    timeline = Timeline(tmp_path / "clip.png", PRESETS["f0"], 0.7)
+    timeline = Timeline(tmp_path / "clip.png", PRESETS["f0"])
     timeline.begin(OPENING)
     timeline.sound((np.random.default_rng(0).standard_normal(2 * RATE) * 0.1).astype(np.float32))
     states: Any = ("warming-up", "bonafide", "spoof", "unsure", "no-voice", "too-short")
@@ -117,13 +118,13 @@ def test_a_picture_of_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "clip.png").read_bytes()[:4] == b"\x89PNG"
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(ShrikeError):
-        Timeline(tmp_path / "clip.exe", PRESETS["f0"], 0.7)
+        Timeline(tmp_path / "clip.exe", PRESETS["f0"])
 
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ShrikeError, match=r"\[plot\]") as caught:
-        Timeline(tmp_path / "clip.png", PRESETS["f0"], 0.7)
+        Timeline(tmp_path / "clip.png", PRESETS["f0"])
     assert "\n" not in str(caught.value)
 
 
