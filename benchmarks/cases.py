@@ -1,11 +1,9 @@
 """Models under test: what a user names becomes files that run, in one or several forms.
 
     subjects = resolve("runs/model/model.pt", ["float", "u8"], folder)   # exported as by export.onnx, without its gate
-    subjects = resolve("ecanet18", ["torch", "u8"], folder)              # a network by name, randomly initialised
     engine = subjects[0].open(threads=1)
 
 INT8 exports here have arbitrary ranges and every possible layer in INT8: their timings are valid, their scores are not.
-To measure what ships, name the file that export.onnx wrote.
 """
 
 import math
@@ -28,12 +26,14 @@ from runtime.support.suggestions import nearby, nearest
 from train.networks import NAMES, STREAMING
 
 if TYPE_CHECKING:
+    from export.pipeline import Prepared
     from train.checkpoint import Checkpoint
 
 Form = Literal["torch", "float", "s8", "u8"]
 SUFFIX = "-streaming"  # behind a network's name: its streaming form
 LAYERS = 3  # of the encoder by name
 RANGE = 8.0  # of every activation of an INT8 export made for timing
+TARGETS: dict[Form, Literal["any", "tensorrt", "cpu"]] = {"float": "any", "s8": "tensorrt", "u8": "cpu"}
 INT8_NOTE = "INT8 exported here has arbitrary ranges: timings are valid, scores are not"
 
 
@@ -76,12 +76,7 @@ class TorchEngine:
 
 
 def resolve(
-    name: str,
-    forms: Sequence[Form],
-    folder: Path,
-    frontend: str = "f0",
-    batch: int = 1,
-    exit: int | None = None,
+    name: str, forms: Sequence[Form], folder: Path, frontend: str = "f0", batch: int = 1, exit: int | None = None
 ) -> list[Subject]:
     """The model of this name in these forms; exports go into `folder`. `batch`: the largest that will be run."""
     path = Path(name)
@@ -95,11 +90,11 @@ def resolve(
         require(path.is_file(), f"{name}: file not found; python -m train writes model.pt{nearby(path)}")
         return _export(read_checkpoint(path), _label(path), forms, folder, batch, exit, "")
     if name in NAMES or name.removesuffix(SUFFIX) in STREAMING:
-        encoder = name == "encoder"
-        frontend, label = ("mel", f"{name}-{exit or LAYERS}") if encoder else (frontend, name)
+        layers, label = exit or LAYERS, name
+        if name == "encoder":
+            frontend, label, exit = "mel", f"{name}-{layers}", None
         note = f"{label}: randomly initialised, front-end {frontend}: timings are valid, scores are not"
-        made = fresh(name, frontend, exit or LAYERS)
-        return _export(made, label, forms, folder, batch, None if encoder else exit, note)
+        return _export(fresh(name, frontend, layers), label, forms, folder, batch, exit, note)
     known = [*sorted(file.stem for file in MODELS.glob("*.onnx")), *NAMES, *(f"{n}{SUFFIX}" for n in STREAMING)]
     raise ShrikeError(
         f"{name}: unknown model; expected a path to model.pt, model.onnx or model.engine, or one of "
@@ -116,6 +111,21 @@ def of_file(path: Path, label: str) -> Subject:
     form = "float" if card.quantisation is None else {"uint8": "u8", "int8": "s8"}[card.quantisation.activations]
     form, batch = (f"TensorRT {card.tensorrt.precision}", 1) if card.tensorrt else (form, card.input.shape[0])
     return Subject(label, form, path, card.frontend, batch, card.state.frames if card.state else None)
+
+
+def open_bare(path: Path, threads: int) -> Any:
+    """ONNX Runtime alone, with the threads of our engine."""
+    import onnxruntime
+
+    require(path.is_file(), f"{path}: file not found; expected an ONNX file{nearby(path)}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ShrikeError(f"{path}: ONNX Runtime refuses it ({reason}); expected an ONNX file") from error
 
 
 def unique(subjects: Sequence[Subject]) -> list[Subject]:
@@ -157,21 +167,25 @@ def _export(
     import torch
 
     from export import graph, streaming_graph
-    from export.int8 import quantize
+    from export.card_writer import Judgement, write_model
+    from export.options import GateOptions, ModelOptions
+    from export.pipeline import Prepared
+    from export.score_map import UNFITTED
     from export.strip import DeployedStream, strip
+    from export.verify import UNMEASURED
     from train.checkpoint import write_checkpoint
 
     torch.set_num_threads(1)
     folder.mkdir(parents=True)
-    network, frontend, found = strip(checkpoint, exit), checkpoint.settings.frontend, []
-    frames, some = (STEP if isinstance(network, DeployedStream) else None), ANY_BATCH if batch > 1 else 1
+    network, frontend, found, step = strip(checkpoint, exit), checkpoint.settings.frontend, list[Subject](), None
+    frames = STEP if isinstance(network, DeployedStream) else None
+    source = ModelOptions(folder / label, batch="dynamic" if batch > 1 else "1")
     if frames and set(forms) == {"torch"}:
         raise ShrikeError(f"{label}: a streaming model has no step in torch; add --forms float, s8 or u8")
     for form in forms:
-        path, step = folder / f"{label}-{form}.onnx", None
-        notes = tuple(filter(None, (note, "" if form in ("torch", "float") else INT8_NOTE)))
+        path = folder / f"{label}-{form}.{'pt' if form == 'torch' else 'onnx'}"
+        notes = tuple(filter(None, (note, INT8_NOTE if form in ("s8", "u8") else "")))
         if form == "torch":
-            path = path.with_suffix(".pt")
             if frames is None:
                 write_checkpoint(path, checkpoint)
                 found.append(Subject(label, form, path, frontend, ANY_BATCH, notes=notes))
@@ -179,35 +193,24 @@ def _export(
         if isinstance(network, DeployedStream):
             layout: streaming_graph.Layout = "channels first" if form == "s8" else "channels last"
             step = streaming_graph.trace(network, frontend, STEP, batch > 1, layout)
-        plain = model = step.graph if step else graph.trace(network, frontend, batch > 1)
-        if form != "float":
-            layers = quantize.plan(plain)
-            ranges = dict.fromkeys(quantize.tensors(layers), RANGE)
-            model = quantize.quantise(plain, layers, ranges, "int8" if form == "s8" else "uint8")
-            step = step.with_graph(model) if step else None
-        _write(path, form, checkpoint, batch > 1, plain, model, step)
-        found.append(Subject(label, form, path, frontend, some, frames, notes))
+        plain = step.graph if step else graph.trace(network, frontend, batch > 1)
+        prepared = Prepared(source, GateOptions(), checkpoint, plain, plain, "fp32", None, None, step=step)
+        prepared = prepared if form == "float" else _in_int8(prepared, "int8" if form == "s8" else "uint8")
+        write_model(prepared, Judgement(UNFITTED, UNMEASURED), path, TARGETS[form])
+        found.append(Subject(label, form, path, frontend, ANY_BATCH if batch > 1 else 1, frames, notes))
     return found
 
 
-def _write(path: Path, form: Form, checkpoint: "Checkpoint", dynamic: bool, plain: Any, model: Any, step: Any) -> None:
-    from export.card_writer import Judgement, write_model
-    from export.int8.quantize import float_by_design, plan
-    from export.options import GateOptions, ModelOptions
-    from export.pipeline import Prepared
-    from export.score_map import UNFITTED
-    from export.verify import UNMEASURED
+def _in_int8(prepared: "Prepared", kind: Literal["int8", "uint8"]) -> "Prepared":
+    """The same with arbitrary ranges and every possible layer in INT8."""
+    from export.int8.quantize import float_by_design, plan, quantise, tensors
     from runtime.card.model_card import Quantisation
 
-    activations: Literal["int8", "uint8"] = "int8" if form == "s8" else "uint8"
-    quantisation = None if form == "float" else Quantisation("ptq", activations, float_by_design(plain, plan(plain)))
-    source = ModelOptions(path.with_suffix(".pt"), batch="dynamic" if dynamic else "1")
-    precision: Literal["fp32", "int8"] = "fp32" if form == "float" else "int8"
-    prepared = Prepared(
-        source, GateOptions(), checkpoint, plain, model, precision, None, None, quantisation=quantisation, step=step
-    )
-    target: Any = {"float": "any", "s8": "tensorrt", "u8": "cpu"}[form]
-    write_model(prepared, Judgement(UNFITTED, UNMEASURED), path, target)
+    layers, step = plan(prepared.float_graph), prepared.step
+    graph = quantise(prepared.float_graph, layers, dict.fromkeys(tensors(layers), RANGE), kind)
+    made = Quantisation("ptq", kind, float_by_design(prepared.float_graph, layers))
+    step = step.with_graph(graph) if step else None
+    return replace(prepared, graph=graph, precision="int8", quantisation=made, step=step)
 
 
 def multiply_adds(path: Path) -> int | None:
@@ -216,19 +219,14 @@ def multiply_adds(path: Path) -> int | None:
 
     graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            shapes[node.output[0]] = list(node.attribute[0].t.dims)
     for port in (*graph.input, *graph.value_info, *graph.output):
         sizes = [size.dim_value for size in port.type.tensor_type.shape.dim]
         shapes[port.name] = [size or (1 if place == 0 else 0) for place, size in enumerate(sizes)]  # an open batch is 1
-    total = 0
+    counts = []
     for node in graph.node:
         if node.op_type in ("Conv", "MatMul", "Gemm"):
             first, second, output = (shapes.get(name, [0]) for name in (*node.input[:2], node.output[0]))
             turned = node.op_type == "Gemm" and any(item.name == "transA" and item.i for item in node.attribute)
-            work = math.prod(output) * (math.prod(second[1:]) if node.op_type == "Conv" else first[0 if turned else -1])
-            if work == 0:
-                return None
-            total += work
-    return total
+            each = math.prod(second[1:]) if node.op_type == "Conv" else first[0 if turned else -1]
+            counts.append(math.prod(output) * each)
+    return sum(counts) if all(counts) else None

@@ -75,7 +75,7 @@ class Change:
     column: Column
     a: Measured
     b: Measured
-    interval: Interval | None = None  # of b / a, or of b - a for rates; None: the noise is unknown
+    percent: Interval | None = None  # of A, or points of a rate: low, estimate, high; None: the noise is unknown
     verdict: Verdict = "noise unknown"
 
     @property
@@ -83,16 +83,14 @@ class Change:
         return self.column.unit == RATE
 
     @property
-    def has_noise(self) -> bool:
-        return all(side.low is not None or len(side.rounds) > 1 for side in (self.a, self.b))
+    def estimate(self) -> float:
+        return self.b.value - self.a.value if self.is_rate else 100 * (self.b.value / (self.a.value or 1) - 1)
 
     @property
     def text(self) -> str:
-        """The change with its interval: percent of A, or a difference."""
-        if self.interval is None:
-            middle = self.b.value - self.a.value if self.is_rate else 100 * (self.b.value / (self.a.value or 1) - 1)
-            return f"{middle:+.1f} %"
-        low, middle, high = self.interval if self.is_rate else (100 * (end - 1) for end in self.interval)
+        if self.percent is None:
+            return f"{self.estimate:+.1f} %"
+        low, middle, high = self.percent
         return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
@@ -104,9 +102,9 @@ def compare(a: Report, b: Report, options: Options) -> list[Change]:
     same = not odd or a.kind not in TIMED or options.any_machine
     require(same, f"the machines differ ({'; '.join(odd)}); compare runs of one, or add --any-machine")
     pairs = [pair for table in a.tables for pair in _pairs(table, b)]
-    judged = sum(pair.has_noise for pair in pairs)
-    confidence = 1 - (1 - CONFIDENCE) / max(1, judged)  # Bonferroni: all together are wrong in 5 %
-    return [_judge(pair, confidence, options) for pair in pairs]
+    noisy = sum(all(side.low is not None or len(side.rounds) > 1 for side in (pair.a, pair.b)) for pair in pairs)
+    confidence = 1 - (1 - CONFIDENCE) / max(1, noisy)  # Bonferroni: all together are wrong in 5 %
+    return [_judge(pair, confidence, options.tolerance) for pair in pairs]
 
 
 def _pairs(table: Table, b: Report) -> Iterator[Change]:
@@ -117,41 +115,36 @@ def _pairs(table: Table, b: Report) -> Iterator[Change]:
     others = dict(zip(map(other.key, other.rows), other.records(), strict=True))
     for key, row in zip(map(table.key, table.rows), table.records(), strict=True):
         for column in table.columns:
-            require(
-                units.get(column.name, column.unit) == column.unit, f"table {table.name}: {column.name}: other units"
-            )
-            a, b_side = row[column.name], others.get(key, {}).get(column.name)
-            if column.better != "none" and a is not None and b_side is not None:
-                yield Change(table.name, key, column, _measured(a), _measured(b_side))
+            fits = units.get(column.name, column.unit) == column.unit
+            require(fits, f"table {table.name}: {column.name}: other units")
+            sides = [cell if isinstance(cell, Measured) or cell is None else Measured(float(cell))
+                     for cell in (row[column.name], others.get(key, {}).get(column.name))
+                     if column.better != "none"]  # fmt: skip
+            if len(sides) == 2 and sides[0] is not None and sides[1] is not None:
+                yield Change(table.name, key, column, sides[0], sides[1])
 
 
-def _measured(cell: Cell) -> Measured:
-    return cell if isinstance(cell, Measured) else Measured(float(cell or 0.0))
-
-
-def _judge(change: Change, confidence: float, options: Options) -> Change:
-    a, b, tolerance = change.a, change.b, options.tolerance / 100
-    interval = _interval(change, confidence)
-    if interval is None:
-        near = a.value == b.value or (not change.is_rate and abs(b.value - a.value) <= abs(a.value) * tolerance)
+def _judge(change: Change, confidence: float, tolerance: float) -> Change:
+    percent = _percent(change.a, change.b, change.is_rate, confidence)
+    if percent is None:
+        near = change.a.value == change.b.value or (not change.is_rate and abs(change.estimate) <= tolerance)
         return replace(change, verdict="same" if near else "noise unknown")
-    low, middle, high = interval
-    neutral = 0.0 if change.is_rate else 1.0
-    counts = change.is_rate or abs(middle - 1) > tolerance
-    rose, fell = low > neutral and counts, high < neutral and counts
-    worse = rose if change.column.better == "lower" else fell
-    return replace(change, interval=interval, verdict="worse" if worse else "better" if rose or fell else "same")
+    low, middle, high = percent
+    counts = (low > 0 or high < 0) and (change.is_rate or abs(middle) > tolerance)
+    worse = (low > 0) == (change.column.better == "lower")
+    return replace(change, percent=percent, verdict=("worse" if worse else "better") if counts else "same")
 
 
-def _interval(change: Change, confidence: float) -> Interval | None:
+def _percent(a: Measured, b: Measured, is_rate: bool, confidence: float) -> Interval | None:
     """By rounds where both have them, else by intervals; None where the noise of one side is unknown."""
-    a, b = change.a, change.b
-    if len(a.rounds) > 1 and len(b.rounds) > 1 and min(*a.rounds, *b.rounds) > 0 and not change.is_rate:
-        return ratio(a.rounds, b.rounds, confidence=confidence)
-    if a.low is None or a.high is None or b.low is None or b.high is None or (a.value <= 0 and not change.is_rate):
+    if len(a.rounds) > 1 and len(b.rounds) > 1 and min(*a.rounds, *b.rounds) > 0 and not is_rate:
+        low, middle, high = ratio(a.rounds, b.rounds, confidence=confidence)
+        return 100 * (low - 1), 100 * (middle - 1), 100 * (high - 1)
+    if a.low is None or a.high is None or b.low is None or b.high is None or (a.value <= 0 and not is_rate):
         return None
     low, middle, high = difference((a.low, a.value, a.high), (b.low, b.value, b.high), confidence)
-    return (low, middle, high) if change.is_rate else (1 + low / a.value, 1 + middle / a.value, 1 + high / a.value)
+    scale = 1 if is_rate else 100 / a.value
+    return scale * low, scale * middle, scale * high
 
 
 def _keys(table: Table) -> tuple[str, ...]:
@@ -161,12 +154,11 @@ def _keys(table: Table) -> tuple[str, ...]:
 def circumstances(a: Report, b: Report) -> list[str]:
     """Differences of machine, conditions, versions and rows, as warnings."""
     found = []
-    sides = [
-        {"Shrike": r.shrike, "machine": identity(r.machine), "packages": r.machine.get("packages") or {},
-         "conditions": r.conditions}
+    first, second = (
+        dict(flat({"Shrike": r.shrike, "machine": identity(r.machine), "packages": r.machine.get("packages") or {},
+                   "conditions": r.conditions}))
         for r in (a, b)
-    ]  # fmt: skip
-    first, second = (dict(flat(side)) for side in sides)
+    )  # fmt: skip
     for name in {**first, **second}:
         if first.get(name) != second.get(name):
             found.append(f"warning: {name}: {first.get(name, '-')} in A, {second.get(name, '-')} in B")

@@ -9,6 +9,7 @@ batch of m trials with the gradient g of its own loss, loss(w + rho g / |g|) - l
 cross-entropy of the logits whatever the network was trained with.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.report import Measured, Table
+from benchmarks.report import Measured, ReportOptions, Table
 from runtime.card.schema import require
 from runtime.support.command import parse, run
 
@@ -36,7 +37,7 @@ Rises = dict[str, list[tuple[float, float]]]  # by source: loss and its rise on 
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ReportOptions):
     """Measure the sharpness of a checkpoint, and its correlation with the EER over sources."""
 
     model: tyro.conf.Positional[Path]
@@ -61,10 +62,6 @@ class Options:
     """Resamples of every 95 % interval."""
     seed: int = 0
     """Seed of batches and resamples."""
-    out: Path | None = None
-    """Folder of the report; default: a new one under runs/reports."""
-    overwrite: bool = False
-    """Replace an existing report."""
     cache: Path = Path("~/.cache/shrike")
     """Folder of cached features; safe to delete."""
     device: str = "auto"
@@ -82,34 +79,28 @@ def main() -> None:
     options = parse(Options, "benchmarks.sharpness", __doc__)
     from benchmarks import host
     from benchmarks.accuracy.trials import TrialList
-    from benchmarks.report import finish, new_report, place, report_folder, write_report
+    from benchmarks.report import finish, new_report, report_folder, write_report
     from train.data.corpus import open_corpus, select
     from train.progress import say
 
-    out = place(options.out, "sharpness", options.overwrite)
+    out = options.place("sharpness")
     partition = select(open_corpus(options.corpus, options.partition, options.protocol), options.only)
     require(not partition.unlabelled, f"{partition.protocol}: {partition.unlabelled} trials without a label")
     say(partition.describe())
-    spoofs = {trial.utterance: trial.attack for trial in partition.trials if trial.bonafide is False}
+    sources = {trial.utterance: trial.attack for trial in partition.trials if trial.bonafide is False}
     if options.by != "attack":
-        values = TrialList((partition,)).column(list(spoofs), options.by)
-        spoofs = dict(zip(spoofs, values.tolist(), strict=True))
-    table, rises, recipe = measure(options, partition, spoofs)
-    sources, found = source_table(options, table, spoofs, rises)
+        sources = dict(zip(sources, TrialList((partition,)).column(list(sources), options.by).tolist(), strict=True))
+    scores, rises, recipe = measure(options, partition, sources)
+    table, notes = source_table(options, scores, sources, rises)
     conditions = {
         "model": options.model.name, "trained with": recipe, "partition": partition.describe(),
         "trials": partition.identity(), "source": options.by, "rho": options.rho, "adaptive": options.adaptive,
         "batch": options.batch, "resamples": options.bootstrap, "seed": options.seed,
         "loss": "cross-entropy of the logits", "batch norm": "statistics of training",
     }  # fmt: skip
-    if left := sorted(set(spoofs.values()) - set(rises)):
-        found.append(f"left out, with fewer than {options.batch // 2} spoofs: {', '.join(left)}")
-    if beyond := [source for source, batches in rises.items() if any(rise < 0 for _, rise in batches)]:
-        found.append(f"--rho {options.rho:g} is too wide: the loss up the gradient is lower in batches of {beyond}")
-    found += ["All sources share the bona fide trials.", "Figures of one corpus do not transfer to another."]
     with report_folder(out, options.overwrite) as folder:
         title = f"Sharpness of {options.model.name}"
-        report = new_report("sharpness", title, host.describe(), conditions, [sources], found)
+        report = new_report("sharpness", title, host.describe(), conditions, [table], notes)
         write_report(folder, report)
     finish(report, out)
 
@@ -141,9 +132,8 @@ def measure(
     spoof = {name: np.flatnonzero(named == name) for name in sorted(set(named[~table.is_bonafide].tolist()))}
     drawn = draw_batches(np.flatnonzero(table.is_bonafide), spoof, options.batch, options.seed)
     pairs = [(source, clips) for source, batches in drawn.items() for clips in batches]
-    require(
-        bool(pairs), f"--batch {options.batch}: no source has {options.batch // 2} spoofs; lower it, or change --by"
-    )
+    few = f"--batch {options.batch}: no source has {options.batch // 2} spoofs; lower it, or change --by"
+    require(bool(pairs), few)
     network, windows, rises = model.deployed()[0], Windows(cache), Rises()
     with Progress("sharpness", len(pairs), "batches") as bar:
         for source, clips in pairs:
@@ -174,14 +164,13 @@ def draw_batches(bonafide: Indices, spoof: Mapping[str, Indices], size: int, see
     All batches are equally large because sharpness grows as they shrink: sources of many and of few clips could not be
     compared otherwise. A remainder below a batch is not used.
     """
-    rng, half = np.random.default_rng(seed), size // 2
+    rng, half, drawn = np.random.default_rng(seed), size // 2, dict[str, list[Indices]]()
     wanted = half * sum(len(clips) // half for clips in spoof.values())
     rounds = max(1, -(-wanted // len(bonafide)))
-    real = iter(np.concatenate([rng.permutation(bonafide) for _ in range(rounds)]).tolist())
-    drawn = {}
+    real = itertools.chain.from_iterable([rng.permutation(bonafide) for _ in range(rounds)])
     for source, clips in spoof.items():
         fake = rng.permutation(clips)[: len(clips) // half * half].reshape(-1, half)
-        drawn[source] = [np.concatenate([row, [next(real) for _ in range(half)]]) for row in fake]
+        drawn[source] = [np.array([*row, *itertools.islice(real, half)]) for row in fake]
     return drawn
 
 
@@ -191,7 +180,7 @@ def draw_batches(bonafide: Indices, spoof: Mapping[str, Indices], size: int, see
 def source_table(
     options: Options, table: "ScoreTable", sources: dict[str, str], rises: Rises
 ) -> tuple[Table, list[str]]:
-    """Source by source, and the rank correlation of sharpness and EER as a note."""
+    """Source by source, and notes, among them the rank correlation of sharpness and EER."""
     from train.evaluate.bootstrap import bootstrap_eer, interval_of
     from train.evaluate.metrics import eer
 
@@ -211,26 +200,27 @@ def source_table(
             "sharpness": mean([rise for _, rise in found]), "loss": mean([loss for loss, _ in found]),
             "EER": Measured(100 * eer(bonafide, spoof), 100 * low, 100 * high),
         })  # fmt: skip
-    about = (
-        f"sharpness: rise of the loss at rho = {options.rho:g} up the gradient of batches of {options.batch} trials."
-    )
-    columns = "source*; spoofs; batches; sharpness < .4; loss < .3; EER, % < .1"
+    about = f"sharpness: rise of the loss at rho = {options.rho:g} up the gradient of batches of {options.batch}."
+    heads = "source*; spoofs; batches; sharpness < .4; loss < .3; EER, % < .1"
+    notes = ["All sources share the bona fide trials.", "Figures of one corpus do not transfer to another."]
+    if left := sorted(set(sources.values()) - set(rises)):
+        notes.append(f"left out, with fewer than {options.batch // 2} spoofs: {', '.join(left)}")
+    if beyond := [source for source, batches in rises.items() if any(rise < 0 for _, rise in batches)]:
+        notes.append(f"--rho {options.rho:g} is too wide: the loss up the gradient is lower in batches of {beyond}")
     value = spearman(*(np.array([row[name].value for row in rows]) for name in ("sharpness", "EER")))
-    known = len(rows) >= FEWEST_SOURCES and np.isfinite(value)
-    note = [f"rank correlation (Spearman) of sharpness and EER over sources: {value:.2f}"] if known else []
-    return Table.of("sources", "Source by source", about, columns, rows), note
+    if len(rows) >= FEWEST_SOURCES and np.isfinite(value):
+        notes.append(f"rank correlation (Spearman) of sharpness and EER over sources: {value:.2f}")
+    return Table.of("sources", "Source by source", about, heads, rows), notes
 
 
 def spearman(a: Floats, b: Floats) -> float:
     """Rank correlation, equal values sharing their mean rank; NaN where all values of one are equal."""
 
-    def ranks(values: Floats) -> Floats:
+    ranks = []
+    for values in (a, b):
         _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-        mean_ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
-        return mean_ranks
-
-    one, other = ranks(a), ranks(b)
-    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else float("nan")
+        ranks.append((np.cumsum(counts) - (counts - 1) / 2)[place])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if all(map(np.ptp, ranks)) else float("nan")
 
 
 if __name__ == "__main__":

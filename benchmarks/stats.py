@@ -1,14 +1,12 @@
 """Timing in turns, and the bootstrap intervals of ratios and differences.
 
     float_times, u8_times = measure([Case("float", run), Case("u8", other)], seconds=3.0, runs=10)
-    u8_times.median, u8_times.percentile(99)                      # s
     low, middle, high = ratio(float_times.medians, u8_times.medians, paired=True)
 
-Cases take turns, so that a noisy machine disturbs all alike, and every run is stored:
+Cases take turns, so that a noisy machine disturbs all alike; the first run of a slice, in parentheses, is not counted,
+because it meets the caches of others:
 
-    warm-up   float float float ... | u8 u8 u8 ...                     200 ms each, not counted
-    round 1   (float) float float float ... | (u8) u8 u8 u8 ...         a slice of time each; its first run meets
-    round 2   (u8) u8 u8 ... | (float) float float ...                  the caches of others and is not counted
+    warm-up   float float ... | u8 u8 ...        round 1   (float) float float ... | (u8) u8 u8 ...        round 2   ...
 """
 
 import gc
@@ -26,7 +24,6 @@ from numpy.typing import NDArray
 SECONDS, RUNS = 3.0, 10  # of counted runs of every case at least, as trtexec's --duration
 ROUNDS = 20  # that the seconds are spread over
 WARM_UP = 0.2  # s, as trtexec's --warmUp
-TALK_EVERY = 15.0  # s between messages; a live bar would take time from what is timed
 CONFIDENCE = 0.95
 RESAMPLES = 5_000
 BLOCK = 3  # neighbouring rounds that are drawn together: rounds of a run that drifts are alike
@@ -79,30 +76,25 @@ class Times:
 
 
 def measure(
-    cases: Sequence[Case], seconds: float = SECONDS, runs: int = RUNS, rounds: int = ROUNDS, warm_up: float = WARM_UP,
-    say: Callable[[str], object] = lambda sentence: None,
-) -> list[Times]:  # fmt: skip
+    cases: Sequence[Case], seconds: float = SECONDS, runs: int = RUNS, rounds: int = ROUNDS, warm_up: float = WARM_UP
+) -> list[Times]:
     """Run all cases in turns until each has its seconds and its runs; the order changes from round to round."""
     found: list[list[tuple[float, ...]]] = [[] for _ in cases]
     cpu: list[list[float]] = [[] for _ in cases]
-    began, spoke, turn = time.monotonic(), time.monotonic(), 0
+    turn = 0
     with no_garbage_collection():
         for case in cases:
             case.prepare()
             run_for(case.run, warm_up)
         while waiting := {i for i in range(len(cases)) if turn < rounds or sum(map(len, found[i])) < runs}:
-            for place in order(len(cases), turn):
-                if place in waiting:
-                    cases[place].prepare()
-                    cases[place].run()
-                    before = time.process_time()
-                    times = run_for(cases[place].run, seconds / rounds)
-                    cpu[place].append((time.process_time() - before) / len(times))
-                    found[place].append(tuple(times))
+            for place in filter(waiting.__contains__, order(len(cases), turn)):
+                cases[place].prepare()
+                cases[place].run()
+                before = time.process_time()
+                times = run_for(cases[place].run, seconds / rounds)
+                cpu[place].append((time.process_time() - before) / len(times))
+                found[place].append(tuple(times))
             turn += 1
-            if turn < rounds and time.monotonic() - spoke > TALK_EVERY:
-                spoke = time.monotonic()
-                say(f"round {turn} of {rounds}, about {(spoke - began) * (rounds - turn) / turn:.0f} s left")
     return [Times(tuple(turns), tuple(spent)) for turns, spent in zip(found, cpu, strict=True)]
 
 
@@ -114,11 +106,11 @@ def order(count: int, turn: int) -> list[int]:
 
 def run_for(run: Callable[[], object], seconds: float) -> list[float]:
     """Run until the time is over, at least once; the seconds of each run."""
-    clock, times, spent = time.perf_counter, list[float](), 0.0
+    times, spent = list[float](), 0.0
     while not times or spent < seconds:
-        began = clock()
+        began = time.perf_counter()
         run()
-        times.append(clock() - began)
+        times.append(time.perf_counter() - began)
         spent += times[-1]
     return times
 
@@ -126,14 +118,12 @@ def run_for(run: Callable[[], object], seconds: float) -> list[float]:
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
     """Collect garbage before the block and not within it."""
-    was = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        if was:
-            gc.enable()
+        gc.enable()
 
 
 # ---- intervals

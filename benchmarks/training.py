@@ -16,8 +16,15 @@ from typing import Literal
 
 from benchmarks.stats import Case, measure, ratio
 from runtime.support.command import parse, run
+from train.augment import RESAMPLE
+from train.config import Augmentation
 
-SOUND_CLIPS = 64  # of the measurement of changed sound
+CLIPS, SOUND_CLIPS = 1024, 64  # of the measurements of the feature cache, and of changed sound
+EPOCHS = 6  # for each version of a clip's changed sound: epochs / --versions of python -m train
+CHANGES = Augmentation(
+    speed=5.0, rir="synthetic", snr=(5.0, 30.0), rawboost="lnl,isd,ssi", band="random", resample=",".join(RESAMPLE),
+    codecs="alaw,mulaw,gsm,vorbis,mp3", dither=1.0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,6 @@ class Options:
     """Loop steps and bare passes that are counted, each after one that is not."""
     stem_stride: tuple[int, int] = (1, 1)
     """Strides of the first convolution along bands and frames."""
-    clips: int = 1024
-    """Clips of the feature cache's measurement."""
-    epochs_per_version: int = 6
-    """Epochs for each version of a clip's changed sound: epochs / --versions of python -m train."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -57,9 +60,8 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from train.augment import RESAMPLE
     from train.augment.chain import build_chain
-    from train.config import Augmentation, Data, Distillation, Model, Optimiser, Run, TrainConfig
+    from train.config import Data, Distillation, Model, Optimiser, Run, TrainConfig
     from train.data.cache import build_cache, build_sound_cache
     from train.data.corpus import open_corpus
     from train.data.dataset import batches
@@ -70,15 +72,14 @@ def main() -> None:
     from train.progress import say
 
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads)
         settings = TrainConfig(
             Data((options.corpus,), frontend=options.frontend),
             Model(options.network, options.width, options.stem_stride), Distillation(options.distill),
-            optimiser=Optimiser(batch=options.batch), run=run,
+            optimiser=Optimiser(batch=options.batch),
+            run=Run(Path(folder) / "run", device=options.device, precision=options.precision, threads=options.threads),
         )  # fmt: skip
-        compute = select_device(settings)
-        trials = open_corpus(options.corpus, "train").trials
-        trials = trials[:: max(1, len(trials) // options.clips)][: options.clips]  # of both classes, whatever the order
+        compute, trials = select_device(settings), open_corpus(options.corpus, "train").trials
+        trials = trials[:: max(1, len(trials) // CLIPS)][:CLIPS]  # of both classes, whatever the order
         began = time.perf_counter()
         cache = build_cache(settings.frontend, trials, Path(folder))
         cached = len(cache) / (time.perf_counter() - began)
@@ -102,41 +103,33 @@ def main() -> None:
             loss.backward()
             wait()
 
-        steps = list[float]()  # CPU time, of all threads
-
         def loop_step() -> None:
-            began = time.process_time()
             trainer.step(next(reader), 0, options.rounds)
             wait()
-            steps.append(time.process_time() - began)
 
-        changes = Augmentation(
-            speed=5.0, rir="synthetic", snr=(5.0, 30.0), rawboost="lnl,isd,ssi", band="random",
-            resample=",".join(RESAMPLE), codecs="alaw,mulaw,gsm,vorbis,mp3", dither=1.0,
-        )  # fmt: skip
         sound = build_sound_cache(settings.frontend, trials[:: max(1, len(trials) // SOUND_CLIPS)], Path(folder))
-        chain = build_chain(changes, settings.frontend.rate)
+        chain = build_chain(CHANGES, settings.frontend.rate)
         assert chain is not None
-        rows = version_kind(settings.frontend, changes, chain, 0).rows
+        rows = version_kind(settings.frontend, CHANGES, chain, 0).rows
         clips = [sound.samples(clip).astype(np.float32) / np.float32(2**15) for clip in range(len(sound))]
         rows(clips[0])  # loads what the chain needs
         began = time.process_time()
         for clip in clips[1:]:
             rows(clip)
-        changed = (time.process_time() - began) / (len(sound) - 1)
+        changed = (time.process_time() - began) / (len(clips) - 1)
 
         cases = [Case("loop", loop_step), Case("bare", bare_pass)]
         loop, floor = measure(cases, 0.0, runs=options.rounds, rounds=options.rounds, warm_up=0.0)
         trainer.history.close()
     _, middle, _ = ratio(floor.medians, loop.medians, paired=True)
+    share = changed / EPOCHS / (statistics.median(loop.cpu) / options.batch)
     precision = "bf16" if compute.bf16 else "fp32"
     say(f"{options.network} on {options.frontend}, {compute.device}, {precision}, batch {options.batch}")
     print(f"feature cache        {cached:8.1f} clips/s")
     print(f"training loop        {options.batch / loop.median:8.1f} clips/s")
     print(f"forward + backward   {options.batch / floor.median:8.1f} clips/s")
-    share = changed / options.epochs_per_version / (statistics.median(steps) / options.batch)
     print(f"changed sound        {1000 * changed:8.1f} ms of CPU a clip, seven changes of half of the clips each")
-    print(f"changed sound / step {100 * share:8.1f} % of its CPU time, {options.epochs_per_version} epochs a version")
+    print(f"changed sound / step {100 * share:8.1f} % of its CPU time, {EPOCHS} epochs a version")
     print(f"loop / bare time     {middle:8.3f} (median of {options.rounds} neighbouring pairs)")
 
 

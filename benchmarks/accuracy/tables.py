@@ -1,22 +1,18 @@
 """Tables and notes of an accuracy report, from the scores of systems on the same trials.
 
-    tables = Tables(systems, trials, bootstrap=1000, seed=0, asv=None)
-    tables.systems(), tables.differences(), tables.attacks(), tables.by("language")
-
-Rates are percent here and in the report; train.evaluate has them in 0..1. Intervals at 95 % resample sources
-(benchmarks.accuracy.resampling).
+Rates are percent here and in the report; train.evaluate has them in 0..1. Intervals at 95 % resample sources.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.resampling import FEWEST, draws
-from benchmarks.accuracy.trials import NOT_LISTED, TrialList
+from benchmarks.accuracy.systems import System
+from benchmarks.accuracy.trials import FEWEST, NOT_LISTED, TrialList, draws
 from benchmarks.report import Cell, Measured, Table
 from benchmarks.report.schema import columns
 from runtime.card.model_card import SURE
@@ -32,38 +28,7 @@ MEASURES = (
     "real called spoof, % < .2; spoof called spoof, % > .1"
 )
 
-
-@dataclass(frozen=True)
-class LlrMap:
-    """log-likelihood ratio = scale * score + offset."""
-
-    scale: float
-    offset: float
-    fitted_on: str
-    sure: float = SURE  # P(spoof) that claims spoof
-
-    def calls_spoof(self, llrs: Floats) -> Bools:
-        """Select the LLRs whose P(spoof) reaches the operating point, at equal priors."""
-        return llrs <= np.log((1 - self.sure) / self.sure)
-
-
-@dataclass(frozen=True)
-class System:
-    """A model, a peer or a score file, with its scores."""
-
-    name: str
-    form: str
-    scores: ScoreTable
-    llr_map: LlrMap | None = None
-    sha256: str = ""  # of a model's file
-    left_out: int = 0  # trials of the protocol without a score
-    peer: bool = False
-    training: dict[str, Any] = field(default_factory=dict)  # settings of its training, where known
-
-
-def file_name(system: str) -> str:
-    """A system's name as the beginning of a file's name."""
-    return re.sub(r"[/\\:]", "-", system)
+Rows = list[dict[str, Cell]]
 
 
 @dataclass(frozen=True)
@@ -76,66 +41,59 @@ class Tables:
     seed: int = 0
     asv: AsvScores | None = None
 
+    @cached_property
     def summaries(self) -> list[EvaluationSummary]:
         return [summarise(system.scores, self.asv, 0) for system in self.of]
 
     # ---- measures of one system on some of its trials
 
-    def sources(self, system: System) -> NDArray[np.str_] | None:
-        """The source of each trial; None where a trial is in none of the corpora."""
+    def column(self, system: System, name: str) -> NDArray[np.str_] | None:
+        """A column of each trial; None where a trial is in none of the corpora."""
         utterances = system.scores.utterance.tolist()
-        return self.trials.column(utterances, "source") if self.trials and self.within(system) else None
-
-    def within(self, system: System) -> bool:
-        """True if all trials are in the corpora."""
-        return self.trials is not None and self.trials.rows.keys() >= set(system.scores.utterance.tolist())
+        within = self.trials is not None and self.trials.rows.keys() >= set(utterances)
+        return self.trials.column(utterances, name) if self.trials is not None and within else None
 
     def measure(self, system: System, mine: Bools | slice = slice(None)) -> dict[str, Cell]:
         """The cells of MEASURES; None where a class is missing or nothing is calibrated."""
-        keys, scores = system.scores.is_bonafide[mine], system.scores.score[mine]
-        sources = self.sources(system)
+        keys, scores, fitted = system.scores.is_bonafide[mine], system.scores.score[mine], system.llr_map
+        sources, llrs = self.column(system, "source"), None if system.llrs is None else system.llrs[mine]
         sources = None if sources is None else sources[mine]
-        order = ranking(scores, keys)
-        both, ranked, called = bool(keys.any() and not keys.all()), keys[order], np.zeros(keys.size, bool)
+        both, called = bool(keys.any() and not keys.all()), np.zeros(keys.size, bool)
         row: dict[str, Cell] = {"bona fide": int(keys.sum()), "spoof": int((~keys).sum())}
         row["sources"] = None if sources is None else len(set(sources.tolist()))
-        if system.llr_map is not None:
-            llrs = system.llr_map.scale * scores + system.llr_map.offset
-            called = system.llr_map.calls_spoof(llrs)
+        if fitted is not None and llrs is not None:
+            called = fitted.calls_spoof(llrs)
             if both:
                 actual, least = cllr(llrs[keys], llrs[~keys]), min_cllr(llrs[keys], llrs[~keys])
                 row |= {"Cllr calibrated": actual, "min Cllr": least, "Cllr / min": actual / least if least else None}
-        classes = {"real": keys, "spoof": ~keys}
+        classes = {name: of_class for name, of_class in (("real", keys), ("spoof", ~keys)) if of_class.any()}
         found: dict[str, list[Floats]] = {"EER": [], "real": [], "spoof": []}
+        order = ranking(scores, keys)
         if sources is None and self.bootstrap:  # the same by clips, in a time that hardly grows with their number
             dice = np.random.default_rng(self.seed)
-            found["EER"] += [resampled_eers(ranked, self.bootstrap, self.seed)] if both else []
+            found["EER"] += [resampled_eers(keys[order], self.bootstrap, self.seed)] if both else []
             for name, of_class in classes.items():
-                if count := int(of_class.sum()):
-                    found[name].append(dice.binomial(count, called[of_class].mean(), self.bootstrap) / count)
+                count = int(of_class.sum())
+                found[name].append(dice.binomial(count, called[of_class].mean(), self.bootstrap) / count)
         for drawn in draws(keys, sources, self.bootstrap, self.seed) if sources is not None and keys.size else ():
-            if both:
-                found["EER"].append(weighted_eers(ranked, drawn[:, order]))
+            found["EER"] += [weighted_eers(keys[order], drawn[:, order])] if both else []
             for name, of_class in classes.items():
-                if of_class.any():
-                    counts = drawn[:, of_class]
-                    found[name].append((counts * called[of_class]).sum(axis=1) / counts.sum(axis=1))
+                counts = drawn[:, of_class]
+                found[name].append((counts * called[of_class]).sum(axis=1) / counts.sum(axis=1))
         if both:
             row["EER"] = _percent(eer(scores[keys], scores[~keys]), found["EER"])
-        for name, of_class in classes.items() if system.llr_map is not None else ():
-            if of_class.any():
-                row[f"{name} called spoof"] = _percent(float(called[of_class].mean()), found[name])
+        for name, of_class in classes.items() if fitted is not None else ():
+            row[f"{name} called spoof"] = _percent(float(called[of_class].mean()), found[name])
         return row
 
     def panels(self) -> dict[str, dict[str, ScoreTable]]:
         """Scores for DET curves: by part where the corpora have several, else all."""
         found: dict[str, dict[str, ScoreTable]] = {}
         for system in self.of:
-            table, parts = system.scores, np.full(system.scores.score.size, "all trials")
-            if self.trials and self.within(system):
-                parts = self.trials.column(table.utterance.tolist(), "part")
+            parts = self.column(system, "part")
+            parts = np.full(system.scores.score.size, "all trials") if parts is None else parts
             for part in sorted(set(parts.tolist())):
-                mine = ScoreTable(*(values[parts == part] for values in vars(table).values()))
+                mine = ScoreTable(*(values[parts == part] for values in vars(system.scores).values()))
                 if mine.is_bonafide.any() and not mine.is_bonafide.all():
                     found.setdefault(part, {})[system.name] = mine
         return found
@@ -143,19 +101,15 @@ class Tables:
     # ---- tables
 
     def systems(self) -> Table:
-        rows: list[dict[str, Cell]] = []
-        for system, summary in zip(self.of, self.summaries(), strict=True):
-            row: dict[str, Cell] = {
+        rows = Rows()
+        for system, summary in zip(self.of, self.summaries, strict=True):
+            llrs, keys = system.llrs, system.scores.is_bonafide
+            rows.append({
                 "system": system.name, "min t-DCF 2019": summary.min_tdcf_2019,
                 "min t-DCF 2021": summary.min_tdcf_2021, "min DCF": summary.min_dcf, "act DCF": summary.actual_dcf,
-                "Cllr": summary.cllr,
-            }  # fmt: skip
-            if system.llr_map is not None:
-                llrs = system.llr_map.scale * system.scores.score + system.llr_map.offset
-                row["act DCF calibrated"] = actual_dcf(
-                    llrs[system.scores.is_bonafide], llrs[~system.scores.is_bonafide]
-                )
-            rows.append(row | self.measure(system))
+                "Cllr": summary.cllr, **self.measure(system),
+                "act DCF calibrated": None if llrs is None else actual_dcf(llrs[keys], llrs[~keys]),
+            })  # fmt: skip
         heads = (
             f"system*; {MEASURES}; min t-DCF 2019 < .4; min t-DCF 2021 < .4; min DCF < .4; act DCF < .4; "
             "Cllr, bit < .4; act DCF calibrated < .4"
@@ -164,26 +118,25 @@ class Tables:
             "act DCF, Cllr: of raw scores as LLRs; calibrated: after the card's map, or one fitted on dev. called "
             f"spoof: P(spoof) of the calibrated score reaches the card's operating point ({SURE:g} without one)."
         )
-        return Table.of("systems", "Systems", about, heads, rows).without_empty()
+        return _table("systems", "Systems", about, heads, rows)
 
     def attacks(self) -> Table:
-        rows: list[dict[str, Cell]] = []
-        for system, summary in zip(self.of, self.summaries(), strict=True):
+        rows = Rows()
+        for system, summary in zip(self.of, self.summaries, strict=True):
             for attack in summary.attacks:
                 mine = self._against(system, ~system.scores.is_bonafide & (system.scores.attack == attack.attack))
                 rows.append({
                     "attack": attack.attack, "system": system.name, "min t-DCF 2019": attack.min_tdcf_2019,
                     "min t-DCF 2021": attack.min_tdcf_2021, **self.measure(system, mine),
                 })  # fmt: skip
-        rows.sort(key=lambda row: str(row["attack"]))
         about = "Each attack's spoofs against all bona fide trials; t-DCF with the speaker verification's errors on it."
-        kept = "spoof; sources; EER, % < .2; spoof called spoof, % > .1; min t-DCF 2019 < .4; min t-DCF 2021 < .4"
-        return _table("attacks", "Per attack", about, f"attack*; system*; {kept}", rows)
+        shown = "spoof; sources; EER, % < .2; spoof called spoof, % > .1; min t-DCF 2019 < .4; min t-DCF 2021 < .4"
+        return _table("attacks", "Per attack", about, f"attack*; system*; {shown}", _sorted(rows, "attack"))
 
     def differences(self) -> Table:
         """Every other system against the first, on the trials that both scored."""
         first, *others = self.of
-        rows: list[dict[str, Cell]] = []
+        rows = Rows()
         for other in others:
             _, here, there = np.intersect1d(other.scores.utterance, first.scores.utterance, return_indices=True)
             keys, a, b = other.scores.is_bonafide[here], other.scores.score[here], first.scores.score[there]
@@ -192,7 +145,7 @@ class Tables:
                     f"{other.name} and {first.name}: {len(keys)} common trials; expected both classes and equal keys; "
                     "give systems that scored the same list, or leave the comparison out with --bootstrap 0"
                 )
-            sources = self.sources(other)
+            sources = self.column(other, "source")
             orders, found = [ranking(scores, keys) for scores in (a, b)], list[Floats]()
             for drawn in draws(keys, None if sources is None else sources[here], self.bootstrap, self.seed):
                 of_a, of_b = (weighted_eers(keys[order], drawn[:, order]) for order in orders)
@@ -214,31 +167,26 @@ class Tables:
         A column that only spoofs have (family: bona fide clips have `-`) is read as attacks are: the spoofs of a value
         against all bona fide trials of their corpora. A column of both classes is read within: the trials of a value.
         """
-        assert self.trials is not None, "a column needs a corpus"
         taken = {"system", *(found.name for found in columns(MEASURES))}
         heading = f"{column} of the trial" if column in taken else column
-        rows: list[dict[str, Cell]] = []
-        within = False
-        for system in filter(self.within, self.of):
+        rows, within = Rows(), False
+        for system in self.of:
+            if (values := self.column(system, column)) is None:
+                continue
             keys = system.scores.is_bonafide
-            values = self.trials.column(system.scores.utterance.tolist(), column)
             spoofed = set(values[~keys].tolist())
             within = bool(set(values[keys].tolist()) & spoofed - {NOT_LISTED})
             for value in set(values.tolist()) if within else spoofed:
                 mine = values == value if within else self._against(system, ~keys & (values == value))
                 rows.append({heading: value or "(empty)", "system": system.name, **self.measure(system, mine)})
-        rows.sort(key=lambda row: str(row[heading]))
         about = "Trials of this value alone." if within else "Spoofs of this value against all bona fide trials."
         name = "by-" + re.sub(r"[^a-z0-9]", "-", column.lower())
-        return _table(name, f"By {column}", about, f"{heading}*; system*; {MEASURES}", rows)
+        return _table(name, f"By {column}", about, f"{heading}*; system*; {MEASURES}", _sorted(rows, heading))
 
     def _against(self, system: System, spoof: Bools) -> Bools:
         """These spoofs and all bona fide trials of their corpora."""
-        keys = system.scores.is_bonafide
-        if self.trials is None or not self.within(system) or len(self.trials.partitions) == 1:
-            return keys | spoof
-        corpora = self.trials.column(system.scores.utterance.tolist(), "corpus")
-        return spoof | (keys & np.isin(corpora, corpora[spoof]))
+        keys, corpora = system.scores.is_bonafide, self.column(system, "corpus")
+        return spoof | (keys if corpora is None else keys & np.isin(corpora, corpora[spoof]))
 
     def notes(self) -> list[str]:
         texts = ["Figures of one corpus do not transfer to another."]
@@ -246,29 +194,18 @@ class Tables:
             f"Intervals resample sources (metadata.csv), of a class from fewer than {FEWEST} sources and of trials "
             "outside the corpora clips, which is too narrow where clips of one speaker are alike."
         )
-        for system, summary in zip(self.of, self.summaries(), strict=True):
-            model = bool(system.sha256) and not system.peer
-            hint = "check the model's labels" if model else f"--flip {system.name}"
-            fitted = system.llr_map
+        for system, summary in zip(self.of, self.summaries, strict=True):
+            hint = f"--flip {system.name}" if system.foreign else "check the model's labels"
+            fitted, few = system.llr_map, min(summary.bonafide, summary.spoof) < FEW
             for holds, text in (
                 (summary.eer > 0.5, f"EER {summary.eer:.1%} is above 50 %; its scores may be inverted: {hint}"),
-                (
-                    min(summary.bonafide, summary.spoof) < FEW,
-                    f"few trials: {summary.bonafide} bona fide, {summary.spoof} spoof",
-                ),
+                (few, f"few trials: {summary.bonafide} bona fide, {summary.spoof} spoof"),
                 (system.left_out > 0, f"{system.left_out:,} trials of the protocol have no score; see its log"),
-                (bool(system.sha256) and fitted is None, "not calibrated"),
                 (fitted is not None, f"calibrated on {fitted and fitted.fitted_on}; its Cllr is optimistic there"),
                 (fitted is not None and fitted.scale <= 0, "no better than a constant where it was calibrated"),
             ):
                 texts += [f"{system.name}: {text}."] if holds else []
         return texts
-
-
-def flipped(system: System) -> System:
-    """The same system with negated scores."""
-    fitted = system.llr_map and replace(system.llr_map, scale=-system.llr_map.scale)
-    return replace(system, form=f"{system.form}, flipped", scores=system.scores.flipped(), llr_map=fitted)
 
 
 def _percent(rate: float, resampled: list[Floats]) -> Measured:
@@ -277,8 +214,12 @@ def _percent(rate: float, resampled: list[Floats]) -> Measured:
     return Measured(100 * rate, low, high)
 
 
-def _table(name: str, title: str, about: str, heads: str, rows: list[dict[str, Cell]]) -> Table:
+def _sorted(rows: Rows, column: str) -> Rows:
+    return sorted(rows, key=lambda row: str(row[column]))
+
+
+def _table(name: str, title: str, about: str, heads: str, rows: Rows) -> Table:
     """A table of those cells that have a column."""
     names = {column.name for column in columns(heads)}
-    kept = [{key: cell for key, cell in row.items() if key in names} for row in rows]
-    return Table.of(name, title, about, heads, kept).without_empty()
+    shown = [{key: cell for key, cell in row.items() if key in names} for row in rows]
+    return Table.of(name, title, about, heads, shown).without_empty()

@@ -1,12 +1,17 @@
-"""Trials of several corpora, with their columns, and the source of each for the bootstrap.
+"""Trials of several corpora, with their columns, and the bootstrap over their sources.
 
-trials = open_trials([Path("../shared/corpus"), Path("../shared/asvspoof")], "eval", only="open=1")
-trials.column(utterances, "language")           # (n,)
-trials.column(utterances, "part")               # corpus 1, corpus 2, asvspoof
+    trials = open_trials([Path("../shared/corpus"), Path("../shared/asvspoof")], "eval", only="open=1")
+    trials.column(utterances, "language")                        # (n,); "part": corpus 1, corpus 2, asvspoof
+    for drawn in draws(is_bonafide, sources, 1000, seed=0):      # how often each trial is in each resample
+        weighted_eers(is_bonafide, drawn)                        # (resamples of this piece,)
+
+Clips of one demonstration page, package or speaker are alike, so whole sources are drawn. A class from fewer than
+FEWEST sources is resampled by clips: two or three sources give no interval. Equal trials, sources and seed give equal
+draws, so that differences between systems are paired.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +23,11 @@ from runtime.support.errors import ShrikeError
 from train.data.corpora import has_columns
 from train.data.corpus import Partition, Trial, find_metadata, open_corpus, read_metadata, select
 from train.data.folds import sources
+from train.evaluate.bootstrap import Counts
+from train.evaluate.metrics import Bools
 
+FEWEST = 5  # sources of a class
+PIECE = 1 << 20  # counts at once: bounds the memory of a large list
 PROTOCOL_COLUMNS = ("speaker", "condition", "subset")  # of train.data.protocols.Trial
 NOT_LISTED = "(not listed)"  # value of trials without the column
 USUAL = ("part", "family_seen_in_train", "kind", "open", "language", "codec", "source", "family")  # where they exist
@@ -96,3 +105,26 @@ def open_trials(
             )
         found.append(chosen)
     return TrialList(tuple(found))
+
+
+def draws(is_bonafide: Bools, groups: NDArray[np.str_] | None, resamples: int, seed: int) -> Iterator[Counts]:
+    """Yield pieces of (resamples, trials); resamples that lack a class which the trials have are left out.
+
+    `groups`: the source of each trial; None resamples clips within each class.
+    """
+    rng, size = np.random.default_rng(seed), max(1, PIECE // max(1, is_bonafide.size))
+    classes = [of_class for of_class in (is_bonafide, ~is_bonafide) if of_class.any()]
+    by_source = [groups is not None and len(set(groups[of_class].tolist())) >= FEWEST for of_class in classes]
+    strata = [(np.flatnonzero(of_class), np.arange(np.count_nonzero(of_class)))
+              for of_class, together in zip(classes, by_source, strict=True) if not together]  # fmt: skip
+    if groups is not None and any(by_source):
+        joint = np.flatnonzero(np.any([of_class for of_class, one in zip(classes, by_source, strict=True) if one], 0))
+        strata.append((joint, np.unique(groups[joint], return_inverse=True)[1]))
+    for start in range(0, resamples, size):
+        drawn = np.zeros((min(size, resamples - start), is_bonafide.size), np.int64)
+        for places, unit in strata:
+            count = int(unit.max()) + 1
+            drawn[:, places] = rng.multinomial(count, np.full(count, 1 / count), len(drawn))[:, unit]
+        for of_class in classes:
+            drawn = drawn[drawn[:, of_class].any(axis=1)]
+        yield drawn

@@ -3,10 +3,9 @@
     facts = host.describe()                      # JSON; unknown values are None
     with host.Watch(idle_s=3.0) as watch:
         work()
-    facts["run"] = watch.report()                # load, temperatures, throttling and energy
+    facts["run"] = watch.report()
 
-psutil, nvidia-ml-py and jetson-stats supply facts where they are installed, /proc and /sys the rest. No host name,
-user name, serial number or path is read. docs/machine.md lists every fact with its source.
+No host name, user name, serial number or path is read. docs/machine.md lists every fact with its source.
 """
 
 from pathlib import Path

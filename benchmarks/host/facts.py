@@ -1,8 +1,4 @@
-"""Facts of a machine from /proc, /sys and psutil: processor, memory, system, packages, and the state that runs change.
-
-processor()["instruction_sets"]      # ["avx", "avx2", "fma", "avx512f", "avx512_vnni"]
-state()["throttling"]                # {"events": {"oc1": 0}, "active": []}
-"""
+"""Facts of a machine from /proc, /sys and psutil, and the state that runs change."""
 
 import os
 import platform

@@ -9,7 +9,7 @@
     python -m benchmarks.latency f0 --peer other.onnx --peer-shape audio=1x64600
 
 A step is 12 frames, 97.5 ms of sound, and 16 frames, 130 ms, of a streaming model; a slower one cannot keep up. All
-cases take turns (benchmarks/stats.py). docs/reports.md describes the tables and how two reports are compared.
+cases take turns. docs/reports.md describes the tables and how two reports are compared.
 """
 
 import tempfile
@@ -21,6 +21,7 @@ from typing import Literal
 import tyro
 
 from benchmarks.cases import Form
+from benchmarks.report import ReportOptions
 from benchmarks.stats import RUNS, SECONDS
 from runtime.card.schema import require
 from runtime.support.command import parse, run
@@ -32,7 +33,7 @@ WATCH_EVERY = 2.0  # s between readings of power while timing: each takes a few 
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ReportOptions):
     """Measure the latency of models."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = EMBEDDED
@@ -57,10 +58,6 @@ class Options:
     """Least number of runs of a case."""
     check_bare: bool = False
     """Time ONNX Runtime's bare session.run on the same files as well."""
-    out: Path | None = None
-    """Folder of the report; default: a new one under runs/reports."""
-    overwrite: bool = False
-    """Replace an existing report."""
 
     def __post_init__(self) -> None:
         require(bool(self.models or self.peer), "MODELS: expected at least one, or a --peer")
@@ -78,32 +75,30 @@ def main() -> None:
     from benchmarks import host
     from benchmarks.latency.lineup import PEER, line_up, measure_energy
     from benchmarks.latency.tables import tables
-    from benchmarks.report import Plot, busy_note, finish, new_report, place, report_folder, write_report
+    from benchmarks.report import Plot, busy_note, finish, new_report, report_folder, write_report
     from benchmarks.report.plots import draw_latencies
     from benchmarks.stats import ROUNDS, WARM_UP, measure
     from train.progress import say
 
-    out = place(options.out, "latency", options.overwrite)
+    out = options.place("latency")
     notes, machine, plots = busy_note(), host.describe(), list[Plot]()
     with tempfile.TemporaryDirectory() as exported, report_folder(out, options.overwrite) as folder:
-        lineup = line_up(options, Path(exported), say)
+        lineup = line_up(options, Path(exported))
         say(f"measuring {len(lineup.entries)} cases, at least {len(lineup.entries) * options.seconds:.0f} s")
         with host.Watch(idle_s=0.5, interval_s=WATCH_EVERY) as watch:
-            times = measure([entry.case for entry in lineup.entries], options.seconds, options.runs, say=say)
+            times = measure([entry.case for entry in lineup.entries], options.seconds, options.runs)
         for entry, found in zip(lineup.entries, times, strict=True):
             entry.times = found
-        measure_energy(lineup, options.seconds, say)
+        measure_energy(lineup, options.seconds)
         shown = [entry for entry in lineup.entries if entry.part == "step" or (entry.form, entry.batch) == (PEER, 1)]
         curves = {f"{e.model} {e.form}, {e.threads} thread(s)": [1000 * s for s in e.times.sorted] for e in shown}
         with suppress(ShrikeError):  # without matplotlib, as on a device
-            draw_latencies(curves, folder / "distribution.png", "ms of a step (of a peer: network)", "share of runs")
+            draw_latencies(curves, folder / "distribution.png", "ms of a step (of a peer: network)", "runs")
             plots.append(Plot("distribution.png", "Share of runs that took at most so long."))
         conditions = {
             "batch": list(options.batch), "threads": list(options.threads), "forms": list(options.forms),
             "seconds of each case, at least": options.seconds, "runs of each case, at least": options.runs,
             "rounds": ROUNDS, "warm-up, ms": 1000 * WARM_UP, "inputs of peers": lineup.inputs,
-            "order": "in turns, in another order each round; the first run of a turn is not counted",
-            "clock": "time.perf_counter around each run; no garbage collection meanwhile",
             "ONNX Runtime": "CPUExecutionProvider, intra-op threads as named, 1 inter-op thread, else its defaults",
         }  # fmt: skip
         models = dict.fromkeys(entry.model for entry in lineup.entries if entry.part == "network")
@@ -111,7 +106,7 @@ def main() -> None:
             "latency", f"Latency of {', '.join(models)}", machine | {"run": watch.report()}, conditions, tables(lineup),
             [*notes, *lineup.notes], plots,
         )  # fmt: skip
-        for _, engine in lineup.engines:
+        for engine in lineup.engines:
             engine.close()
         write_report(folder, report)
     finish(report, out, hidden=("times",))

@@ -1,9 +1,5 @@
 """The cases of a latency run: every model, form, thread count and batch, opened and ready to take turns.
 
-    lineup = line_up(options, folder, say)
-    times = measure([entry.case for entry in lineup.entries])
-    measure_energy(lineup, 3.0, say)                # afterwards: it would disturb the clock
-
 Everything is opened before anything is timed, and each model's memory is measured in a process of its own before that.
 """
 
@@ -17,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmarks import host
-from benchmarks.cases import Subject, multiply_adds, resolve, unique
+from benchmarks.cases import Subject, multiply_adds, open_bare, resolve, unique
 from benchmarks.host.watch import PowerMeter
-from benchmarks.latency.peers import footprint, open_bare, open_peer, parse_shape
+from benchmarks.latency.peers import Shapes, footprint, open_peer, parse_shape
 from benchmarks.report import Cell, Measured
 from benchmarks.stats import Case, Times, run_for
 from runtime.audio.features import PRESETS, FeatureStream, FrontEnd, Samples
@@ -29,6 +25,7 @@ from runtime.card.model_card import ANY_BATCH
 from runtime.engines import Engine, as_streaming
 from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
+from train.progress import say
 
 if TYPE_CHECKING:
     from benchmarks.latency.__main__ import Options
@@ -37,8 +34,6 @@ STEPS = 150  # of noise, 15 to 20 s, that are repeated
 PEER = "peer"  # form of another project's model
 
 Part = Literal["features", "network", "step", "bare"]
-Say = Callable[[str], object]
-Rows = list[dict[str, Cell]]
 
 
 @dataclass
@@ -79,7 +74,7 @@ class Lineup:
     """All cases of a run."""
 
     entries: list[Entry] = field(default_factory=list)
-    engines: list[tuple[Subject, Engine]] = field(default_factory=list)
+    engines: list[Engine] = field(default_factory=list)
     memory: dict[tuple[str, str], float | None] = field(default_factory=dict)  # MB by model and form
     sizes: dict[tuple[str, str], float] = field(default_factory=dict)  # MB of the file
     work: dict[tuple[str, str], int | None] = field(default_factory=dict)  # multiply-adds of a call
@@ -93,12 +88,11 @@ class Lineup:
 
     def find(self, part: Part, **like: Cell) -> Entry | None:
         """The first entry of this part with these attributes, in a batch of 1."""
-        return next(
-            (e for e in self.entries if e.part == part and e.batch == 1 and e.row.items() >= like.items()), None
-        )
+        there = (entry for entry in self.entries if entry.part == part and entry.batch == 1)
+        return next((entry for entry in there if entry.row.items() >= like.items()), None)
 
 
-def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
+def line_up(options: "Options", folder: Path) -> Lineup:
     """Export, weigh and open everything that was named."""
     shapes = dict(map(parse_shape, options.peer_shape))
     batches, threads = sorted({1, *options.batch}), sorted(set(options.threads))
@@ -122,31 +116,35 @@ def line_up(options: "Options", folder: Path, say: Say) -> Lineup:
         key = path.stem, PEER
         lineup.memory[key], lineup.sizes[key] = footprint(path, shapes), path.stat().st_size / 1e6
         for count, batch in itertools.product(threads, batches):
-            try:
-                peer = open_peer(path, count, batch, shapes)
-            except ShrikeError as error:
-                lineup.notes.append(f"--batch {batch} was not measured: {error}")
-                continue
-            fed = (f"{name} {'x'.join(map(str, v.shape))} {v.dtype}" for name, v in peer.feeds.items())
-            lineup.inputs.setdefault(path.stem, ", ".join(fed))
-            lineup.add(*key, "network", batch, count, peer.run)
+            add_peer(lineup, path, count, batch, shapes)
     return lineup
 
 
 def add_subject(lineup: Lineup, subject: Subject, threads: int, batches: list[int], bare: bool) -> None:
     """Its network with every batch, its step, and ONNX Runtime's bare loop."""
-    engine, add = subject.open(threads), partial(lineup.add, subject.model, subject.form)
-    lineup.engines.append((subject, engine))
+    engine, add = subject.open(threads), partial(lineup.add, subject.model, subject.form, subject=subject)
+    lineup.engines.append(engine)
     for batch in batches:
         if batch == 1 or subject.batch == ANY_BATCH:
-            add("network", batch, threads, network_part(engine, subject.frontend, batch), subject)
+            add("network", batch, threads, network_part(engine, subject.frontend, batch))
         else:
             lineup.notes.append(f"{subject.model}: its batch is fixed at 1; --batch {batch} was not measured")
-    add("step", 1, threads, step_part(engine, subject.frontend), subject)
+    add("step", 1, threads, step_part(engine, subject.frontend))
     if bare and subject.path.suffix == ".onnx" and subject.frames is None:
         session = open_bare(subject.path, threads)
         feeds = {session.get_inputs()[0].name: windows(subject.frontend, 1)}
-        add("bare", 1, threads, partial(session.run, None, feeds), subject)
+        add("bare", 1, threads, partial(session.run, None, feeds))
+
+
+def add_peer(lineup: Lineup, path: Path, threads: int, batch: int, shapes: Shapes) -> None:
+    try:
+        peer = open_peer(path, threads, batch, shapes)
+    except ShrikeError as error:
+        lineup.notes.append(f"--batch {batch} was not measured: {error}")
+        return
+    fed = (f"{name} {'x'.join(map(str, value.shape))} {value.dtype}" for name, value in peer.feeds.items())
+    lineup.inputs.setdefault(path.stem, ", ".join(fed))
+    lineup.add(path.stem, PEER, "network", batch, threads, peer.run)
 
 
 def _torch_threads(count: int) -> None:
@@ -159,6 +157,9 @@ def frontend_name(frontend: FrontEnd) -> str:
     plain = replace(frontend, level="none")  # the graph subtracts the level
     named = (name for name, preset in PRESETS.items() if preset == plain)
     return next(named, f"{frontend.bands} {frontend.shape}, {frontend.window} samples")
+
+
+# ---- what is timed
 
 
 def noise(frontend: FrontEnd, frames: int, streaming: bool = False) -> tuple[Samples, Iterator[Samples]]:
@@ -196,12 +197,7 @@ def step_part(engine: Engine, frontend: FrontEnd) -> Callable[[], float]:
     streaming, scorer = as_streaming(engine), StreamScorer(engine, frontend)
     first, chunks = noise(frontend, streaming.state.frames if streaming else STEP, streaming is not None)
     scorer.push(first)
-
-    def step() -> float:
-        (score,) = scorer.push(next(chunks))
-        return score.value
-
-    return step
+    return lambda: scorer.push(next(chunks))[0].value
 
 
 def windows(frontend: FrontEnd, batch: int) -> Any:
@@ -210,7 +206,7 @@ def windows(frontend: FrontEnd, batch: int) -> Any:
     return np.stack([np.array(part()) for _ in range(batch)])[:, None]
 
 
-def measure_energy(lineup: Lineup, seconds: float, say: Say) -> None:
+def measure_energy(lineup: Lineup, seconds: float) -> None:
     """J of each step beyond an idle machine's; left out where power cannot be read."""
     for entry in [found for found in lineup.entries if found.part == "step"] if PowerMeter().name else ():
         say(f"energy of {entry.case.name}")

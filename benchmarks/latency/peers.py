@@ -1,9 +1,4 @@
-"""Other projects' ONNX models, and the memory that a model takes in a process of its own.
-
-peer = open_peer(Path("other.onnx"), shapes={"audio": (1, 64600)})
-peer.run()
-footprint(subject)          # MB resident after the first run
-"""
+"""Other projects' ONNX models, and the memory that a model takes in a process of its own."""
 
 import math
 import re
@@ -18,15 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cases import Subject
+from benchmarks.cases import Subject, open_bare
 from runtime.card.schema import require
 from runtime.engines import as_streaming
 from runtime.support.errors import ShrikeError
 from runtime.support.measure import resident
-from runtime.support.suggestions import nearby
 
-SAME = ("float16", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-KINDS = {"float": "float32", "double": "float64"} | {name: name for name in SAME}  # numpy's name by ONNX's
+KINDS = {"float": "float32", "double": "float64"}  # numpy's name by ONNX's, where they differ
 LARGEST_INPUT = 1 << 28  # values: a wrong --peer-shape should not fill the memory
 
 Shapes = Mapping[str, Sequence[int]]
@@ -50,8 +43,10 @@ def open_peer(path: Path, threads: int = 1, batch: int = 1, shapes: Shapes | Non
     for odd in sorted(set(shapes) - ports.keys()):
         raise ShrikeError(f"--peer-shape {odd}: {path.name} has no such input; it has {', '.join(ports)}")
     for name, port in ports.items():
-        kind = KINDS.get(port.type.removeprefix("tensor(").removesuffix(")"), "")
-        require(bool(kind), f"{path.name}: input {name} is {port.type}; expected tensors of numbers")
+        kind = port.type.removeprefix("tensor(").removesuffix(")")
+        require(
+            bool(re.fullmatch(r"float(16)?|double|bool|u?int\d+", kind)), f"{path.name}: input {name} is {port.type}"
+        )
         sizes = [size if isinstance(size, int) and size > 0 else None for size in port.shape]
         wanted = list(shapes.get(name, [size or 1 for size in sizes]))
         fits = len(wanted) == len(sizes) and all(size in (None, w) for size, w in zip(sizes, wanted, strict=True))
@@ -60,8 +55,9 @@ def open_peer(path: Path, threads: int = 1, batch: int = 1, shapes: Shapes | Non
         if batch > 1 and wanted:
             require(sizes[0] is None, f"{path.name}: its batch is fixed at {sizes[0]}")
             wanted[0] = batch
-        values = rng.standard_normal(wanted) if "float" in kind else rng.integers(0, 2, wanted)
-        peer.feeds[name] = np.asarray(values).astype(kind)
+        integers = "int" in kind or kind == "bool"
+        values = rng.integers(0, 2, wanted) if integers else rng.standard_normal(wanted)
+        peer.feeds[name] = np.asarray(values).astype(KINDS.get(kind, kind))
     try:
         peer.run()
     except Exception as error:  # ONNX Runtime's exceptions share no other base
@@ -70,27 +66,12 @@ def open_peer(path: Path, threads: int = 1, batch: int = 1, shapes: Shapes | Non
     return peer
 
 
-def open_bare(path: Path, threads: int) -> Any:
-    """ONNX Runtime alone, with the threads of our engine."""
-    import onnxruntime
-
-    require(path.is_file(), f"{path}: file not found; expected an ONNX file{nearby(path)}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3  # errors
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise ShrikeError(f"{path}: ONNX Runtime refuses it ({reason}); expected an ONNX file") from error
-
-
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """("audio", (1, 64600)) of audio=1x64600."""
     name, _, sizes = text.rpartition("=")
-    if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
-        raise ShrikeError(f"--peer-shape {text}: expected NAME=1x64600")
-    return name, tuple(int(size) for size in sizes.split("x"))
+    fits = name and re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes)
+    require(bool(fits), f"--peer-shape {text}: expected NAME=1x64600")
+    return name, tuple(map(int, sizes.split("x")))
 
 
 def footprint(subject: Subject | Path, shapes: Shapes | None = None) -> float | None:

@@ -6,11 +6,13 @@ from statistics import median
 import numpy as np
 
 from benchmarks.cases import SUFFIX
-from benchmarks.latency.lineup import PEER, Entry, Lineup, Rows, frontend_name
+from benchmarks.latency.lineup import PEER, Entry, Lineup, frontend_name
 from benchmarks.report import Cell, Measured, Table
 from benchmarks.stats import ratio
 from runtime.audio.features import HOP, RATE
 from runtime.audio.framer import STEP
+
+Rows = list[dict[str, Cell]]
 
 BUDGET = 1000 * STEP * HOP / RATE  # 97.5 ms between two scores of a windowed model
 

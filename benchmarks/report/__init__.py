@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from benchmarks.report.markdown import PAGE, page, table_text
 from benchmarks.report.schema import NAME, VERSION, as_json
@@ -28,18 +29,19 @@ from benchmarks.report.schema import read_report as read_report
 from runtime import __version__
 from runtime.card.model_card import created_now
 from runtime.card.schema import require
-from runtime.support.atomic import atomic_file, atomic_folder
+from runtime.support.atomic import atomic_folder
 
 LONGEST_COMMAND = 1_000  # characters
 BUSY = 0.5  # load average
+COMMANDS = {"streams": "stream", "alarms": "stream"}  # by kind of report, where the names differ
 
 
 def new_report(
     kind: str, title: str, machine: Mapping[str, Any], conditions: Mapping[str, Any], tables: Sequence[Table],
-    notes: Sequence[str] = (), plots: Sequence[Plot] = (), command: str = "",
+    notes: Sequence[str] = (), plots: Sequence[Plot] = (),
 ) -> Report:  # fmt: skip
-    """A report of this moment, this version and the running command (`command`: its module, where not `kind`)."""
-    line = command_line(f"benchmarks.{command or kind}", sys.argv[1:])
+    """A report of this moment, this version and the running command."""
+    line = command_line(f"benchmarks.{COMMANDS.get(kind, kind)}", sys.argv[1:])
     return Report(
         VERSION, kind, title, line, created_now(), __version__, dict(machine), dict(conditions),
         tuple(tables), tuple(notes), tuple(plots),
@@ -52,20 +54,35 @@ def command_line(module: str, arguments: Sequence[str]) -> str:
     def short(argument: str) -> str:
         option, equals, value = argument.rpartition("=")
         path = Path(value)
-        if not (path.is_absolute() or value.startswith("~")):
-            return argument
-        below = path.is_relative_to(Path.cwd())
-        return f"{option}{equals}{path.relative_to(Path.cwd()) if below else path.name}"
+        if path.is_absolute() or value.startswith("~"):
+            path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
+            return f"{option}{equals}{path}"
+        return argument
 
     line = shlex.join(["python", "-m", module, *map(short, arguments)])
     return line if len(line) <= LONGEST_COMMAND else f"{line[:LONGEST_COMMAND]} ..."
 
 
-def place(out: Path | None, kind: str, overwrite: bool) -> Path:
-    """--out, or a new folder under runs/reports; checked before anything is measured."""
-    folder = out or Path(time.strftime(f"runs/reports/{kind}-%Y%m%d-%H%M%S"))
-    check_place(folder, overwrite)
-    return folder
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Place of the report, for every command that writes one."""
+
+    out: Optional[Path] = None  # noqa: UP045
+    """Folder of the report; default: a new one under runs/reports."""
+    overwrite: bool = False
+    """Replace an existing report."""
+
+    def place(self, kind: str) -> Path:
+        """--out, or a new folder; checked before anything is measured."""
+        folder = self.out or Path(time.strftime(f"runs/reports/{kind}-%Y%m%d-%H%M%S"))
+        check_place(folder, self.overwrite)
+        return folder
+
+    def check_least(self, **least: float) -> None:
+        """Raise if an option is below its least value."""
+        for name, limit in least.items():
+            value = getattr(self, name)
+            require(value >= limit, f"--{name.replace('_', '-')} {value}: expected {limit} or more")
 
 
 def check_place(folder: Path, overwrite: bool = False) -> None:
@@ -90,9 +107,8 @@ def report_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
 def write_report(folder: Path, report: Report) -> None:
     """Write report.json and report.md beside the plots that the report lists."""
     assert all((folder / plot.file).is_file() for plot in report.plots), "a plot was not drawn"
-    for name, content in ((NAME, as_json(report)), (PAGE, page(report))):
-        with atomic_file(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    (folder / NAME).write_text(as_json(report), encoding="utf-8")
+    (folder / PAGE).write_text(page(report), encoding="utf-8")
 
 
 def busy_note() -> list[str]:

@@ -38,18 +38,16 @@ def main() -> int:
             raise ShrikeError("no FOLDERS and no --into: name reports to show, or Markdown files with --into")
         print("\n".join(page(read_report(folder)) for folder in options.folders), end="")
         return 0
-    stale = False
-    for path in options.into:
-        filled = fill(path, options.folders)
+    documents = {path: fill(path, options.folders) for path in options.into}
+    for path, filled in documents.items():
         for line, marker in filled.differing:
-            stale = True
             say(f"{path}:{line}: {marker} " + ("differs from its report" if options.check else "filled"))
         if filled.differing and not options.check:
             with atomic_file(path) as temporary:
                 temporary.write_text(filled.text, encoding="utf-8")
         if not filled.blocks:
             say(f"{path} has no block" + (" of these reports" if options.folders else ""))
-    return FAILED if stale and options.check else 0
+    return FAILED if options.check and any(filled.differing for filled in documents.values()) else 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,8 @@
 """Reports as Markdown: tables, the page report.md, and the blocks by which a document quotes a table.
 
-    text = page(read_report(folder))
-    filled = fill(Path("README.md"))                # filled.text, and the blocks that differed from their reports
-
-A block in a document; its report's folder is searched from the document's folder upwards:
-
-    <!-- report: docs/reports/latency table=steps columns=model,form,median where=form=u8|float -->
-    ... this part is replaced ...
-    <!-- end report -->
+<!-- report: docs/reports/latency table=steps columns=model,form,median where=form=u8|float -->
+... this part is replaced; the folder is searched from the document's folder upwards ...
+<!-- end report -->
 """
 
 import os

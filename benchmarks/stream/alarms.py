@@ -1,8 +1,5 @@
 """False alarms per hour of real speech against fakes found and the time until found, over thresholds of --sure.
 
-    found = raise_alarms(model_path, clips, hours=2.0, seed=0, jobs=2)
-    found.table("edge", seed=0), found.choose(budget=1.0)
-
 Streams of STREAM seconds (benchmarks.stream.mixture) run through the product's session at full speed, voice activity
 included. Its scores are then judged again for each threshold, by the product's VerdictTracker.
 
@@ -11,69 +8,117 @@ included. Its scores are then judged again for each threshold, by the product's 
     begins in here: true         |-------------------|  the passage and one window after it; elsewhere: false
 """
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.report import Cell, Measured, Table
-from benchmarks.stream.mixture import Clips, Turn, compose
+from benchmarks.accuracy.trials import open_trials
+from benchmarks.cases import Subject
+from benchmarks.report import Cell, Measured, Plot, Report, Table, new_report
+from benchmarks.report.plots import draw_trade
+from benchmarks.stream.mixture import Clips, Turn, by_source, compose
+from benchmarks.stream.realtime import ArraySource
+from benchmarks.workers import spread
 from runtime.audio.features import Samples
 from runtime.audio.framer import Score
-from runtime.card.model_card import ScoreMap
+from runtime.card.model_card import ScoreMap, read_card
 from runtime.card.schema import require
 from runtime.engines.model_loader import LoadedModel, load_model
+from runtime.scorer import open_framer
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
-from runtime.sources import Block
-from runtime.sources.file import paced
 from runtime.support.shutdown import Stop
 from runtime.verdict import WINDOW_VOICE, State, Verdict, VerdictTracker, Voice
-from train.data.processes import in_processes
+from train.data.processes import cores
 from train.evaluate.bootstrap import interval_of
 from train.evaluate.metrics import Floats
-from train.progress import Progress
+from train.progress import Progress, say
+
+if TYPE_CHECKING:
+    from benchmarks.stream.__main__ import Options
 
 STREAM = 300.0  # s of a stream at least
 SURE = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)  # thresholds
 RESAMPLES = 1000  # of sources, for intervals
 
-
-@dataclass(frozen=True)
-class TurnResult:
-    """A passage and, for each threshold, its false alarms, or the seconds until the fake was found; NaN: it was not."""
-
-    passage: Turn
-    by_sure: Floats  # (thresholds,)
+# A passage and, for each threshold, its false alarms, or the seconds until the fake was found; NaN: it was not.
+TurnResult = tuple[Turn, Floats]
 
 
 class VerdictList(Sink):
-    """Keeps every verdict."""
+    """Stores every verdict."""
 
     def __init__(self) -> None:
         self.verdicts = list[Verdict]()
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
-        small = replace(verdict.quality, spectrum=np.empty(0))
-        self.verdicts.append(replace(verdict, quality=small))
+        self.verdicts.append(replace(verdict, quality=replace(verdict.quality, spectrum=np.empty(0))))
 
 
-class ArraySource:
-    """An array as a source."""
+def report(options: "Options", subjects: Sequence[Subject], folder: Path) -> Report:
+    """Every model over the same streams."""
+    trials, hours, rows = open_trials(options.corpus, options.partition), options.hours or 1.0, list[dict[str, Cell]]()
+    say(trials.describe())
+    for subject in subjects:
+        fitted = read_card(subject.path).score.fitted_on is not None
+        require(fitted, f"{subject.model}: not calibrated, so that P(spoof) means nothing; export it with trials")
+    for subject in subjects:
+        jobs = 1 if subject.form.startswith("TensorRT") else options.workers or cores()
+        found = raise_alarms(subject.path, by_source(trials), hours, options.seed, jobs, options.step, subject.model)
+        rows += alarm_rows(found, subject.model, options.seed)
+    draw_trade(rows, folder / "alarms.png")
+    conditions = {"hours": hours, "seed": options.seed, "trials": trials.describe(), "trials sha256": trials.identity()}
+    return new_report(
+        "alarms", f"Alarms on {trials.name}", {}, conditions, [budget_table(rows, options.budget), alarm_table(rows)],
+        ["Figures of one corpus do not transfer to another."],
+        [Plot("alarms.png", "Fakes found against false alarms; a point for each threshold of --sure.")],
+    )  # fmt: skip
 
-    name, live = "mixture", False
 
-    def __init__(self, samples: Samples, rate: int, stop: Stop) -> None:
-        self._samples, self._rate, self._stop = samples, rate, stop
+# ---- measuring
 
-    def __iter__(self) -> Iterator[Block]:
-        return paced(self._samples, self._rate, self._stop, live=False)
 
-    def close(self) -> None:
-        """Hold nothing."""
+def raise_alarms(
+    path: Path, clips: Clips, hours: float, seed: int, jobs: int, step: int | None = None, title: str = "alarms"
+) -> list[TurnResult]:
+    """Run so many hours of streams through a model."""
+    count = max(1, round(3600 * hours / STREAM))
+    work = partial(open_streams, path, clips, STREAM, seed, step)
+    results: dict[int, list[TurnResult]] = {}
+    with (
+        Progress(title, count, f"streams of {STREAM / 60:g} min") as bar,
+        closing(spread(work, range(count), jobs, "scored streams")) as finished,
+    ):
+        for number, found in finished:
+            results[number] = found
+            bar.advance()
+    return [result for number in range(count) for result in results[number]]
+
+
+def open_streams(
+    path: Path, clips: Clips, seconds: float, seed: int, step: int | None
+) -> Callable[[int], list[TurnResult]]:
+    """A function that composes and scores the stream of a number, and judges it for each threshold."""
+    model = load_model(path, "auto")
+    framer = open_framer(model.engine, model.card.frontend, step)
+
+    def run(number: int) -> list[TurnResult]:
+        samples, passages = compose(clips, seconds, seed, number)
+        with Stop() as stop:
+            verdicts = verdicts_of(model, samples, stop, step)
+            if stop.requested:
+                raise KeyboardInterrupt
+        times, score_map = [verdict.time for verdict in verdicts], model.card.score
+        judged = [states(verdicts, score_map, framer.interval, sure) for sure in SURE]
+        values = [judge(times, found, passages, model.card.frontend.seconds) for found in judged]
+        return list(zip(passages, np.array(values).T, strict=True))
+
+    return run
 
 
 def verdicts_of(model: LoadedModel, samples: Samples, stop: Stop, step: int | None = None) -> list[Verdict]:
@@ -116,41 +161,32 @@ def judge(times: Sequence[float], found: Sequence[State], passages: Sequence[Tur
     return values
 
 
-@dataclass(frozen=True)
-class Alarms:
-    """The result of one model."""
-
-    results: tuple[TurnResult, ...]
-
-    def _of(self, fake: bool) -> tuple[list[Turn], Floats, list[str]]:
-        mine = [one for one in self.results if one.passage.fake == fake]
-        values = np.array([one.by_sure for one in mine]).reshape(len(mine), len(SURE))
-        return [one.passage for one in mine], values, [one.passage.source for one in mine]
-
-    def rows(self, model: str, seed: int) -> list[dict[str, Cell]]:
-        """A row for each threshold; intervals at 95 % resample sources and systems."""
-        real, alarms, sources = self._of(False)
-        fakes, waits, systems = self._of(True)
-        hours = np.array([passage.speech / 3600 for passage in real])
-        rows = list[dict[str, Cell]]()
-        for place, sure in enumerate(SURE):
-            missed = np.isnan(waits[:, place])
-            found = np.sort(waits[~missed, place])
-            row: dict[str, Cell] = {
-                "model": model, "sure": f"{sure:g}",
-                "false alarms": _ratio(alarms[:, place], hours, sources, seed),
-                "found": _ratio(100.0 * ~missed, np.ones(len(fakes)), systems, seed),
-                "until found": float(np.median(found)) if len(found) else None,
-                "until found p90": float(np.percentile(found, 90)) if len(found) else None,
-                "real passages": len(real), "fake passages": len(fakes), "real speech": float(hours.sum()),
-            }  # fmt: skip
-            rows.append(row)
-        return rows
+# ---- tables
 
 
-def _ratio(values: Floats, weights: Floats, groups: Sequence[str], seed: int) -> Measured:
-    """Sum of values over sum of weights, with its interval over groups."""
-    names, unit = np.unique(np.array(groups), return_inverse=True)
+def alarm_rows(results: Sequence[TurnResult], model: str, seed: int) -> list[dict[str, Cell]]:
+    """A row for each threshold; intervals at 95 % resample sources and systems."""
+    (real, alarms), (fakes, waits) = (
+        ([turn for turn, _ in results if turn.fake == fake], [values for turn, values in results if turn.fake == fake])
+        for fake in (False, True)
+    )
+    hours, rows = np.array([turn.speech / 3600 for turn in real]), list[dict[str, Cell]]()
+    for place, sure in enumerate(SURE):
+        until, raised = np.array([values[place] for values in waits]), np.array([values[place] for values in alarms])
+        found = until[~np.isnan(until)]
+        rows.append({
+            "model": model, "sure": f"{sure:g}", "false alarms": _ratio(raised, hours, real, seed),
+            "found": _ratio(100.0 * ~np.isnan(until), np.ones(len(fakes)), fakes, seed),
+            "until found": float(np.median(found)) if len(found) else None,
+            "until found p90": float(np.percentile(found, 90)) if len(found) else None,
+            "real passages": len(real), "fake passages": len(fakes), "real speech": float(hours.sum()),
+        })  # fmt: skip
+    return rows
+
+
+def _ratio(values: Floats, weights: Floats, turns: Sequence[Turn], seed: int) -> Measured:
+    """Sum of values over sum of weights, with its interval over sources."""
+    names, unit = np.unique(np.array([turn.source for turn in turns]), return_inverse=True)
     top, bottom = (np.bincount(unit, part, len(names)) for part in (values, weights))
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     return Measured(float(values.sum() / weights.sum()), *interval_of((drawn @ top) / (drawn @ bottom)))
@@ -170,90 +206,13 @@ def alarm_table(rows: Sequence[dict[str, Cell]]) -> Table:
 
 def budget_table(rows: Sequence[dict[str, Cell]], budget: float) -> Table:
     """Of each model the lowest threshold that keeps the budget; no threshold where none does."""
-    chosen = list[dict[str, Cell]]()
-    for model in dict.fromkeys(str(row["model"]) for row in rows):
-        keeping = [row for row in rows if row["model"] == model and _value(row["false alarms"]) <= budget]
-        names = ("sure", "false alarms", "found", "until found")
-        row: dict[str, Cell] = {"model": model, "budget": budget}
-        chosen.append(row | ({key: keeping[0][key] for key in names} if keeping else {}))
+    chosen: dict[Cell, dict[str, Cell]] = {row["model"]: {"model": row["model"], "budget": budget} for row in rows}
+    for row in rows[::-1]:
+        if isinstance(rate := row["false alarms"], Measured) and rate.value <= budget:
+            chosen[row["model"]] |= {key: row[key] for key in ("sure", "false alarms", "found", "until found")}
     columns = (
         "model*; budget, false alarms per hour; sure; false alarms, per hour of real speech < .2; found, % > .1; "
         "until found, s < .1"
     )
     about = "The lowest threshold whose measured rate keeps the budget; its interval may reach beyond."
-    return Table.of("sure", "--sure for a budget of false alarms", about, columns, chosen)
-
-
-def _value(cell: Cell) -> float:
-    assert isinstance(cell, Measured)
-    return cell.value
-
-
-def raise_alarms(
-    path: Path, clips: Clips, hours: float, seed: int, jobs: int, step: int | None = None, title: str = "alarms"
-) -> Alarms:
-    """Run so many hours of streams through a model."""
-    count = max(1, round(3600 * hours / STREAM))
-    work = _Worker(path, clips, STREAM, seed, step)
-    results: dict[int, list[TurnResult]] = {}
-    with Progress(title, count, f"streams of {STREAM / 60:g} min") as bar:
-        if jobs == 1:
-            for number in range(count):
-                results[number] = work.run(number)
-                bar.advance()
-        else:
-            with closing(in_processes(_run, range(count), jobs, "scored streams", _begin, (work,))) as finished:
-                for number, found in finished:
-                    results[number] = found
-                    bar.advance()
-    return Alarms(tuple(one for number in range(count) for one in results[number]))
-
-
-class _Worker:
-    """Model and clips of one process; the model is opened at the first stream."""
-
-    def __init__(self, path: Path, clips: Clips, seconds: float, seed: int, step: int | None) -> None:
-        self._path, self._clips, self._seconds, self._seed, self._step = path, clips, seconds, seed, step
-        self._model: LoadedModel | None = None
-
-    def run(self, number: int) -> list[TurnResult]:
-        """Compose and score one stream, and judge it for each threshold."""
-        self._model = model = self._model or load_model(self._path, "auto")
-        samples, passages = compose(self._clips, self._seconds, self._seed, number)
-        with Stop() as stop:
-            verdicts = verdicts_of(model, samples, stop, self._step)
-            if stop.requested:
-                raise KeyboardInterrupt
-        times, frontend = [verdict.time for verdict in verdicts], model.card.frontend
-        interval = (self._step or _step(model)) * frontend.hop / frontend.rate
-        values = [
-            judge(times, states(verdicts, model.card.score, interval, sure), passages, frontend.seconds)
-            for sure in SURE
-        ]
-        return [TurnResult(passage, column) for passage, column in zip(passages, np.array(values).T, strict=True)]
-
-
-def _step(model: LoadedModel) -> int:
-    from runtime.scorer import open_framer
-
-    return open_framer(model.engine, model.card.frontend).step
-
-
-_worker: list[_Worker] = []
-
-
-def _begin(work: _Worker) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    _worker[:] = [work]
-
-
-def _run(number: int) -> list[TurnResult]:
-    return _worker[0].run(number)
-
-
-def check_calibrated(model: LoadedModel, name: str) -> None:
-    """P(spoof) needs a score map."""
-    require(
-        model.card.score.fitted_on is not None,
-        f"{name}: not calibrated, so that P(spoof) means nothing; export it with trials for the score map",
-    )
+    return Table.of("sure", "--sure for a budget of false alarms", about, columns, chosen.values())

@@ -1,8 +1,5 @@
 """Streams of real recordings with inserted fakes: passages of a corpus's clips, in a room, with pauses and noise.
 
-    clips = by_source(open_trials([corpus], "dev"))
-    samples, passages = compose(clips, seconds=300.0, seed=0, number=3)      # the same in every run
-
     pause | passage: clips of one real source | pause | passage: clips of one fake system | pause | ...
     all in one room or none, over one noise floor; every passage has a level of its own
 

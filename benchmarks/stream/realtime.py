@@ -1,8 +1,5 @@
 """One session of the runtime over a microphone in real time.
 
-    run = in_real_time(model, samples, 20.0, 48_000)
-    run.spoken_ms, run.lost
-
 Only the sound card is simulated. Callback, bounded queue and resampler are the product's, so sound that a slow machine
 loses is lost and counted here as well. A verdict has two latencies: `spoken` counts from the moment its newest sample
 was spoken, `arrived` from the moment that sample's block of 20 ms was delivered.
@@ -23,19 +20,24 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import Cell, Table
+from runtime.audio.decode import load
 from runtime.audio.features import RATE, Samples
 from runtime.engines.model_loader import LoadedModel
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
 from runtime.sinks.jsonl import JsonLines
+from runtime.sources import Block
 from runtime.sources.demo import passages
+from runtime.sources.file import paced
 from runtime.sources.microphone import Microphone
 from runtime.summary import Summary
 from runtime.support.shutdown import Stop
 from runtime.verdict import Verdict
+from train.data.corpus import open_corpus
 
 SHARES = (50, 95, 99)  # percentiles of a latency
 CLIP_GAP = 0.4  # s of silence between clips of a corpus
+CARD_RATE = 48_000  # Hz of the simulated sound card
 LINGER = 1.0  # s after the last block in which the queue is still scored; a Microphone waits for 2
 
 
@@ -44,9 +46,6 @@ def sound(corpus: Sequence[Path], seconds: float, seed: int = 0, partition: str 
     wanted = round(seconds * RATE)
     if not corpus:
         return np.resize(np.roll(np.concatenate([*passages(RATE).values()]), 7919 * seed), wanted)
-    from runtime.audio.decode import load
-    from train.data.corpus import open_corpus
-
     paths, parts = [trial.path for trial in open_corpus(corpus[0], partition).trials if trial.path], list[Samples]()
     for place in np.random.default_rng(seed).permutation(len(paths)):
         if sum(map(len, parts)) < wanted:
@@ -54,13 +53,26 @@ def sound(corpus: Sequence[Path], seconds: float, seed: int = 0, partition: str 
     return np.resize(np.concatenate(parts), wanted)
 
 
+class ArraySource:
+    """An array as a source, as fast as it is scored, repeated or cut to `size` samples."""
+
+    name, live = "array", False
+
+    def __init__(self, samples: Samples, rate: int, stop: Stop, size: int | None = None) -> None:
+        self._samples, self._rate, self._stop, self._size = samples, rate, stop, size or len(samples)
+
+    def __iter__(self) -> Iterator[Block]:
+        for start in range(0, self._size, len(self._samples)):
+            yield from paced(self._samples[: self._size - start], self._rate, self._stop, live=False)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
 class SoundCard:
     """The part of the package sounddevice that Microphone uses, and its one stream: samples at their own pace."""
 
-    class PortAudioError(Exception):
-        """A request that this device refuses."""
-
-    active = True
+    PortAudioError, active = RuntimeError, True
 
     def __init__(self, samples: Samples, rate: int, stop: Stop) -> None:
         self.samples, self.rate, self._stop = samples, rate, stop
@@ -132,7 +144,7 @@ class RealTime:
 
 
 def in_real_time(
-    model: LoadedModel, samples: Samples, seconds: float, rate: int = 48_000, step: int | None = None
+    model: LoadedModel, samples: Samples, seconds: float, rate: int = CARD_RATE, step: int | None = None
 ) -> RealTime:
     """The real microphone on a simulated sound card of that rate."""
     import soxr

@@ -21,12 +21,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.accuracy import __main__ as accuracy
 from benchmarks.accuracy import scoring
-from benchmarks.accuracy.peers import parse_input
-from benchmarks.accuracy.resampling import draws
-from benchmarks.accuracy.tables import LlrMap, System, Tables
-from benchmarks.accuracy.trials import TrialList, open_trials
+from benchmarks.accuracy.scoring import open_model, parse_input
+from benchmarks.accuracy.systems import LlrMap, System, labels
+from benchmarks.accuracy.tables import Tables
+from benchmarks.accuracy.trials import TrialList, draws, open_trials
 from benchmarks.cases import of_file
-from benchmarks.report import Report, plots, read_report
+from benchmarks.report import Report, read_report
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.listing import table as listing
@@ -178,21 +178,22 @@ def test_partial_scores_are_used_and_a_torn_line_is_not(
 ) -> None:
     subject, file = of_file(model_onnx, "model"), tmp_path / "partial" / "model.txt"
     cache = build_cache(subject.frontend, open_corpus(made_corpus, "train").trials, made_cache, 1)
-    scorer = scoring.ModelScorer(subject, cache)
+    computed: list[int] = []
+
+    def open_clips(cache: Any) -> scoring.ScoreClips:
+        score = open_model(subject, False, cache)
+        return lambda clips: computed.extend(clips) or score(clips)
+
     bound_to = {"model": "sha256", "windows": "first"}
-    whole = scoring.score_trials("model", scorer, file, bound_to, 1)
+    whole = scoring.score_trials("model", cache, open_clips, file, bound_to, 1)
     lines = file.read_text().splitlines(keepends=True)
     assert len(lines) == 1 + len(cache) == 25
     file.write_text("".join(lines[:10]) + lines[10][:-3])  # killed while a line was written
-    computed: list[int] = []
-    real = scoring.score_clips
-    monkeypatch.setattr(
-        scoring, "score_clips", lambda e, c, clips, *how: computed.extend(clips) or real(e, c, clips, *how)
-    )
-    assert scoring.score_trials("model", scorer, file, bound_to, 1).tolist() == whole.tolist()
+    computed.clear()
+    assert scoring.score_trials("model", cache, open_clips, file, bound_to, 1).tolist() == whole.tolist()
     assert sorted(computed) == list(range(9, 24))
     computed.clear()
-    scoring.score_trials("model", scorer, file, {**bound_to, "model": "another"}, 1)
+    scoring.score_trials("model", cache, open_clips, file, {**bound_to, "model": "another"}, 1)
     assert len(computed) == 24  # nothing of the other model was used
 
 
@@ -232,8 +233,8 @@ def made_trials(columns: dict[str, list[str]], utterances: list[str]) -> TrialLi
 
 def test_a_column_of_spoofs_and_one_of_both_classes() -> None:
     table = made_table([1.0, 2.0, 3.0, 4.0], [0.0, 0.5, 2.5, 3.5])
-    columns = {"family": ["-"] * 4 + ["old", "old", "new", "new"], "mp3": ["0", "0", "1", "1", "0", "0", "0", "2"],
-               "source": ["s"] * 8}  # fmt: skip
+    columns = {"corpus": ["made"] * 8, "source": ["s"] * 8,
+               "family": ["-"] * 4 + ["old"] * 2 + ["new"] * 2, "mp3": list("00110002")}  # fmt: skip
     made = Tables([System("s", "", table)], made_trials(columns, table.utterance.tolist()), 5)
 
     def found(column: str) -> dict[str, tuple[int, int, float | None]]:
@@ -332,15 +333,6 @@ def test_an_input_of_peers_is_checked(text: str) -> None:
 
 
 def test_labels_differ() -> None:
-    assert accuracy.labels(["f0", "runs/a/model.pt", "runs/b/model.pt"]) == ["f0", "a/model.pt", "b/model.pt"]
-    assert accuracy.labels(["x/a/model.onnx", "y/a/model.onnx"]) == ["x/a/model.onnx", "y/a/model.onnx"]
-    assert accuracy.labels(["/data/rawgat"]) == ["rawgat"]
-
-
-def test_corners_of_a_curve_are_the_same_line() -> None:
-    x = np.cumsum(np.random.default_rng(1).integers(0, 2, 500)).astype(float)
-    y = np.arange(500) - x  # a staircase: each step goes right or up
-    few_x, few_y = plots._corners(x, y)
-    assert len(few_x) < len(x) and (few_x[0], few_y[0], few_x[-1], few_y[-1]) == (x[0], y[0], x[-1], y[-1])
-    steps = np.abs(np.diff(few_x)), np.abs(np.diff(few_y))
-    assert (np.minimum(*steps) == 0).all() and (steps[0] + steps[1]).sum() == 499  # straight pieces, nothing cut off
+    assert labels(["f0", "runs/a/model.pt", "runs/b/model.pt"]) == ["f0", "a/model.pt", "b/model.pt"]
+    assert labels(["x/a/model.onnx", "y/a/model.onnx"]) == ["x/a/model.onnx", "y/a/model.onnx"]
+    assert labels(["/data/rawgat"]) == ["rawgat"]

@@ -193,11 +193,9 @@ def test_a_containers_quota_is_the_smallest_of_its_groups(tmp_path: Path) -> Non
 
 def test_rails_are_volts_times_amperes_and_the_input_counts_alone(tmp_path: Path) -> None:
     meter = PowerMeter(orin_nano(tmp_path))
-    assert meter.joules(2.0) == pytest.approx(2 * 5.016 * 0.66)
+    assert meter.watts() == pytest.approx(5.016 * 0.66)
     rails = rail(rail(tmp_path / "agx", 1, "VDD_GPU_SOC", 1000, 1000), 2, "VIN_SYS_5V0", 5000, 1000)
-    assert PowerMeter(rail(rails, 3, "VDDQ_VDD2_1V8AO", 1800, 1000)).joules(1.0) == pytest.approx(
-        6.0
-    )  # fed by VIN_SYS_5V0
+    assert PowerMeter(rail(rails, 3, "VDDQ_VDD2_1V8AO", 1800, 1000)).watts() == pytest.approx(6.0)  # fed by VIN_SYS_5V0
     assert PowerMeter(tmp_path / "nothing").name is None
 
 
@@ -221,11 +219,11 @@ def test_a_watch_subtracts_the_idle_machine(tmp_path: Path) -> None:
 def test_rounding_is_no_energy() -> None:
     """Means of equal powers may differ in their last bit."""
     watch = Watch(root=Path("nothing"))
-    watch.seconds, idle = 1.0, 3.31056
-    watch._readings = {"idle": [(1.0, idle)] * 3, "run": [(1.0, idle * (1 + 1e-15))] * 3}
-    assert watch._watts("idle") != watch._watts("run") and watch.energy() is None
-    watch._readings["run"] = [(1.0, 3.4)] * 3
-    assert watch.energy() == pytest.approx(3.4 - idle)
+    watch.seconds, watch.idle_watts = 1.0, 3.31056
+    watch.run_watts = watch.idle_watts * (1 + 1e-15)
+    assert watch.idle_watts != watch.run_watts and watch.energy() is None
+    watch.run_watts = 3.4
+    assert watch.energy() == pytest.approx(3.4 - watch.idle_watts)
 
 
 def test_the_command_prints_json_and_markdown(
@@ -285,4 +283,4 @@ def test_power_is_that_of_jetson_stats(tmp_path: Path) -> None:
             rail_.setdefault("power", rail_["volt"] * rail_["curr"] // 1000)
             rail_["avg"] = 0
         total, _ = power.total_power(rails)
-        assert PowerMeter(tmp_path).joules(1.0) == pytest.approx(total["power"] / 1000)
+        assert PowerMeter(tmp_path).watts() == pytest.approx(total["power"] / 1000)

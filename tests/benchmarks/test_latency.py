@@ -109,6 +109,6 @@ def test_a_tensorrt_engine_has_its_own_table(tmp_path: Path, monkeypatch: pytest
     assert [found.part for found in lineup.entries] == ["network", "step"] and len(lineup.notes) == 1
     for found in lineup.entries:
         found.case.run()
-    for _, engine in lineup.engines:
+    for engine in lineup.engines:
         engine.close()
     assert not MockCuda.newest.memory

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,18 +16,21 @@ from benchmarks.accuracy.trials import open_trials
 from benchmarks.report import read_report
 from benchmarks.stream import __main__ as command
 from benchmarks.stream import alarms
-from benchmarks.stream.alarms import SURE, Alarms, TurnResult, judge, raise_alarms, states, verdicts_of
-from benchmarks.stream.endurance import endure, missing_verdicts, slope
+from benchmarks.stream.alarms import SURE, alarm_rows, judge, raise_alarms, states, verdicts_of
 from benchmarks.stream.load import bear, speed
 from benchmarks.stream.mixture import Turn, by_source, compose
+from benchmarks.stream.one_stream import Counter, endure, notes, slope
 from benchmarks.stream.realtime import in_real_time, sound
 from runtime.audio.features import RATE
 from runtime.engines.model_loader import LoadedModel, load_model
 from runtime.scorer import StreamScorer
+from runtime.sinks import StreamInfo
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
+from runtime.verdict import Verdict
 from tests.runtime.made_model import made_model
 from tests.runtime.made_steps import made_steps
+from train.progress import Progress
 
 MINUTES = float(os.environ.get("SHRIKE_STREAM_MINUTES", "2"))
 
@@ -70,7 +74,7 @@ def test_every_sample_is_accounted_for_in_real_time(model: LoadedModel) -> None:
 def test_a_slow_engine_loses_sound_and_every_lost_sample_is_counted(model: LoadedModel) -> None:
     slow: Any = Slow(model.engine, 0.5)
     run = in_real_time(replace(model, engine=slow), sound((), 5.0), 5.0, rate=RATE, step=12)  # due every 0.0975 s
-    assert run.lost > 0 and run.summary.gaps > 0 and command.notes({"slow": run}, None)
+    assert run.lost > 0 and run.summary.gaps > 0 and notes({"slow": run}, None)
     assert run.summary.seconds + run.lost + run.unscored == pytest.approx(run.sent)
 
 
@@ -81,36 +85,44 @@ def test_a_microphone_scores_as_a_file_does(model: LoadedModel) -> None:
     assert run.summary.score in [score.value for score in scorer.push(samples)]
 
 
-def test_minutes_of_sound_are_scored_completely(path: Path) -> None:
-    run = endure(path, sound((), 30.0), MINUTES / 60, step=60)
-    assert run.complete and run.sent == run.scored == round(60 * MINUTES * RATE)
-    assert (np.diff(run.hours) > 0).all() and run.hours[-1] <= MINUTES / 60
-    if len(run.memory):
-        late = run.memory[run.hours >= 0.5 * run.hours[-1]]
-        assert np.ptp(late) < 8  # MB
+def test_minutes_of_sound_are_scored_completely(model: LoadedModel) -> None:
+    run = endure(model, sound((), 30.0), MINUTES / 60, step=60)
+    assert run.complete and run.sent == run.scored == round(60 * MINUTES * RATE) and run.verdicts > 0
+    hours, memory = np.array(run.readings).reshape(-1, 2).T
+    assert (np.diff(hours) > 0).all() and hours.max(initial=0) <= MINUTES / 60
+    assert np.ptp(memory[hours >= 0.5 * hours.max(initial=0)]) < 8  # MB
 
 
 def test_missing_verdicts_are_counted() -> None:
     interval = 0.0975
     times = np.round(1.0 + interval * np.arange(100), 4)
     seconds = times[-1] + 0.5 * interval
-    assert missing_verdicts(times, interval, seconds) == 0
-    assert missing_verdicts(np.delete(times, slice(20, 40)), interval, seconds) == 20
-    assert missing_verdicts(times[:-3], interval, seconds) == 3
-    assert missing_verdicts(np.insert(times, 7, times[7]), interval, seconds) == 1  # one came twice
-    assert missing_verdicts(times[:0], interval, seconds) > 0
+
+    def missing(times: np.ndarray) -> int:
+        counter, given = Counter(seconds, Progress("", 1, "", silent=True)), SimpleNamespace(interval=interval)
+        counter.begin(cast(StreamInfo, given))
+        for at in times.tolist():
+            counter.verdict(cast(Verdict, SimpleNamespace(time=at)), None)
+        return counter.missing
+
+    assert missing(times) == 0
+    assert missing(np.delete(times, slice(20, 40))) == 20
+    assert missing(times[:-3]) == 3
+    assert missing(np.insert(times, 7, times[7])) == 1  # one came twice
+    assert missing(times[:0]) > 0
 
 
 def test_a_slope_is_found_with_its_interval_after_settling() -> None:
     rng, hours, inside = np.random.default_rng(5), np.linspace(0, 24, 400), 0
     for _ in range(200):
-        found = slope(hours, 80 - 20 * np.exp(-hours / 0.1) + 0.05 * hours + rng.normal(0, 0.3, 400))
+        memory = 80 - 20 * np.exp(-hours / 0.1) + 0.05 * hours + rng.normal(0, 0.3, 400)
+        found = slope(list(zip(hours, memory, strict=True)))
         assert found is not None and found.low is not None and found.high is not None
         inside += found.low <= 0.05 <= found.high
     assert 180 <= inside <= 199  # 190 are expected
-    level = slope(hours, np.full(400, 80.0))
+    level = slope([(hour, 80.0) for hour in hours])
     assert level is not None and abs(level.value) < 1e-9
-    assert slope(hours / 100, 80 + hours) is None and slope(np.zeros(0), np.zeros(0)) is None
+    assert slope([(hour / 100, 80 + hour) for hour in hours]) is None and slope([]) is None
 
 
 # ---- many streams
@@ -167,8 +179,7 @@ def test_alarms_are_true_within_a_fake_and_a_window_after_it() -> None:
     times = [float(time) for time in range(80)]
     found = judge(times, ["spoof" if time in alarmed else "unsure" for time in times], passages, window=5.0)
     assert found[:3].tolist() == [2, 3, 1] and np.isnan(found[3])  # 34 s is within a window of the fake
-    rows = Alarms(tuple(TurnResult(one, np.full(len(SURE), v)) for one, v in zip(passages, found, strict=True)))
-    row = rows.rows("m", seed=0)[0]
+    row = alarm_rows([(one, np.full(len(SURE), v)) for one, v in zip(passages, found, strict=True)], "m", seed=0)[0]
     assert row["found"].value == 50 and row["until found"] == 3  # type: ignore[union-attr]
     assert row["false alarms"].value == pytest.approx(3 / (46 / 3600))  # type: ignore[union-attr]
 
@@ -186,7 +197,7 @@ def test_alarms_do_not_depend_on_processes(
     rates = [row["false alarms"].value for row in rows]  # type: ignore[union-attr]
     assert len(rates) == len(SURE) and min(rates) >= 0
     clips = by_source(open_trials([made_corpus], "train"))
-    other = raise_alarms(path, clips, 0.02, 0, 2, step=24).rows("model", 0)
+    other = alarm_rows(raise_alarms(path, clips, 0.02, 0, 2, step=24), "model", 0)
     assert [row["false alarms"] for row in other] == [row["false alarms"] for row in rows]
 
 
