@@ -50,23 +50,24 @@ class Subject:
     notes: tuple[str, ...] = ()
 
     def open(self, threads: int = 1) -> Engine:
-        return TorchEngine(self.path) if self.form == "torch" else open_engine(self.path, threads)
+        return TorchEngine(self.path, threads) if self.form == "torch" else open_engine(self.path, threads)
 
 
 class TorchEngine:
-    """A stripped network behind the protocol of runtime.engines; torch's threads are the process's."""
+    """A stripped network behind the protocol of runtime.engines."""
 
     precision = "fp32"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int) -> None:
         from export.strip import strip
         from train.checkpoint import read_checkpoint
 
-        self.network, self.name = strip(read_checkpoint(path)), path.stem
+        self.network, self.name, self.threads = strip(read_checkpoint(path)), path.stem, threads
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
+        torch.set_num_threads(self.threads)  # of the process: another engine's case may have set others
         with torch.inference_mode():
             logits: NDArray[np.float32] = self.network(torch.from_numpy(features)).numpy()
         return logits

@@ -10,7 +10,7 @@ counts where its interval, at 95 % for all values together, excludes none, and w
 Exit codes: 0 nothing became worse, 3 something did, 2 the reports cannot be compared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -28,6 +28,7 @@ RATE = "%"  # unit of which differences are shown, not ratios
 TIMED = ("latency", "stream", "streams")  # kinds whose values depend on the machine
 MOST_DIFFERENCES = 20  # that are listed
 
+RowKey = tuple[str, tuple[tuple[str, str], ...]]  # a table's name, and columns and cells of the row's key
 Verdict = Literal["worse", "better", "same", "noise unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -70,8 +71,7 @@ def main() -> int:
 class Change:
     """One value on both sides."""
 
-    table: str
-    key: tuple[Cell, ...]
+    row: RowKey
     column: Column
     a: Measured
     b: Measured
@@ -86,13 +86,6 @@ class Change:
     def estimate(self) -> float:
         return self.b.value - self.a.value if self.is_rate else 100 * (self.b.value / (self.a.value or 1) - 1)
 
-    @property
-    def text(self) -> str:
-        if self.percent is None:
-            return f"{self.estimate:+.1f} %"
-        low, middle, high = self.percent
-        return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
-
 
 def compare(a: Report, b: Report, options: Options) -> list[Change]:
     """Every value with a direction that both reports have."""
@@ -101,27 +94,31 @@ def compare(a: Report, b: Report, options: Options) -> list[Change]:
     odd = [f"{name}: {first[name]} and {second[name]}" for name in first if first[name] != second[name]]
     same = not odd or a.kind not in TIMED or options.any_machine
     require(same, f"the machines differ ({'; '.join(odd)}); compare runs of one, or add --any-machine")
-    pairs = [pair for table in a.tables for pair in _pairs(table, b)]
+    rows, others, pairs = rows_of(a), rows_of(b), list[Change]()
+    for key in filter(others.__contains__, rows):
+        for name, (column, cell) in rows[key].items():
+            other, other_cell = others[key].get(name, (column, None))
+            require(other.unit == column.unit, f"table {key[0]}: {name}: other units")
+            if column.better != "none" and cell is not None and other_cell is not None:
+                pairs.append(Change(key, column, _measured(cell), _measured(other_cell)))
     noisy = sum(all(side.low is not None or len(side.rounds) > 1 for side in (pair.a, pair.b)) for pair in pairs)
     confidence = 1 - (1 - CONFIDENCE) / max(1, noisy)  # Bonferroni: all together are wrong in 5 %
     return [_judge(pair, confidence, options.tolerance) for pair in pairs]
 
 
-def _pairs(table: Table, b: Report) -> Iterator[Change]:
-    other = next((found for found in b.tables if found.name == table.name and _keys(found) == _keys(table)), None)
-    if other is None or not _keys(table):
-        return
-    units = {column.name: column.unit for column in other.columns}
-    others = dict(zip(map(other.key, other.rows), other.records(), strict=True))
-    for key, row in zip(map(table.key, table.rows), table.records(), strict=True):
-        for column in table.columns:
-            fits = units.get(column.name, column.unit) == column.unit
-            require(fits, f"table {table.name}: {column.name}: other units")
-            sides = [cell if isinstance(cell, Measured) or cell is None else Measured(float(cell))
-                     for cell in (row[column.name], others.get(key, {}).get(column.name))
-                     if column.better != "none"]  # fmt: skip
-            if len(sides) == 2 and sides[0] is not None and sides[1] is not None:
-                yield Change(table.name, key, column, sides[0], sides[1])
+def _measured(cell: str | float | Measured) -> Measured:
+    return cell if isinstance(cell, Measured) else Measured(float(cell))
+
+
+def rows_of(report: Report) -> dict[RowKey, dict[str, tuple[Column, Cell]]]:
+    """Cells by column, of all rows with a key."""
+    found = dict[RowKey, dict[str, tuple[Column, Cell]]]()
+    for table in report.tables:
+        for row in table.rows:
+            cells = list(zip(table.columns, row, strict=True))
+            if key := tuple((column.name, str(cell)) for column, cell in cells if column.key):
+                found[table.name, key] = {column.name: (column, cell) for column, cell in cells}
+    return found
 
 
 def _judge(change: Change, confidence: float, tolerance: float) -> Change:
@@ -147,10 +144,6 @@ def _percent(a: Measured, b: Measured, is_rate: bool, confidence: float) -> Inte
     return scale * low, scale * middle, scale * high
 
 
-def _keys(table: Table) -> tuple[str, ...]:
-    return tuple(column.name for column in table.columns if column.key)
-
-
 def circumstances(a: Report, b: Report) -> list[str]:
     """Differences of machine, conditions, versions and rows, as warnings."""
     found = []
@@ -162,19 +155,24 @@ def circumstances(a: Report, b: Report) -> list[str]:
     for name in {**first, **second}:
         if first.get(name) != second.get(name):
             found.append(f"warning: {name}: {first.get(name, '-')} in A, {second.get(name, '-')} in B")
-    rows = [{f"{t.name}, {_keys(t)} {t.key(row)}" for t in r.tables if _keys(t) for row in t.rows} for r in (a, b)]
-    found += [f"only in A: {row}" for row in sorted(rows[0] - rows[1])]
-    found += [f"only in B: {row}" for row in sorted(rows[1] - rows[0])]
+    rows, others = rows_of(a), rows_of(b)
+    for side, odd in (("A", rows.keys() - others.keys()), ("B", others.keys() - rows.keys())):
+        found += [f"only in {side}: {table}, {', '.join(map(' '.join, key))}" for table, key in sorted(odd)]
     more = len(found) - MOST_DIFFERENCES
     return [*found[:MOST_DIFFERENCES], f"warning: and {more} more"] if more > 0 else found
 
 
 def as_table(changes: Sequence[Change]) -> Table:
-    rows: list[dict[str, Cell]] = [
-        {"table": c.table, "row": ", ".join(map(str, c.key)), "value": c.column.name, "A": c.a.value, "B": c.b.value,
-         "unit": c.column.unit, "change": c.text, "verdict": c.verdict}
-        for c in sorted(changes, key=lambda change: VERDICTS.index(change.verdict))
-    ]  # fmt: skip
+    """The changes, the worst first."""
+    rows = list[dict[str, Cell]]()
+    for change in sorted(changes, key=lambda change: VERDICTS.index(change.verdict)):
+        noise = f" ({change.percent[0]:+.1f} to {change.percent[2]:+.1f})" if change.percent else ""
+        rows.append({
+            "table": change.row[0], "row": ", ".join(cell for _, cell in change.row[1]), "value": change.column.name,
+            "A": change.a.value, "B": change.b.value, "unit": change.column.unit,
+            "change": f"{change.percent[1] if change.percent else change.estimate:+.1f} %{noise}",
+            "verdict": change.verdict,
+        })  # fmt: skip
     return Table.of("changes", "Changes", "", "table*; row*; value*; A; B; unit; change; verdict", rows)
 
 

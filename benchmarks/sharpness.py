@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.report import Measured, ReportOptions, Table
+from benchmarks.report import Measured, Report, ReportOptions, Table, new_report, produce
 from runtime.card.schema import require
 from runtime.support.command import parse, run
 
@@ -77,13 +77,14 @@ class Options(ReportOptions):
 
 def main() -> None:
     options = parse(Options, "benchmarks.sharpness", __doc__)
-    from benchmarks import host
+    produce(options, "sharpness", lambda folder: report(options))
+
+
+def report(options: Options) -> Report:
     from benchmarks.accuracy.trials import TrialList
-    from benchmarks.report import finish, new_report, report_folder, write_report
     from train.data.corpus import open_corpus, select
     from train.progress import say
 
-    out = options.place("sharpness")
     partition = select(open_corpus(options.corpus, options.partition, options.protocol), options.only)
     require(not partition.unlabelled, f"{partition.protocol}: {partition.unlabelled} trials without a label")
     say(partition.describe())
@@ -98,11 +99,7 @@ def main() -> None:
         "batch": options.batch, "resamples": options.bootstrap, "seed": options.seed,
         "loss": "cross-entropy of the logits", "batch norm": "statistics of training",
     }  # fmt: skip
-    with report_folder(out, options.overwrite) as folder:
-        title = f"Sharpness of {options.model.name}"
-        report = new_report("sharpness", title, host.describe(), conditions, [table], notes)
-        write_report(folder, report)
-    finish(report, out)
+    return new_report("sharpness", f"Sharpness of {options.model.name}", conditions, [table], notes)
 
 
 # ---- measuring

@@ -37,7 +37,6 @@ class Case:
 
     name: str
     run: Callable[[], object]
-    prepare: Callable[[], object] = lambda: None  # before each slice: settings of the process
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,9 @@ def measure(
     turn = 0
     with no_garbage_collection():
         for case in cases:
-            case.prepare()
             run_for(case.run, warm_up)
         while waiting := {i for i in range(len(cases)) if turn < rounds or sum(map(len, found[i])) < runs}:
             for place in filter(waiting.__contains__, order(len(cases), turn)):
-                cases[place].prepare()
                 cases[place].run()
                 before = time.process_time()
                 times = run_for(cases[place].run, seconds / rounds)

@@ -13,13 +13,13 @@ calibrated on dev. A stopped run resumes when it is called again. docs/accuracy.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import tyro
 
-from benchmarks.report import ReportOptions
+from benchmarks.report import Plot, Report, ReportOptions, new_report, produce
 from runtime.card.schema import require
 from runtime.support.command import parse, run
 
@@ -83,22 +83,28 @@ class Options(ReportOptions):
 
 def main() -> None:
     options = parse(Options, "benchmarks.accuracy", __doc__)
+    produce(options, "accuracy", partial(measure, options), shown=("systems", "by-part"))
+    if options.corpus:  # the run is complete
+        for path in options.partial_folder.glob("*.txt"):
+            path.unlink()
+        with suppress(OSError):  # it holds something else
+            options.partial_folder.rmdir()
+
+
+def measure(options: Options, folder: Path) -> Report:
+    """Score all systems, and write their scores and the DET curves to `folder`."""
     from benchmarks.accuracy.systems import all_systems
     from benchmarks.accuracy.tables import Tables
     from benchmarks.accuracy.trials import open_trials
-    from benchmarks.host import describe
-    from benchmarks.report import Plot, finish, new_report, report_folder, write_report
     from benchmarks.report.plots import draw_det
     from train.evaluate.scorefile import read_asv_scores, write_scores
     from train.progress import say
 
-    out = options.place("accuracy")
     asv, trials = read_asv_scores(options.asv) if options.asv else None, None
     if options.corpus:
         trials = open_trials(options.corpus, options.partition, options.protocol, options.subset, options.only)
         say(trials.describe())
-    with TemporaryDirectory() as exported:
-        systems = all_systems(options, trials, Path(exported))
+    systems = all_systems(options, trials)
     tables = Tables(systems, trials, options.bootstrap, options.seed, asv)
     columns = () if trials is None else trials.usual() if options.by is None else options.by
     say(f"tables by {', '.join(columns) or 'attack'}, {options.bootstrap:,} resamples")
@@ -116,20 +122,12 @@ def main() -> None:
                  "left out": s.left_out, "training": s.training}
         for s in systems
     }  # fmt: skip
-    with report_folder(out, options.overwrite) as folder:
-        for system in systems:
-            write_scores(folder / f"{system.file_name}.scores.txt", system.scores)
-        draw_det(tables.panels(), folder / "det.png", [system.name for system in systems if system.foreign])
-        plot = Plot("det.png", "DET curves on probit axes; the dot is the EER. Dashed: other projects' systems.")
-        title = f"Accuracy on {trials.name if trials else 'published scores'}"
-        report = new_report("accuracy", title, describe(), conditions, shown, tables.notes(), [plot])
-        write_report(folder, report)
-    if options.corpus:  # the run is complete
-        for path in options.partial_folder.glob("*.txt"):
-            path.unlink()
-        with suppress(OSError):  # it holds something else
-            options.partial_folder.rmdir()
-    finish(report, out, hidden=[table.name for table in shown[1:] if table.name != "by-part"])
+    for system in systems:
+        write_scores(folder / f"{system.file_name}.scores.txt", system.scores)
+    draw_det(tables.panels(), folder / "det.png", [system.name for system in systems if system.foreign])
+    plot = Plot("det.png", "DET curves on probit axes; the dot is the EER. Dashed: other projects' systems.")
+    title = f"Accuracy on {trials.name if trials else 'published scores'}"
+    return new_report("accuracy", title, conditions, shown, tables.notes(), [plot])
 
 
 if __name__ == "__main__":

@@ -12,24 +12,21 @@ A step is 12 frames, 97.5 ms of sound, and 16 frames, 130 ms, of a streaming mod
 cases take turns. docs/reports.md describes the tables and how two reports are compared.
 """
 
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from benchmarks.cases import Form
-from benchmarks.report import ReportOptions
+from benchmarks.report import ReportOptions, produce
 from benchmarks.stats import RUNS, SECONDS
 from runtime.card.schema import require
 from runtime.support.command import parse, run
-from runtime.support.errors import ShrikeError
 
 EMBEDDED = ("accurate", "edge", "f0")
 MOST_BATCH, MOST_THREADS = 1024, 256
-WATCH_EVERY = 2.0  # s between readings of power while timing: each takes a few ms of a core
 
 
 @dataclass(frozen=True)
@@ -72,44 +69,9 @@ class Options(ReportOptions):
 
 def main() -> None:
     options = parse(Options, "benchmarks.latency", __doc__)
-    from benchmarks import host
-    from benchmarks.latency.lineup import PEER, line_up, measure_energy
-    from benchmarks.latency.tables import tables
-    from benchmarks.report import Plot, busy_note, finish, new_report, report_folder, write_report
-    from benchmarks.report.plots import draw_latencies
-    from benchmarks.stats import ROUNDS, WARM_UP, measure
-    from train.progress import say
+    from benchmarks.latency.tables import measure_all
 
-    out = options.place("latency")
-    notes, machine, plots = busy_note(), host.describe(), list[Plot]()
-    with tempfile.TemporaryDirectory() as exported, report_folder(out, options.overwrite) as folder:
-        lineup = line_up(options, Path(exported))
-        say(f"measuring {len(lineup.entries)} cases, at least {len(lineup.entries) * options.seconds:.0f} s")
-        with host.Watch(idle_s=0.5, interval_s=WATCH_EVERY) as watch:
-            times = measure([entry.case for entry in lineup.entries], options.seconds, options.runs)
-        for entry, found in zip(lineup.entries, times, strict=True):
-            entry.times = found
-        measure_energy(lineup, options.seconds)
-        shown = [entry for entry in lineup.entries if entry.part == "step" or (entry.form, entry.batch) == (PEER, 1)]
-        curves = {f"{e.model} {e.form}, {e.threads} thread(s)": [1000 * s for s in e.times.sorted] for e in shown}
-        with suppress(ShrikeError):  # without matplotlib, as on a device
-            draw_latencies(curves, folder / "distribution.png", "ms of a step (of a peer: network)", "runs")
-            plots.append(Plot("distribution.png", "Share of runs that took at most so long."))
-        conditions = {
-            "batch": list(options.batch), "threads": list(options.threads), "forms": list(options.forms),
-            "seconds of each case, at least": options.seconds, "runs of each case, at least": options.runs,
-            "rounds": ROUNDS, "warm-up, ms": 1000 * WARM_UP, "inputs of peers": lineup.inputs,
-            "ONNX Runtime": "CPUExecutionProvider, intra-op threads as named, 1 inter-op thread, else its defaults",
-        }  # fmt: skip
-        models = dict.fromkeys(entry.model for entry in lineup.entries if entry.part == "network")
-        report = new_report(
-            "latency", f"Latency of {', '.join(models)}", machine | {"run": watch.report()}, conditions, tables(lineup),
-            [*notes, *lineup.notes], plots,
-        )  # fmt: skip
-        for engine in lineup.engines:
-            engine.close()
-        write_report(folder, report)
-    finish(report, out, hidden=("times",))
+    produce(options, "latency", partial(measure_all, options), shown=("steps", "calls", "bare"))
 
 
 if __name__ == "__main__":

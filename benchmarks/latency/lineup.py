@@ -4,36 +4,114 @@ Everything is opened before anything is timed, and each model's memory is measur
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import host
 from benchmarks.cases import Subject, multiply_adds, open_bare, resolve, unique
 from benchmarks.host.watch import PowerMeter
-from benchmarks.latency.peers import Shapes, footprint, open_peer, parse_shape
 from benchmarks.report import Cell, Measured
 from benchmarks.stats import Case, Times, run_for
 from runtime.audio.features import PRESETS, FeatureStream, FrontEnd, Samples
 from runtime.audio.framer import STEP
 from runtime.audio.ring_buffer import RingBuffer
 from runtime.card.model_card import ANY_BATCH
+from runtime.card.schema import require
 from runtime.engines import Engine, as_streaming
 from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
+from runtime.support.measure import resident
+from train.data.processes import in_processes
 from train.progress import say
 
 if TYPE_CHECKING:
     from benchmarks.latency.__main__ import Options
 
+KINDS = {"float": "float32", "double": "float64"}  # numpy's name by ONNX's, where they differ
+LARGEST_INPUT = 1 << 28  # values: a wrong --peer-shape should not fill the memory
+
+Shapes = Mapping[str, Sequence[int]]
+
 STEPS = 150  # of noise, 15 to 20 s, that are repeated
 PEER = "peer"  # form of another project's model
 
 Part = Literal["features", "network", "step", "bare"]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A session of ONNX Runtime with inputs: noise for floats, 0 and 1 for integers (tokens, kinds, masks)."""
+
+    session: Any
+    feeds: dict[str, NDArray[Any]]
+
+    def run(self) -> object:
+        return self.session.run(None, self.feeds)
+
+
+def open_peer(path: Path, threads: int = 1, batch: int = 1, shapes: Shapes | None = None) -> Peer:
+    """Open any ONNX file and run it once. Open sizes are `shapes`, else 1, and `batch` in front."""
+    peer, shapes, rng = Peer(open_bare(path, threads), {}), shapes or {}, np.random.default_rng(0)
+    ports = {port.name: port for port in peer.session.get_inputs()}
+    for odd in sorted(set(shapes) - ports.keys()):
+        raise ShrikeError(f"--peer-shape {odd}: {path.name} has no such input; it has {', '.join(ports)}")
+    for name, port in ports.items():
+        kind = port.type.removeprefix("tensor(").removesuffix(")")
+        known = re.fullmatch(r"float(16)?|double|bool|u?int\d+", kind)
+        require(bool(known), f"{path.name}: input {name} is {port.type}; expected tensors of numbers")
+        sizes = [size if isinstance(size, int) and size > 0 else None for size in port.shape]
+        wanted = list(shapes.get(name, [size or 1 for size in sizes]))
+        fits = len(wanted) == len(sizes) and all(size in (None, w) for size, w in zip(sizes, wanted, strict=True))
+        given = "x".join(map(str, wanted))
+        require(fits and math.prod(wanted) <= LARGEST_INPUT, f"--peer-shape {name}={given}: expected {port.shape}")
+        if batch > 1 and wanted:
+            require(sizes[0] is None, f"{path.name}: its batch is fixed at {sizes[0]}")
+            wanted[0] = batch
+        integers = "int" in kind or kind == "bool"
+        values = rng.integers(0, 2, wanted) if integers else rng.standard_normal(wanted)
+        peer.feeds[name] = np.asarray(values).astype(KINDS.get(kind, kind))
+    try:
+        peer.run()
+    except Exception as error:  # ONNX Runtime's exceptions share no other base
+        fed, reason = {name: list(value.shape) for name, value in peer.feeds.items()}, str(error).partition("\n")[0]
+        raise ShrikeError(f"{path.name}: fails on {fed} ({reason}); give --peer-shape NAME=1x64600") from error
+    return peer
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """("audio", (1, 64600)) of audio=1x64600."""
+    name, _, sizes = text.rpartition("=")
+    fits = name and re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes)
+    require(bool(fits), f"--peer-shape {text}: expected NAME=1x64600")
+    return name, tuple(map(int, sizes.split("x")))
+
+
+def footprint(subject: Subject | Path, shapes: Shapes | None = None) -> float | None:
+    """MB resident of a fresh process that loaded a model, or a peer's file, and ran it once; None where unknown."""
+    path = subject if isinstance(subject, Path) else subject.path
+    with closing(in_processes(partial(_load_and_run, dict(shapes or {})), [subject], 1, f"ran {path}")) as results:
+        return next(results)[1]
+
+
+def _load_and_run(shapes: Shapes, subject: Subject | Path) -> float | None:
+    if isinstance(subject, Path):
+        open_peer(subject, shapes=shapes)
+        return resident()
+    engine = subject.open()
+    if (streaming := as_streaming(engine)) is not None:
+        streaming.batch_buffers(1).run(1)
+    else:
+        engine(np.zeros((1, 1, subject.frontend.bands, subject.frontend.width), np.float32))
+    return resident()
 
 
 @dataclass
@@ -60,6 +138,15 @@ class Entry:
         return Measured(1000 * self.times.median, rounds=tuple(round(1000 * value, 6) for value in self.times.medians))
 
     @property
+    def on_cpu(self) -> bool:
+        """True if processor time is the cost of a call."""
+        return bool(self.times.cpu) and min(self.times.cpu) > 0 and not self.form.startswith("TensorRT")
+
+    @property
+    def cost(self) -> tuple[float, ...]:
+        return self.times.cpu if self.on_cpu else self.times.medians
+
+    @property
     def streaming(self) -> bool:
         return self.subject is not None and self.subject.frames is not None
 
@@ -82,8 +169,7 @@ class Lineup:
     notes: list[str] = field(default_factory=list)
 
     def add(self, model: str, form: str, part: Part, batch: int, threads: int, call: Any, subject: Any = None) -> None:
-        name = f"{part} {model} {form}, threads {threads}, batch {batch}"
-        case = Case(name, call, partial(_torch_threads, threads) if form == "torch" else lambda: None)
+        case = Case(f"{part} {model} {form}, threads {threads}, batch {batch}", call)
         self.entries.append(Entry(model, form, part, batch, threads, case, subject))
 
     def find(self, part: Part, **like: Cell) -> Entry | None:
@@ -147,12 +233,6 @@ def add_peer(lineup: Lineup, path: Path, threads: int, batch: int, shapes: Shape
     lineup.add(path.stem, PEER, "network", batch, threads, peer.run)
 
 
-def _torch_threads(count: int) -> None:
-    import torch
-
-    torch.set_num_threads(count)
-
-
 def frontend_name(frontend: FrontEnd) -> str:
     plain = replace(frontend, level="none")  # the graph subtracts the level
     named = (name for name, preset in PRESETS.items() if preset == plain)
@@ -210,7 +290,6 @@ def measure_energy(lineup: Lineup, seconds: float) -> None:
     """J of each step beyond an idle machine's; left out where power cannot be read."""
     for entry in [found for found in lineup.entries if found.part == "step"] if PowerMeter().name else ():
         say(f"energy of {entry.case.name}")
-        entry.case.prepare()
         with host.Watch(idle_s=3.0) as watch:
             count = len(run_for(entry.case.run, seconds))
         joules = watch.energy()

@@ -1,20 +1,56 @@
-"""The tables of a latency report, after every entry of the lineup has its times."""
+"""A latency run: its lineup is measured in turns, and the tables follow from the times of every entry."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.cases import SUFFIX
-from benchmarks.latency.lineup import PEER, Entry, Lineup, frontend_name
-from benchmarks.report import Cell, Measured, Table
-from benchmarks.stats import ratio
+from benchmarks.latency.lineup import PEER, Entry, Lineup, frontend_name, line_up, measure_energy
+from benchmarks.report import Cell, Measured, Plot, Report, Table, new_report
+from benchmarks.report.plots import draw_latencies
+from benchmarks.stats import ROUNDS, WARM_UP, measure, ratio
 from runtime.audio.features import HOP, RATE
 from runtime.audio.framer import STEP
+from runtime.support.errors import ShrikeError
+from train.progress import say
+
+if TYPE_CHECKING:
+    from benchmarks.latency.__main__ import Options
 
 Rows = list[dict[str, Cell]]
 
 BUDGET = 1000 * STEP * HOP / RATE  # 97.5 ms between two scores of a windowed model
+
+
+def measure_all(options: "Options", folder: Path) -> Report:
+    """Measure all cases in turns, then the energy of each step."""
+    with TemporaryDirectory() as exported:
+        lineup, plots = line_up(options, Path(exported)), list[Plot]()
+        say(f"measuring {len(lineup.entries)} cases, at least {len(lineup.entries) * options.seconds:.0f} s")
+        times = measure([entry.case for entry in lineup.entries], options.seconds, options.runs)
+        for entry, found in zip(lineup.entries, times, strict=True):
+            entry.times = found
+        measure_energy(lineup, options.seconds)
+        for engine in lineup.engines:
+            engine.close()
+    shown = [entry for entry in lineup.entries if entry.part == "step" or (entry.form, entry.batch) == (PEER, 1)]
+    curves = {f"{e.model} {e.form}, {e.threads} thread(s)": [1000 * s for s in e.times.sorted] for e in shown}
+    with suppress(ShrikeError):  # without matplotlib, as on a device
+        draw_latencies(curves, folder / "distribution.png", "ms of a step (of a peer: network)", "runs")
+        plots.append(Plot("distribution.png", "Share of runs that took at most so long."))
+    conditions = {
+        "batch": list(options.batch), "threads": list(options.threads), "forms": list(options.forms),
+        "seconds of each case, at least": options.seconds, "runs of each case, at least": options.runs,
+        "rounds": ROUNDS, "warm-up, ms": 1000 * WARM_UP, "inputs of peers": lineup.inputs,
+        "ONNX Runtime": "CPUExecutionProvider, intra-op threads as named, 1 inter-op thread, else its defaults",
+    }  # fmt: skip
+    title = f"Latency of {', '.join(dict.fromkeys(e.model for e in lineup.entries if e.part == 'network'))}"
+    return new_report("latency", title, conditions, tables(lineup), lineup.notes, plots)
 
 
 def tables(lineup: Lineup) -> list[Table]:
@@ -61,8 +97,8 @@ def calls_table(lineup: Lineup) -> Table:
             "batch": entry.batch, "new": entry.frames, "multiply-adds": None if work is None else work / 1e6,
             "input": "its own" if entry.form == PEER else "new frames" if entry.streaming else "window",
             "each": each, "a second": each / (entry.frames * HOP / RATE),
-            "CPU": 1000 * median(entry.times.cpu) / entry.batch if _on_cpu(entry) else None,
-            "window / step": _ratio(_cost(entry), _cost(twin), entry.batch) if twin else None,
+            "CPU": 1000 * median(entry.times.cpu) / entry.batch if entry.on_cpu else None,
+            "window / step": _ratio(entry.cost, twin.cost, entry.batch) if twin else None,
         })  # fmt: skip
     columns = (
         "model*; form*; threads*; batch*; input; new, frames; multiply-adds, M .1; each, ms < .4; a second, ms < .2; "
@@ -80,14 +116,6 @@ def _windowed_twin(step: Entry, calls: Sequence[Entry]) -> Entry | None:
     there = [e for e in calls if (e.form, e.threads, e.batch, e.streaming) == (step.form, step.threads, 1, False)]
     named = [entry for entry in there if entry.model == step.model.removesuffix(SUFFIX)]
     return named[0] if named else there[0] if len(there) == 1 else None
-
-
-def _on_cpu(entry: Entry) -> bool:
-    return bool(entry.times.cpu) and min(entry.times.cpu) > 0 and not entry.form.startswith("TensorRT")
-
-
-def _cost(entry: Entry) -> Sequence[float]:
-    return entry.times.cpu if _on_cpu(entry) else entry.times.medians
 
 
 def _ratio(a: Sequence[float], b: Sequence[float], factor: float = 1.0) -> Cell:

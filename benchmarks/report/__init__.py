@@ -1,8 +1,10 @@
 """Reports of benchmarks: a folder with report.json, report.md and plots, which appears as a whole or not at all.
 
-    with report_folder(out) as folder:
-        write_report(folder, new_report("latency", title, machine, conditions, tables, notes, plots))
-    rows = read_report(out).table("steps").records()
+    def measure(folder: Path) -> Report:
+        return new_report("latency", title, conditions, tables, notes, plots)      # the plots lie in `folder`
+
+    produce(options, "latency", measure)
+    rows = read_report(options.out).table("steps").records()
 
 docs/reports.md describes the schema and the blocks by which a Markdown file quotes a table.
 """
@@ -11,10 +13,11 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 from benchmarks.report.markdown import PAGE, page, table_text
@@ -33,12 +36,13 @@ from runtime.support.atomic import atomic_folder
 
 LONGEST_COMMAND = 1_000  # characters
 BUSY = 0.5  # load average
+WATCH_EVERY = 2.0  # s between readings of power: each takes a few ms of a core
 COMMANDS = {"streams": "stream", "alarms": "stream"}  # by kind of report, where the names differ
 
 
 def new_report(
-    kind: str, title: str, machine: Mapping[str, Any], conditions: Mapping[str, Any], tables: Sequence[Table],
-    notes: Sequence[str] = (), plots: Sequence[Plot] = (),
+    kind: str, title: str, conditions: Mapping[str, Any], tables: Sequence[Table], notes: Sequence[str] = (),
+    plots: Sequence[Plot] = (), machine: Mapping[str, Any] = MappingProxyType({}),
 ) -> Report:  # fmt: skip
     """A report of this moment, this version and the running command."""
     line = command_line(f"benchmarks.{COMMANDS.get(kind, kind)}", sys.argv[1:])
@@ -71,12 +75,6 @@ class ReportOptions:
     """Folder of the report; default: a new one under runs/reports."""
     overwrite: bool = False
     """Replace an existing report."""
-
-    def place(self, kind: str) -> Path:
-        """--out, or a new folder; checked before anything is measured."""
-        folder = self.out or Path(time.strftime(f"runs/reports/{kind}-%Y%m%d-%H%M%S"))
-        check_place(folder, self.overwrite)
-        return folder
 
     def check_least(self, **least: float) -> None:
         """Raise if an option is below its least value."""
@@ -111,17 +109,27 @@ def write_report(folder: Path, report: Report) -> None:
     (folder / PAGE).write_text(page(report), encoding="utf-8")
 
 
-def busy_note() -> list[str]:
-    """A note where the load average, at the start of a run, shows other work."""
-    load = os.getloadavg()[0]
-    return [f"load average {load:.1f} at the start: other work ran, compare ratios only"] if load > BUSY else []
+def produce(
+    options: ReportOptions, kind: str, measure: Callable[[Path], Report], shown: Collection[str] = ()
+) -> Report:
+    """Write the report that `measure` returns, with the machine before and after; its plots are drawn in a folder.
 
-
-def finish(report: Report, out: Path, hidden: Sequence[str] = ()) -> None:
-    """Print the tables on stdout, and the notes and the report's place on stderr."""
+    Tables go to stdout, by default all of them, notes and the report's place to stderr.
+    """
+    from benchmarks import host
     from train.progress import say
 
-    print("\n\n".join(table_text(table) for table in report.tables if table.name not in hidden))
+    out = options.out or Path(time.strftime(f"runs/reports/{kind}-%Y%m%d-%H%M%S"))
+    with report_folder(out, options.overwrite) as folder:
+        machine, load = host.describe(), os.getloadavg()[0]
+        with host.Watch(idle_s=0.5, interval_s=WATCH_EVERY) as watch:
+            report = measure(folder)
+        busy = [f"load average {load:.1f} at the start: other work ran, compare ratios only"] * (load > BUSY)
+        notes = tuple(dict.fromkeys((*busy, *report.notes)))
+        report = replace(report, machine=machine | {"run": watch.report()}, notes=notes)
+        write_report(folder, report)
+    print("\n\n".join(table_text(table) for table in report.tables if not shown or table.name in shown))
     for note in report.notes:
         say(f"note: {note}")
     say(f"report: {out}/{PAGE}")
+    return report

@@ -39,15 +39,13 @@ def main() -> int:
         print("\n".join(page(read_report(folder)) for folder in options.folders), end="")
         return 0
     documents = {path: fill(path, options.folders) for path in options.into}
-    for path, filled in documents.items():
-        for line, marker in filled.differing:
-            say(f"{path}:{line}: {marker} " + ("differs from its report" if options.check else "filled"))
-        if filled.differing and not options.check:
+    for path, (text, differing) in documents.items():
+        for block in differing:
+            say(f"{path}:{block} " + ("differs from its report" if options.check else "filled"))
+        if differing and not options.check:
             with atomic_file(path) as temporary:
-                temporary.write_text(filled.text, encoding="utf-8")
-        if not filled.blocks:
-            say(f"{path} has no block" + (" of these reports" if options.folders else ""))
-    return FAILED if options.check and any(filled.differing for filled in documents.values()) else 0
+                temporary.write_text(text, encoding="utf-8")
+    return FAILED if options.check and any(differing for _, differing in documents.values()) else 0
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.report.schema import Cell, Column, Measured, Report, Table, read_report
+from runtime.card.schema import require
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 
@@ -123,16 +124,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 # ---- blocks in documents
 
 
-class Filled(NamedTuple):
-    """A document with its blocks filled; a block is its line and the text behind `report:`."""
+def fill(path: Path, folders: Sequence[Path] = ()) -> tuple[str, list[str]]:
+    """The document with its blocks rendered again, and "LINE: MARKER" of each block that differed.
 
-    text: str
-    blocks: list[tuple[int, str]]
-    differing: list[tuple[int, str]]
-
-
-def fill(path: Path, folders: Sequence[Path] = ()) -> Filled:
-    """Render the document's blocks again; `folders` limits that to blocks of these reports."""
+    `folders` limits that to blocks of these reports.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -141,7 +137,7 @@ def fill(path: Path, folders: Sequence[Path] = ()) -> Filled:
     kinds = [found[0][5] for found in MARKER.finditer(text)]  # r or e, of report or end
     if kinds != ["r", "e"] * (len(kinds) // 2):
         raise ShrikeError(f"{path}: an unpaired marker; every <!-- report: ... --> needs its own <!-- end report -->")
-    blocks, differing = list[tuple[int, str]](), list[tuple[int, str]]()
+    differing = list[str]()
 
     def replaced(found: re.Match[str]) -> str:
         line = text.count("\n", 0, found.start()) + 1
@@ -149,13 +145,12 @@ def fill(path: Path, folders: Sequence[Path] = ()) -> Filled:
             body = _render(found["marker"], path, folders)
         except ShrikeError as error:
             raise ShrikeError(f"{path}:{line}: {error}") from error
-        if body is None:
+        if body is None or body == found["body"]:
             return found[0]
-        blocks.append((line, found["marker"]))
-        differing.extend(blocks[-1:] if body != found["body"] else ())
+        differing.append(f"{line}: {found['marker']}")
         return found["begin"] + body + found["end"]
 
-    return Filled(BLOCK.sub(replaced, text), blocks, differing)
+    return BLOCK.sub(replaced, text), differing
 
 
 def _render(marker: str, path: Path, folders: Sequence[Path]) -> str | None:
@@ -171,14 +166,12 @@ def _render(marker: str, path: Path, folders: Sequence[Path]) -> str | None:
     options: dict[str, str] = {}
     where: dict[str, list[str]] = {}
     for word in words:
-        name, _, value = word.partition("=")
-        if name == "where" and "=" in value:
-            column, _, wanted = value.partition("=")
-            where[column] = wanted.split("|")
-        elif name in ("table", "columns", "source") and value and name not in options:
-            options[name] = value
-        else:
-            raise ShrikeError(f"{word!r}: expected table=, columns=, where=COLUMN=VALUE|VALUE or source=no")
+        found = re.fullmatch(r"(table|columns|source)=(.+)|where=([^=]+)=(.*)", word)
+        require(found is not None, f"{word!r}: expected table=, columns=, where=COLUMN=VALUE|VALUE or source=no")
+        if found and found[1]:
+            options[found[1]] = found[2]
+        elif found:
+            where[found[3]] = found[4].split("|")
     report = read_report(folder)
     columns = options["columns"].split(",") if "columns" in options else ()
     text = table_text(report.table(options.get("table", "")), columns, where)

@@ -11,13 +11,14 @@ Only the sound card is simulated. docs/accuracy.md describes the columns.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, Optional
 
 import tyro
 
-from benchmarks.report import ReportOptions
+from benchmarks.report import Report, ReportOptions, produce
 from runtime.card.schema import require
 from runtime.engines.model_loader import DEFAULT
 from runtime.support.command import FAILED, parse, run
@@ -69,43 +70,35 @@ class Options(ReportOptions):
 
 def main() -> int:
     options = parse(Options, "benchmarks.stream", __doc__)
-    from benchmarks import host
+    kind = "alarms" if options.alarms else "streams" if options.streams else "stream"
+    report = produce(options, kind, partial(measure, options))
+    return FAILED if any(note.startswith("INCOMPLETE") for note in report.notes) else 0
+
+
+def measure(options: Options, folder: Path) -> Report:
+    """Resolve the models, and measure them by the module of this kind of report."""
     from benchmarks.cases import resolve
-    from benchmarks.report import busy_note, finish, report_folder, write_report
+    from benchmarks.stream import alarms, load, one_stream
     from runtime.card.model_card import read_card
 
-    if options.alarms:
-        from benchmarks.stream.alarms import report as measure
-    elif options.streams:
-        from benchmarks.stream.load import report as measure
-    else:
-        from benchmarks.stream.one_stream import report as measure
-
-    out = options.place("alarms" if options.alarms else "streams" if options.streams else "stream")
-    busy, machine = busy_note(), host.describe()
-    with TemporaryDirectory() as exported, report_folder(out, options.overwrite) as folder:
+    with TemporaryDirectory() as exported:
         subjects = [
             resolve(name, ("u8",), Path(exported) / str(number), batch=2 if options.streams else 1)[0]
             for number, name in enumerate(options.models)
         ]
-        with host.Watch(idle_s=0.5, interval_s=2.0) as watch:
-            measured = measure(options, subjects, folder)
+        found = (alarms if options.alarms else load if options.streams else one_stream).report(
+            options, subjects, folder
+        )
         cards = {subject: read_card(subject.path) for subject in subjects}
-        models = {
-            subject.model: {"file": subject.path.name, "name": card.name, "precision": card.precision,
-                            "sha256": card.files} for subject, card in cards.items()
-        }  # fmt: skip
-        names = " and ".join(root.resolve().name for root in options.corpus)
-        voice = f"{options.partition} clips of {names}" if names else "the demo's passages"
-        notes = (*busy, *(note for subject in subjects for note in subject.notes), *measured.notes)
-        conditions = {"sound": voice, "models": models, "frames between verdicts": options.step or "the model's own"}
-        report = replace(
-            measured, machine=machine | {"run": watch.report()}, notes=tuple(dict.fromkeys(notes)),
-            conditions=conditions | measured.conditions,
-        )  # fmt: skip
-        write_report(folder, report)
-    finish(report, out)
-    return FAILED if any(note.startswith("INCOMPLETE") for note in report.notes) else 0
+    models = {
+        subject.model: {"file": subject.path.name, "name": card.name, "precision": card.precision, "sha256": card.files}
+        for subject, card in cards.items()
+    }
+    names = " and ".join(root.resolve().name for root in options.corpus)
+    voice = f"{options.partition} clips of {names}" if names else "the demo's passages"
+    conditions = {"sound": voice, "models": models, "frames between verdicts": options.step or "the model's own"}
+    notes = (*(note for subject in subjects for note in subject.notes), *found.notes)
+    return replace(found, notes=notes, conditions=conditions | found.conditions)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def report(options: "Options", subjects: Sequence[Subject], folder: Path) -> Rep
     draw_trade(rows, folder / "alarms.png")
     conditions = {"hours": hours, "seed": options.seed, "trials": trials.describe(), "trials sha256": trials.identity()}
     return new_report(
-        "alarms", f"Alarms on {trials.name}", {}, conditions, [budget_table(rows, options.budget), alarm_table(rows)],
+        "alarms", f"Alarms on {trials.name}", conditions, [budget_table(rows, options.budget), alarm_table(rows)],
         ["Figures of one corpus do not transfer to another."],
         [Plot("alarms.png", "Fakes found against false alarms; a point for each threshold of --sure.")],
     )  # fmt: skip

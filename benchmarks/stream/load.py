@@ -84,7 +84,7 @@ def report(options: "Options", subjects: Sequence[Subject], folder: Path) -> Rep
     columns = "model*; precision; input; speed, times real time > .1"
     most = options.batch or "the batcher's choice"
     return new_report(
-        "streams", "Streams on one core", {},
+        "streams", "Streams on one core",
         {"seconds counted": options.seconds, "core": core, "streams in one call": most},
         [Table.of("speed", "Streams on a core", about, columns, rows), load_table(loads)],
         ["This system cannot bind a process to one core: figures of one thread."] * (core is None),

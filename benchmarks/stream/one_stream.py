@@ -61,7 +61,7 @@ def report(options: "Options", subjects: Sequence[Subject], folder: Path) -> Rep
         "sound card": f"simulated, {CARD_RATE} Hz, 20 ms at a time",
     }  # fmt: skip
     return new_report(
-        "stream", f"Streaming with {subject.model} ({model.card.name})", {}, conditions,
+        "stream", f"Streaming with {subject.model} ({model.card.name})", conditions,
         [live_table(live), *([hours.table()] if hours else [])], notes(live, hours),
         [Plot("latency.png", "Share of verdicts that were written so long after their newest sample was spoken.")],
     )  # fmt: skip

@@ -86,7 +86,7 @@ class SoundCard:
     def InputStream(self, samplerate: int, channels: int, blocksize: int, callback: Any, **_: Any) -> "SoundCard":  # noqa: N802 - sounddevice's name
         if samplerate != self.rate or channels != 1:
             raise self.PortAudioError(f"{samplerate} Hz in {channels} channels")
-        self._thread = threading.Thread(target=self._play, args=(blocksize, callback), daemon=True)
+        self._thread = threading.Thread(target=self._play, args=(callback,), daemon=True)
         return self
 
     def start(self) -> None:
@@ -98,14 +98,14 @@ class SoundCard:
     def close(self, **_: Any) -> None:
         self._thread.join()
 
-    def _play(self, size: int, callback: Callable[..., None]) -> None:
+    def _play(self, callback: Callable[..., None]) -> None:
         self.began = time.monotonic()
-        for start in range(0, len(self.samples) - size + 1, size):
-            time.sleep(max(0.0, self.began + (start + size) / self.rate - time.monotonic()))
-            if self._stop.requested:
-                return
-            callback(self.samples[start : start + size, None], size, None, SimpleNamespace(input_overflow=False))
+        for block in paced(self.samples, self.rate, self._stop, live=True):
+            size = len(block.samples)
+            callback(block.samples[:, None], size, None, SimpleNamespace(input_overflow=False))
             self.delivered += size
+        if self._stop.requested:
+            return
         self.finished = True
         time.sleep(LINGER)
         self._stop.request()

@@ -21,4 +21,4 @@ def made_report(
     table = Table.of("steps", "Steps", "One step after the other.", COLUMNS, rows)
     machine = {"cpu": {"model": "made", "cores": 2}} if machine is None else machine
     conditions = {"seconds": 3.0, "threads": [1, 2]}
-    return new_report(kind, "A made report", machine, conditions, [table], ["load average 3.1"], plots)
+    return new_report(kind, "A made report", conditions, [table], ["load average 3.1"], plots, machine)

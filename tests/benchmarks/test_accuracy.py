@@ -20,9 +20,8 @@ import soundfile
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.accuracy import __main__ as accuracy
-from benchmarks.accuracy import scoring
-from benchmarks.accuracy.scoring import open_model, parse_input
-from benchmarks.accuracy.systems import LlrMap, System, labels
+from benchmarks.accuracy import systems
+from benchmarks.accuracy.systems import LlrMap, System, labels, open_model, parse_input
 from benchmarks.accuracy.tables import Tables
 from benchmarks.accuracy.trials import TrialList, draws, open_trials
 from benchmarks.cases import of_file
@@ -180,20 +179,20 @@ def test_partial_scores_are_used_and_a_torn_line_is_not(
     cache = build_cache(subject.frontend, open_corpus(made_corpus, "train").trials, made_cache, 1)
     computed: list[int] = []
 
-    def open_clips(cache: Any) -> scoring.ScoreClips:
+    def open_clips(cache: Any) -> systems.ScoreClips:
         score = open_model(subject, False, cache)
         return lambda clips: computed.extend(clips) or score(clips)
 
     bound_to = {"model": "sha256", "windows": "first"}
-    whole = scoring.score_trials("model", cache, open_clips, file, bound_to, 1)
+    whole = systems.score_trials("model", cache, open_clips, file, bound_to, 1)
     lines = file.read_text().splitlines(keepends=True)
     assert len(lines) == 1 + len(cache) == 25
     file.write_text("".join(lines[:10]) + lines[10][:-3])  # killed while a line was written
     computed.clear()
-    assert scoring.score_trials("model", cache, open_clips, file, bound_to, 1).tolist() == whole.tolist()
+    assert systems.score_trials("model", cache, open_clips, file, bound_to, 1).tolist() == whole.tolist()
     assert sorted(computed) == list(range(9, 24))
     computed.clear()
-    scoring.score_trials("model", cache, open_clips, file, {**bound_to, "model": "another"}, 1)
+    systems.score_trials("model", cache, open_clips, file, {**bound_to, "model": "another"}, 1)
     assert len(computed) == 24  # nothing of the other model was used
 
 

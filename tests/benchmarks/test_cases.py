@@ -8,8 +8,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks.cases import Subject, multiply_adds, of_file, resolve, unique
-from benchmarks.latency.lineup import features_part, network_part, noise, step_part, windows
-from benchmarks.latency.peers import footprint, open_peer, parse_shape
+from benchmarks.latency.lineup import (
+    features_part,
+    footprint,
+    network_part,
+    noise,
+    open_peer,
+    parse_shape,
+    step_part,
+    windows,
+)
 from export.streaming_eval import by_steps
 from runtime import load
 from runtime.audio.features import PRESETS, FeatureStream, FrontEnd

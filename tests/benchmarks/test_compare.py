@@ -101,7 +101,7 @@ def test_rows_of_one_side_are_listed() -> None:
 
 def test_tables_of_other_units_or_keys() -> None:
     reports = [
-        new_report("latency", "", {}, {}, [Table.of("steps", "", "", heads, [{heads[0]: "x", "t": 1.0}])])
+        new_report("latency", "", {}, [Table.of("steps", "", "", heads, [{heads[0]: "x", "t": 1.0}])])
         for heads in ("m*; t, ms <", "m*; t, s <", "n*; t, ms <")
     ]
     with pytest.raises(ShrikeError):
