@@ -26,7 +26,7 @@ from runtime.support.suggestions import nearby, nearest
 from train.networks import NAMES, STREAMING
 
 if TYPE_CHECKING:
-    from export.pipeline import Prepared
+    from export.card_writer import Prepared
     from train.checkpoint import Checkpoint
 
 Form = Literal["torch", "float", "s8", "u8"]
@@ -167,10 +167,9 @@ def _export(
     """Files with cards in `folder`, one for each form."""
     import torch
 
-    from export import graph, streaming_graph
-    from export.card_writer import Judgement, write_model
+    from export.card_writer import Judgement, Prepared, write_model
+    from export.model_graph import trace
     from export.options import GateOptions, ModelOptions
-    from export.pipeline import Prepared
     from export.score_map import UNFITTED
     from export.strip import DeployedStream, strip
     from export.verify import UNMEASURED
@@ -178,7 +177,7 @@ def _export(
 
     torch.set_num_threads(1)
     folder.mkdir(parents=True)
-    network, frontend, found, step = strip(checkpoint, exit), checkpoint.settings.frontend, list[Subject](), None
+    network, frontend, found = strip(checkpoint, exit), checkpoint.settings.frontend, list[Subject]()
     frames = STEP if isinstance(network, DeployedStream) else None
     source = ModelOptions(folder / label, batch="dynamic" if batch > 1 else "1")
     if frames and set(forms) == {"torch"}:
@@ -191,11 +190,8 @@ def _export(
                 write_checkpoint(path, checkpoint)
                 found.append(Subject(label, form, path, frontend, ANY_BATCH, notes=notes))
             continue
-        if isinstance(network, DeployedStream):
-            layout: streaming_graph.Layout = "channels first" if form == "s8" else "channels last"
-            step = streaming_graph.trace(network, frontend, STEP, batch > 1, layout)
-        plain = step.graph if step else graph.trace(network, frontend, batch > 1)
-        prepared = Prepared(source, GateOptions(), checkpoint, plain, plain, "fp32", None, None, step=step)
+        plain = trace(network, frontend, batch > 1, layout="channels first" if form == "s8" else "channels last")
+        prepared = Prepared(source, GateOptions(), checkpoint, plain, plain, "fp32")
         prepared = prepared if form == "float" else _in_int8(prepared, "int8" if form == "s8" else "uint8")
         write_model(prepared, Judgement(UNFITTED, UNMEASURED), path, TARGETS[form])
         found.append(Subject(label, form, path, frontend, ANY_BATCH if batch > 1 else 1, frames, notes))
@@ -207,11 +203,11 @@ def _in_int8(prepared: "Prepared", kind: Literal["int8", "uint8"]) -> "Prepared"
     from export.int8.quantize import float_by_design, plan, quantise, tensors
     from runtime.card.model_card import Quantisation
 
-    layers, step = plan(prepared.float_graph), prepared.step
-    graph = quantise(prepared.float_graph, layers, dict.fromkeys(tensors(layers), RANGE), kind)
-    made = Quantisation("ptq", kind, float_by_design(prepared.float_graph, layers))
-    step = step.with_graph(graph) if step else None
-    return replace(prepared, graph=graph, precision="int8", quantisation=made, step=step)
+    plain = prepared.float_graph.graph
+    layers = plan(plain)
+    graph = prepared.float_graph.with_graph(quantise(plain, layers, dict.fromkeys(tensors(layers), RANGE), kind))
+    made = Quantisation("ptq", kind, float_by_design(plain, layers))
+    return replace(prepared, graph=graph, precision="int8", quantisation=made)
 
 
 def multiply_adds(path: Path) -> int | None:

@@ -7,25 +7,52 @@ path = write_model(prepared, judgement, Path("model.onnx"), "cpu")    # model.on
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
+import onnxruntime
 
 from export import verify
 from export.graph import with_metadata
 from export.int8.calibration import FEW
+from export.model_graph import ModelGraph, as_runner
+from export.options import GateOptions, ModelOptions, Precision
 from export.score_map import fit_score
+from export.streaming_eval import Drift
 from runtime import __version__
 from runtime.card import model_card as card
 from runtime.card.checksums import sha256_file
 from runtime.support.atomic import atomic_files
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig
 from train.progress import say
-
-if TYPE_CHECKING:
-    from export.pipeline import Prepared
 
 LEVEL_NOTES = {
     "window-mean": "the graph subtracts each window's mean itself (frontend.level): feed raw log power",
     "running-mean": "the graph subtracts the running mean itself (frontend.level): feed raw log power",
 }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network's graphs, and the trials that judge whatever is built from them."""
+
+    source: ModelOptions
+    gate: GateOptions
+    checkpoint: Checkpoint
+    float_graph: ModelGraph
+    graph: ModelGraph  # that ships; the float graph for fp32
+    precision: Precision
+    trials: verify.Trials | None = None  # None: no corpus was given
+    float_scores: verify.Scores | None = None  # of the float graph on those trials
+    calibration: card.Calibration | None = None
+    quantisation: card.Quantisation | None = None
+    drift: Drift | None = None  # of INT8 against float
+    step_faults: tuple[str, ...] = ()  # differences of float steps from the whole network
+    fused: TrainConfig | None = None  # settings of the second network
+
+    def scores(self, title: str) -> verify.Scores | None:
+        """Compute the scores of the graph that ships on the trials."""
+        return None if self.trials is None else self.trials.scores(as_runner(self.graph), title)
 
 
 @dataclass(frozen=True)
@@ -37,21 +64,20 @@ class Judgement:
     notes: tuple[str, ...] = ()
 
 
-def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judgement:
+def judge(prepared: Prepared, scores: verify.Scores | None, name: str) -> Judgement:
     """Compare the scores of the model that would ship with the float network's; raise Rejected if too much was lost."""
     trials, before, gate = prepared.trials, prepared.float_scores, prepared.gate
     labels = None if trials is None else trials.labels
     accuracy, notes = verify.UNMEASURED, list[str]()
     if trials is not None and before is not None and scores is not None:
-        comparison = verify.compare(before, scores, labels, gate.asv, gate.bootstrap, trials.windows)
-        lost = comparison.faults(gate.eer_rise, gate.accept_unproven)
+        comparison = verify.compare(before, scores, labels, gate, trials.windows)
+        lost = comparison.faults
         faults = [*lost, *prepared.step_faults, *(prepared.drift.faults if prepared.drift else ())]
         verify.show(comparison, faults, ("float", name))
         if faults:
             raise verify.Rejected(comparison, faults, advice(prepared, bool(lost)))
         accuracy = comparison.accuracy(trials.name)
-        if note := comparison.note(gate.eer_rise):
-            notes.append(note)
+        notes += [comparison.note] if comparison.note else []
     # The map belongs to the model that ships: it is fitted on its scores.
     score, reason = fit_score(scores, labels, "" if trials is None else trials.name, gate.sure)
     if reason:
@@ -60,17 +86,17 @@ def judge(prepared: "Prepared", scores: verify.Scores | None, name: str) -> Judg
     return Judgement(score, accuracy, tuple(notes))
 
 
-def advice(prepared: "Prepared", lost: bool) -> str:
+def advice(prepared: Prepared, lost: bool) -> str:
     """Options to try after a rejection; `lost`: for its EER, not for its drift alone."""
     if prepared.step_faults:
         return "Please report this: the exported step is not the network that was trained"
-    tunable = prepared.step is None and len(prepared.float_graph.graph.output) == 1
+    tunable = prepared.graph.state is None
     ways = ["--qat 3"] * tunable + ["a higher --min-snr", "another --method"]
     ways += ["to allow more with --max-eer-rise"] * lost
     return f"Try {', '.join(ways[:-1])} or {ways[-1]}"
 
 
-def write_model(prepared: "Prepared", judgement: Judgement, path: Path, target: card.Target) -> Path:
+def write_model(prepared: Prepared, judgement: Judgement, path: Path, target: card.Target) -> Path:
     """Write the graph and its card, both or neither."""
     card_name = path.with_suffix(".json").name
     properties = {
@@ -79,7 +105,7 @@ def write_model(prepared: "Prepared", judgement: Judgement, path: Path, target: 
         "shrike.frontend": json.dumps(asdict(prepared.checkpoint.settings.frontend), sort_keys=True),
         "shrike.card": card_name,
     }
-    model = with_metadata(prepared.graph, properties)
+    model = with_metadata(prepared.graph.graph, properties)
     with atomic_files(path.parent, [path.name, card_name]) as folder:
         (folder / path.name).write_bytes(model.SerializeToString(deterministic=True))
         made = make_card(prepared, judgement, {path.name: sha256_file(folder / path.name)}, target)
@@ -87,30 +113,30 @@ def write_model(prepared: "Prepared", judgement: Judgement, path: Path, target: 
     return path
 
 
-def model_name(prepared: "Prepared") -> str:
+def model_name(prepared: Prepared) -> str:
     """Network, form, width and exit: ecanet9-streaming-x0.5-exit2."""
     model, exit = prepared.checkpoint.settings.model, prepared.source.exit
-    streaming = "" if prepared.step is None else "-streaming"
+    streaming = "-streaming" if prepared.graph.state else ""
     width = "" if model.width == 1 else f"-x{model.width:g}"
     fused = "-fused" if prepared.source.fuse else ""
     return f"{model.network}{fused}{streaming}{width}{'' if exit is None else f'-exit{exit}'}"
 
 
-def make_card(prepared: "Prepared", judgement: Judgement, files: dict[str, str], target: card.Target) -> card.ModelCard:
+def make_card(prepared: Prepared, judgement: Judgement, files: dict[str, str], target: card.Target) -> card.ModelCard:
     """Collect everything known about the model; `files` maps names to sha256."""
     settings = prepared.checkpoint.settings
-    model, frontend = settings.model, settings.frontend
-    batch = 1 if prepared.batch == "1" else card.ANY_BATCH
-    state = prepared.step.state if prepared.step else None
+    model, shape = settings.model, prepared.graph.shape
+    versions = {f"training: {name}": version for name, version in prepared.checkpoint.versions.items()}
+    packages = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, **versions}
     return card.ModelCard(
         version=card.VERSION,
         name=model_name(prepared),
         created=card.created_now(),
         network=card.Network(model.network, model.width, prepared.source.exit or model.exits),
-        frontend=frontend,
-        input=card.TensorSpec("features", (batch, 1, frontend.bands, state.frames if state else frontend.width)),
-        output=card.TensorSpec("logits", (batch, card.OUTPUTS)),
-        state=state,
+        frontend=settings.frontend,
+        input=card.TensorSpec("features", shape),
+        output=card.TensorSpec("logits", (shape[0], card.OUTPUTS)),
+        state=prepared.graph.state,
         precision=prepared.precision,
         target=target,
         score=judgement.score,
@@ -125,13 +151,13 @@ def make_card(prepared: "Prepared", judgement: Judgement, files: dict[str, str],
             settings=settings.recipe(),
         ),
         files=files,
-        origin=_origin(prepared),
+        origin=card.Origin(shrike=__version__, packages=packages),
         tensorrt=None,
         notes=(*_notes(prepared), *judgement.notes),
     )
 
 
-def _notes(prepared: "Prepared") -> tuple[str, ...]:
+def _notes(prepared: Prepared) -> tuple[str, ...]:
     level = prepared.checkpoint.settings.frontend.level
     notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []
     if prepared.fused is not None:
@@ -143,12 +169,3 @@ def _notes(prepared: "Prepared") -> tuple[str, ...]:
     if prepared.calibration and prepared.calibration.trials < FEW:
         notes.append(f"calibrated on {prepared.calibration.trials} trials; expected {FEW} or more")
     return tuple(notes)
-
-
-def _origin(prepared: "Prepared") -> card.Origin:
-    import onnx
-    import onnxruntime
-
-    packages = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    packages |= {f"training: {name}": version for name, version in prepared.checkpoint.versions.items()}
-    return card.Origin(shrike=__version__, packages=packages)

@@ -1,17 +1,11 @@
-"""The network as an ONNX graph: traced from torch, tidied, checked, and run.
-
-    model = trace(network, frontend)                  # opset 17, features -> logits
-    scores = run(model, windows)                      # ONNX Runtime on one core, a window at a time
+"""ONNX graphs of traced networks: tidied, assembled, checked.
 
 A tidy graph has names that follow the modules (`stages.0.0.body.0.Conv`), own weights for each node, no foreign
 opsets, and the same bytes for the same network.
 """
 
-import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,56 +13,16 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from runtime import __version__
-from runtime.audio.features import FrontEnd
-
-if TYPE_CHECKING:
-    import onnxruntime
-    from torch import nn
 
 INPUT, OUTPUT = "features", "logits"  # (batch, 1, bands, frames) raw log power; (batch, 2) spoof, bona fide
 OPSET = 17  # the newest that TensorRT 8.5 reads
 IR_VERSION = 8  # what belongs to opset 17
-TOLERANCE = 1e-5  # of a logit, relative above 1: float32 sums in another order
-PROBES = 4  # windows on which ONNX Runtime is compared with torch
 
 Floats = NDArray[np.float32]
-Forward = Callable[[Floats], Floats]  # a window (1, 1, bands, frames) -> logits (1, 2), or a clip -> (steps, 2)
 
 
-def trace(network: "nn.Module", frontend: FrontEnd, dynamic: bool = False) -> onnx.ModelProto:
-    """Trace the stripped network and check its logits against torch's; `dynamic` leaves the batch open."""
-    import torch
-
-    rng = np.random.default_rng(0)
-    probes = rng.normal(-8, 4, (PROBES, 1, 1, frontend.bands, frontend.width)).astype(np.float32)  # log power's range
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        # The newer exporter needs onnxscript and writes opset 18 down to 17 with leftovers; this one's graph is clean.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.from_numpy(probes[0]),),
-            Path(folder) / "traced.onnx",
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            opset_version=OPSET,
-            dynamic_axes={name: {0: "batch"} for name in (INPUT, OUTPUT)} if dynamic else None,
-            dynamo=False,
-        )
-        model = tidy(onnx.load(Path(folder) / "traced.onnx"))
-    check(model)
-    with torch.inference_mode():
-        expected = np.stack([network(torch.from_numpy(probe)).numpy() for probe in probes])  # (probes, batch, 2)
-    session = open_session(model)
-    found = np.stack([session.run([OUTPUT], {INPUT: probe})[0] for probe in probes])
-    worst = float(np.abs(found - expected).max())
-    limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    assert worst <= limit, f"ONNX Runtime's logits differ from torch's by {worst:.2g}, {limit:.2g} is allowed"
-    return model
-
-
-def tidy(model: onnx.ModelProto, around: str = "") -> onnx.ModelProto:
-    """Return a model with readable names and no redundant nodes; `around` is the prefix of a module that was wrapped
-    for tracing."""
+def tidy(model: onnx.ModelProto, around: str) -> onnx.ModelProto:
+    """Return a model with readable names and no redundant nodes; `around` prefixes what was wrapped for tracing."""
     weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     alias = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Identity"}
     names = {port.name: port.name for port in (*model.graph.input, *model.graph.output)}
@@ -133,37 +87,6 @@ def with_metadata(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx
 def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """Return all initialisers by name."""
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-
-
-def open_session(model: onnx.ModelProto, extra: Iterable[str] = ()) -> "onnxruntime.InferenceSession":
-    """Open ONNX Runtime on one core; `extra` names inner tensors that become outputs."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    if extra:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extra]
-        copy.graph.output.extend(infos)
-        model = copy
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def run(model: onnx.ModelProto, windows: Iterable[Floats]) -> Floats:
-    """Compute logits (windows, 2) of windows (1, 1, bands, frames)."""
-    return np.concatenate(list(map(as_engine(model), windows)))
-
-
-def as_engine(model: onnx.ModelProto) -> Forward:
-    """Wrap the graph in a function: a window (1, 1, bands, frames) -> logits (1, 2)."""
-    session = open_session(model)
-
-    def engine(window: Floats) -> Floats:
-        return np.asarray(session.run([OUTPUT], {INPUT: window})[0])
-
-    return engine
 
 
 def score(logits: Floats) -> NDArray[np.float64]:

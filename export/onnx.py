@@ -15,7 +15,6 @@ from typing import Literal
 import tyro
 
 from export.options import GateOptions, Int8Options, ModelOptions, Precision
-from export.pipeline import export_onnx
 from runtime.support.command import parse, run
 
 
@@ -34,6 +33,8 @@ class Options:
 
 def main() -> None:
     options = parse(Options, "export.onnx", __doc__)
+    from export.pipeline import export_onnx
+
     print(export_onnx(options.source, options.precision, options.target, options.int8, options.gate))
 
 

@@ -1,10 +1,8 @@
-"""Streaming models, calibrated and judged on streams: clips from the reset on, and one that runs for an hour.
+"""Streaming models over streams without a reset: INT8's drift, and float steps against one forward.
 
-    ranges = find_ranges(step, names, clips, "min-max")         # of states and activations that occur in streams
-    scores = trials.scores(as_runner(step), "INT8")             # StreamTrials, by the rule of runtime.audio.score_times
-    scores = trials.scores(by_steps(engine), "engine")          # of a file in the runtime
-    drift = measure_drift(float_step, step, trials.cache, 60)   # INT8's errors in the first and in the last minute
-    faults = compare_with_whole(checkpoint, step, trials.cache, 60)     # float steps against one forward
+    scores = trials.scores(by_steps(engine), "engine")          # of a file in the runtime, windowed or streaming
+    drift = measure_drift(float_graph, graph, trials.cache, 60) # INT8's errors in the first and in the last minute
+    faults = compare_with_whole(checkpoint, float_graph, trials.cache, 60)
 
 States could drift: a rounding with a bias, an average that never decays. So both models run through an hour of clips
 without a reset. The hour begins and ends with the same minute of sound, and the errors in both are compared:
@@ -14,21 +12,20 @@ without a reset. The hour begins and ends with the same minute of sound, and the
 By the last minute the states no longer depend on the first, so a difference comes from the hour between.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.graph import INPUT, Floats, Forward, score
-from export.int8.calibration import CalibrationClips, Method, read_ranges, repeated_clip
-from export.int8.scales import Ranges
-from export.streaming_graph import StepGraph, StepSession, split_steps
-from export.verify import Scores, Trials
+from export.graph import Floats, score
+from export.int8.calibration import network_input
+from export.model_graph import Forward, ModelGraph, StepSession, run, split_steps
+from export.verify import Scores
 from runtime.audio.features import FrontEnd
-from runtime.audio.score_times import STEP, first, scored
-from runtime.engines import StreamingEngine, initial_states
+from runtime.engines import Engine, as_streaming, initial_states
 from train.data.cache import FeatureCache
 from train.progress import Progress, say
 
@@ -41,68 +38,20 @@ EQUAL = 1e-4  # of a score, relative above 1: float32 sums in another order
 WHOLE_MINUTES = 5  # in one forward, at most: a minute takes 0.1 GB at --width 0.5, 0.2 GB at 1
 
 
-def find_ranges(
-    step: StepGraph, names: Sequence[str], clips: CalibrationClips, method: Method, percentile: float = 99.999
-) -> Ranges:
-    """Estimate the largest magnitude that INT8 holds, for every named tensor, over all steps of these clips."""
-    inner = tuple(name for name in names if name != INPUT)
-    frames = step.state.frames
-    total = sum(clip.shape[3] // frames for clip in clips)
-
-    def values() -> Iterator[dict[str, Floats]]:
-        stream = StepSession(step, extra=inner)
-        for clip in clips:
-            stream.reset()
-            for piece in split_steps(clip, frames):
-                yield {INPUT: piece, **dict(zip(inner, stream(piece)[1], strict=True))}
-
-    return read_ranges(names, values(), total, method, percentile)
-
-
-def by_steps(engine: StreamingEngine) -> Forward:
-    """Wrap an engine in a function: a clip (1, 1, bands, frames) -> logits (steps, 2), from the reset."""
+def by_steps(engine: Engine) -> Forward:
+    """Wrap a streaming engine: a clip (1, 1, bands, frames) -> logits (steps, 2), from the reset; others stay."""
+    streaming = as_streaming(engine)
+    if streaming is None:
+        return engine
 
     def run(features: Floats) -> Floats:
-        states, found = initial_states(engine.state, 1), []
-        for piece in split_steps(features, engine.state.frames):
-            logits, states = engine.step(piece, states)
+        states, found = initial_states(streaming.state, 1), []
+        for piece in split_steps(features, streaming.state.frames):
+            logits, states = streaming.step(piece, states)
             found.append(logits)
         return np.concatenate(found)
 
     return run
-
-
-@dataclass(frozen=True)
-class StreamTrials(Trials):
-    """Verification trials as streams: the score of every clip, and scores at further moments (`windows` in all)."""
-
-    step: int = STEP  # frames
-
-    def moments(self, frames: int) -> NDArray[np.int64]:
-        """Steps, counted from 0, after which a clip of so many frames is scored."""
-        begin, end = first(self.cache.frontend, self.step), scored(frames, self.cache.frontend, self.step)
-        last = max(frames // self.step * self.step, end)
-        if self.windows == 1:
-            return np.array([end // self.step - 1])
-        others = np.linspace(begin, last, self.windows - 1) // self.step
-        return np.concatenate([[end // self.step], others]).astype(np.int64) - 1
-
-    def scores(self, forward: Forward, title: str = "verification") -> Scores:
-        """Compute bona fide minus spoof at every moment, (n,)."""
-        found: list[Scores] = []
-        least = first(self.cache.frontend, self.step)
-        with Progress(title, len(self.cache), "streams") as bar:
-            for clip, frames in enumerate(self.cache.lengths.tolist()):
-                moments = self.moments(frames)
-                features = repeated_clip(self.cache.frames(clip), least)[
-                    :, :, :, : (int(np.max(moments)) + 1) * self.step
-                ]
-                found.append(score(forward(features))[moments])
-                bar.advance()
-        return np.concatenate(found)
-
-
-# ---- without a reset -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -112,14 +61,6 @@ class Drift:
     minutes: float
     first: float
     last: float
-
-    @classmethod
-    def of(cls, errors: Scores, minutes: int) -> "Drift":
-        """Summarise the errors after every step of `long_stream`."""
-        a_minute = len(errors) // minutes
-        skipped = int(WARM_UP / 60 * a_minute)
-        ends = errors[skipped:a_minute], errors[skipped - a_minute :]
-        return cls(minutes, *(float(np.sqrt(np.mean(part**2))) for part in ends))
 
     @property
     def faults(self) -> list[str]:
@@ -132,27 +73,29 @@ class Drift:
         return f"{self.last:.4f} after {self.minutes:.0f} minutes without a reset"
 
 
-def measure_drift(before: StepGraph, after: StepGraph, cache: FeatureCache, minutes: int) -> Drift:
+def measure_drift(before: ModelGraph, after: ModelGraph, cache: FeatureCache, minutes: int) -> Drift:
     """Run both models through the same stream and compare their scores."""
-    frames = before.state.frames
-    streams, errors = (StepSession(before), StepSession(after)), list[float]()
-    with Progress(f"{minutes} minutes without a reset", steps_in(cache.frontend, minutes, frames), "steps") as bar:
-        for piece in long_stream(cache, minutes, frames):
-            features = repeated_clip(piece, frames)
+    a_minute = steps_in_a_minute(cache.frontend, before.frames)
+    streams, errors = (StepSession(before), StepSession(after)), np.empty(minutes * a_minute)
+    with Progress(f"{minutes} minutes without a reset", len(errors), "steps") as bar:
+        for place, features in enumerate(long_stream(cache, minutes, before.frames)):
             one, two = (score(stream(features)[0])[0] for stream in streams)
-            errors.append(float(two - one))
+            errors[place] = two - one
             bar.advance()
-    return Drift.of(np.array(errors), minutes)
+    skipped = int(WARM_UP / 60 * a_minute)
+    ends = errors[skipped:a_minute], errors[skipped - a_minute :]
+    return Drift(minutes, *(float(np.sqrt(np.mean(part**2))) for part in ends))
 
 
-def compare_with_whole(checkpoint: "Checkpoint", step: StepGraph, cache: FeatureCache, minutes: int) -> tuple[str, ...]:
+def compare_with_whole(
+    checkpoint: "Checkpoint", model: ModelGraph, cache: FeatureCache, minutes: int
+) -> tuple[str, ...]:
     """Compare float steps with one forward of the checkpoint's network over the same stream; return faults."""
-    frames, minutes = step.state.frames, min(minutes, WHOLE_MINUTES)
-    pieces = [repeated_clip(piece, frames) for piece in long_stream(cache, minutes, frames)]
-    stream = StepSession(step)
-    steps = np.array([score(stream(piece)[0])[0] for piece in pieces])
-    whole, after = whole_scores(checkpoint, np.concatenate(pieces, axis=3), frames)
-    apart, limit = float(np.abs(steps[after] - whole).max()), EQUAL * max(1.0, float(np.abs(whole).max()))
+    minutes = min(minutes, WHOLE_MINUTES)
+    clip = np.concatenate(list(long_stream(cache, minutes, model.frames)), axis=3)
+    whole, after = whole_scores(checkpoint, clip, model.frames)
+    apart = float(np.abs(score(run(model, clip))[after] - whole).max())
+    limit = EQUAL * max(1.0, float(np.abs(whole).max()))
     say(f"float steps differ from one forward over {minutes} minutes by {apart:.2g} at most")
     return () if apart <= limit else (f"float steps differ from the whole by {apart:.2g}; allowed: {limit:.2g}",)
 
@@ -178,26 +121,15 @@ def whole_scores(checkpoint: "Checkpoint", clip: Floats, frames: int) -> tuple[S
     return scores[counted], ends[counted] // frames - 1
 
 
-def steps_in(frontend: FrontEnd, minutes: int, frames: int) -> int:
-    """Whole steps of a minute, times `minutes`."""
-    return minutes * (60 * frontend.rate // frontend.hop // frames)
+def steps_in_a_minute(frontend: FrontEnd, frames: int) -> int:
+    return 60 * frontend.rate // frontend.hop // frames
 
 
-def long_stream(cache: FeatureCache, minutes: int, frames: int) -> Iterator[NDArray[np.float16]]:
-    """Yield step after step, (frames, bands), of clips in random order; the last minute is the first one again."""
-    a_minute, sound = steps_in(cache.frontend, 1, frames), _endless(cache)
-    minute = [np.concatenate([next(sound) for _ in range(frames)]) for _ in range(a_minute)]
-    yield from minute
-    for _ in range((minutes - 2) * a_minute):
-        yield np.concatenate([next(sound) for _ in range(frames)])
-    yield from minute
-
-
-def _endless(cache: FeatureCache) -> Iterator[NDArray[np.float16]]:
-    """Yield frame after frame, (1, bands), of all clips in random order, over and over."""
-    order = np.random.default_rng(0).permutation(len(cache))
-    while True:
-        for clip in order:
-            frames = cache.frames(int(clip))
-            for place in range(len(frames)):
-                yield frames[place : place + 1]
+def long_stream(cache: FeatureCache, minutes: int, frames: int) -> Iterator[Floats]:
+    """Yield steps (1, 1, bands, frames) of clips in random order; the last minute is the first one again."""
+    a_minute = steps_in_a_minute(cache.frontend, frames)
+    order = np.random.default_rng(0).permutation(len(cache)).tolist()
+    sound = (frame for clip in cycle(order) for frame in cache.frames(clip))
+    steps = (network_input(np.stack([first, *islice(sound, frames - 1)])) for first in sound)
+    minute = list(islice(steps, a_minute))
+    return chain(minute, islice(steps, (minutes - 2) * a_minute), minute)

@@ -8,7 +8,7 @@
 Losses on cosines leave a division by the embedding's length in front of the map: a few float operations. The
 front-end's level is part of the network, so a runtime feeds its ring buffer of raw log power without a copy.
 
-A streaming network keeps its stateful layers (export.streaming_graph makes their states inputs and outputs). Its linear
+A streaming network keeps its stateful layers (export.model_graph makes their states inputs and outputs). Its linear
 map comes before the mean, with a third row that is always 1: the state of a map frame is three numbers.
 """
 

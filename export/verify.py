@@ -1,9 +1,9 @@
 """The gate: the same labelled trials through two models; a model that loses too much is not written.
 
-    trials = read_trials(frontend, corpus, cache_folder)            # dev, never eval
+    trials = read_trials(GateOptions(), frontend, corpus, cache_folder)      # dev, never eval
     before, after = trials.scores(float_engine), trials.scores(int8_engine)
-    comparison = compare(before, after, trials.labels)
-    faults = comparison.faults(eer_rise=0.002)                      # none: the model may ship
+    comparison = compare(before, after, trials.labels, GateOptions())
+    comparison.faults                                                        # none: the model may ship
 
 This module does not need torch: a device compares the engine it has built with its ONNX file.
 
@@ -20,15 +20,18 @@ The gate judges by the 95 % bootstrap interval of the EER's change:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.graph import Floats, Forward, score
-from export.int8.calibration import network_input
+from export.graph import Floats, score
+from export.int8.calibration import network_input, repeated_clip
+from export.model_graph import Forward
+from export.options import GateOptions
 from runtime.audio.features import FrontEnd
+from runtime.audio.score_times import first, scored
 from runtime.card import model_card as card
 from runtime.support.errors import ShrikeError
 from train.data.cache import FeatureCache, build_cache
@@ -43,18 +46,21 @@ FINEST = 4  # steps of the EER within the allowed rise, at least
 MOST_WINDOWS = 20_000  # in all: a longer list gives one window per trial
 LEAST_CORRELATION = 0.98  # of both models' scores, where the trials have no labels
 REJECTED = 3  # exit code of a command whose model did not pass
-EER_RISE = 0.002  # absolute, 0.2 %
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Verification trials: `windows` of every clip, the first one where published scores are taken."""
+    """Verification trials: `windows` of every clip, the first one where published scores are taken.
+
+    A streaming model runs through whole clips from the reset, and is scored at as many moments of each.
+    """
 
     name: str  # for the card
     cache: FeatureCache
     windows: int = 1
+    step: int | None = None  # frames a step of a streaming model
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
@@ -65,52 +71,58 @@ class Trials:
     def __len__(self) -> int:
         return len(self.cache) * self.windows
 
-    def __iter__(self) -> Iterator[Floats]:
-        """Windows clip by clip; a clip shorter than a window is repeated from different offsets, as in training."""
-        width = self.cache.frontend.width
-        for clip, frames in enumerate(self.cache.lengths):
-            places = frames - width if frames > width else frames
-            for number in range(self.windows):
-                yield network_input(self.cache.window(clip, int(places) * number // self.windows))
+    def __iter__(self) -> Iterator[tuple[Floats, NDArray[np.int64]]]:
+        """Yield features (1, 1, bands, frames), and the steps, from 0, after which they are scored.
 
-    def scores(self, engine: Forward, title: str = "verification") -> Scores:
-        """Compute bona fide minus spoof of every window, (n,)."""
-        scores = np.empty(len(self))
+        Windows come clip by clip; a clip shorter than a window is repeated from different offsets, as in training.
+        """
+        frontend, step = self.cache.frontend, self.step
+        for clip, frames in enumerate(self.cache.lengths.tolist()):
+            if step is not None:
+                moments = self.moments(frames, step)
+                features = repeated_clip(self.cache.frames(clip), first(frontend, step))
+                yield features[..., : (int(moments.max()) + 1) * step], moments
+                continue
+            places = frames - frontend.width if frames > frontend.width else frames
+            for number in range(self.windows):
+                yield network_input(self.cache.window(clip, places * number // self.windows)), np.zeros(1, np.int64)
+
+    def moments(self, frames: int, step: int) -> NDArray[np.int64]:
+        """Steps, from 0, after which a stream of so many frames is scored."""
+        begin, end = first(self.cache.frontend, step), scored(frames, self.cache.frontend, step)
+        last = max(frames // step * step, end)
+        others = np.linspace(begin, last, self.windows - 1) // step
+        return np.concatenate([[end // step], others]).astype(np.int64) - 1
+
+    def scores(self, forward: Forward, title: str = "verification") -> Scores:
+        """Compute bona fide minus spoof at every moment, (n,)."""
+        found: list[Scores] = []
         with Progress(title, len(self), "windows") as bar:
-            for place, window in enumerate(self):
-                scores[place] = score(engine(window))[0]
-                bar.advance()
-        return scores
+            for features, moments in self:
+                found.append(score(forward(features))[moments])
+                bar.advance(len(moments))
+        return np.concatenate(found)
 
 
 def read_trials(
-    frontend: FrontEnd,
-    corpus: Path | CorpusIndex,
-    folder: Path,
-    protocol: Path | None = None,
-    count: int = 0,
-    windows: int = 0,
-    eer_rise: float = EER_RISE,
-    seed: int = 0,
+    gate: GateOptions, frontend: FrontEnd, corpus: Path | CorpusIndex, folder: Path, step: int | None = None
 ) -> Trials:
-    """Read the development trials of a corpus, or those of `protocol`; `count` at random, 0 for all.
-
-    `windows` of each clip; 0 takes as many as resolve `eer_rise`.
-    """
+    """Read the gate's trials of a corpus; features are cached in `folder`. `step`: frames, of a streaming model."""
     # A protocol that was given may lack labels; the partition dev may not.
+    protocol, count = gate.verification_protocol, gate.verification_trials
     partition = open_corpus(corpus, "eval" if protocol else "dev", protocol)
     trials: Sequence[Trial] = partition.trials
     if 0 < count < len(trials):
-        drawn = np.random.default_rng(seed).permutation(len(trials))[:count]
+        drawn = np.random.default_rng(0).permutation(len(trials))[:count]
         trials = [trials[place] for place in sorted(drawn)]
     source = partition.protocol.name if protocol else f"dev: {partition.protocol.name}"
     cache = build_cache(frontend, trials, folder)
     labels = cache.labels
     if (labels >= 0).all() and len({*labels.tolist()}) < 2:
         raise ShrikeError(f"{source} has one class only; expected bona fide and spoofed trials, or no labels at all")
-    windows = windows or (1 if (labels < 0).any() else _windows_for(labels, eer_rise))
+    windows = gate.verification_windows or (1 if (labels < 0).any() else _windows_for(labels, gate.eer_rise))
     shown = f"{source}, {len(trials):,} of {len(partition.trials):,} trials"
-    return Trials(shown if windows == 1 else f"{shown}, {windows} windows of each", cache, windows)
+    return Trials(shown if windows == 1 else f"{shown}, {windows} windows of each", cache, windows, step)
 
 
 def finest(labels: NDArray[np.int64]) -> float:
@@ -128,16 +140,15 @@ def _windows_for(labels: NDArray[np.int64], eer_rise: float) -> int:
 class Comparison:
     """Two models on the same trials: `before` is the reference, `after` the model that would ship. Rates in 0..1."""
 
+    gate: GateOptions
     trials: int
     windows: int  # of every trial, each with its score
-    labelled: bool
     correlation: float
     largest_change: float  # of a raw score
-    eer_before: float | None = None
+    eer_before: float | None = None  # None, as all below: the trials have no labels
     eer_after: float | None = None
-    resolution: float = 0.0  # finest step of the EER
     interval: tuple[float, float] | None = None  # of the EER's change, 95 %
-    tdcf_before: float | None = None
+    tdcf_before: float | None = None  # None: without --asv
     tdcf_after: float | None = None
 
     @property
@@ -145,46 +156,45 @@ class Comparison:
         """Change of the EER; None without labels."""
         return None if self.eer_before is None or self.eer_after is None else self.eer_after - self.eer_before
 
-    def is_lost(self, eer_rise: float) -> bool:
+    @property
+    def is_lost(self) -> bool:
         """True if the whole interval lies above the allowed rise."""
-        return self.interval is not None and self.interval[0] > eer_rise
+        return self.interval is not None and self.interval[0] > self.gate.eer_rise
 
-    def is_unproven(self, eer_rise: float) -> bool:
+    @property
+    def is_unproven(self) -> bool:
         """True if the estimate lies above the allowed rise, but the interval contains it."""
-        return self.rise is not None and self.rise > eer_rise and not self.is_lost(eer_rise)
+        return self.rise is not None and self.rise > self.gate.eer_rise and not self.is_lost
 
-    def faults(self, eer_rise: float, accept_unproven: bool = False) -> list[str]:
+    @property
+    def faults(self) -> list[str]:
         """Reasons, as sentences, why the model must not ship."""
-        if self.rise is None:
-            agrees = self.correlation >= LEAST_CORRELATION
-            return (
-                [] if agrees else [f"scores correlate by {self.correlation:.4f}; expected {LEAST_CORRELATION} or more"]
-            )
-        if self.is_lost(eer_rise):
-            return [f"EER rises by {self._span()}; allowed: {100 * eer_rise:.2f} % (--max-eer-rise)"]
-        if self.is_unproven(eer_rise) and not accept_unproven:
-            return [
-                f"EER rises by {self._span()}; allowed: {100 * eer_rise:.2f} % (--max-eer-rise). These "
-                f"{self.trials * self.windows:,} windows cannot decide: give more trials, or use --accept-unproven"
-            ]
-        return []
+        if self.rise is None and self.correlation < LEAST_CORRELATION:
+            return [f"scores correlate by {self.correlation:.4f}; expected {LEAST_CORRELATION} or more"]
+        rises = f"EER rises by {self._span()}; allowed: {self.gate.max_eer_rise:.2f} % (--max-eer-rise)"
+        if self.is_unproven and not self.gate.accept_unproven:
+            count = self.trials * self.windows
+            return [f"{rises}. These {count:,} windows cannot decide: give more trials, or use --accept-unproven"]
+        return [rises] if self.is_lost else []
 
-    def note(self, eer_rise: float) -> str | None:
+    @property
+    def note(self) -> str | None:
         """A note for the card where the interval contains the allowed rise."""
-        if self.interval is None or not self.interval[0] <= eer_rise < self.interval[1]:
+        if self.interval is None or not self.interval[0] <= self.gate.eer_rise < self.interval[1]:
             return None
-        accepted = " and was accepted by --accept-unproven" if self.is_unproven(eer_rise) else ""
-        return f"too few trials for the limit of {100 * eer_rise:.2f} %: the EER's rise is {self._span()}{accepted}"
+        rise = f"{self._span()} and was accepted by --accept-unproven" if self.is_unproven else self._span()
+        return f"too few trials for the limit of {self.gate.max_eer_rise:.2f} %: the EER's rise is {rise}"
 
     def _span(self) -> str:
         rise, (low, high) = self.rise or 0.0, self.interval or (0.0, 0.0)
         return f"{100 * rise:.2f} % absolute ({100 * low:+.2f} to {100 * high:+.2f}, 95 %)"
 
-    def accuracy(self, name: str, reason: str = "") -> card.Accuracy:
+    def accuracy(self, name: str) -> card.Accuracy:
         """Convert to the card's entry."""
+        measured = self.rise is not None
         return card.Accuracy(
-            measured=self.labelled,
-            reason="" if self.labelled else reason or "EER was not measured: the trials have no labels; agreement only",
+            measured=measured,
+            reason="" if measured else "EER was not measured: the trials have no labels; agreement only",
             partition=name,
             trials=self.trials,
             eer_float=self.eer_before,
@@ -211,37 +221,27 @@ class Rejected(ShrikeError):  # noqa: N818 - a judgement, not a failure
 
 
 def compare(
-    before: Scores,
-    after: Scores,
-    labels: NDArray[np.int64] | None,
-    asv: Path | None = None,
-    resamples: int = 1000,
-    windows: int = 1,
+    before: Scores, after: Scores, labels: NDArray[np.int64] | None, gate: GateOptions, windows: int = 1
 ) -> Comparison:
     """Compare two models' scores (n,), `windows` successive ones of each trial; without labels only their agreement."""
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise ShrikeError("a model gives scores that are not finite; train or export it again")
     constant = np.ptp(before) == 0 or np.ptp(after) == 0  # no correlation is defined
     correlation = 0.0 if constant else float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1))
-    change = float(np.abs(after - before).max())
+    agreement = Comparison(gate, len(before) // windows, windows, correlation, float(np.abs(after - before).max()))
     if labels is None:
-        return Comparison(len(before) // windows, windows, False, correlation, change)
+        return agreement
     true = labels == 1
-    _, low, high = paired_bootstrap_eer_difference(after, before, true, resamples, together=windows)
+    _, low, high = paired_bootstrap_eer_difference(after, before, true, gate.bootstrap, together=windows)
     rates = [metrics.eer(scores[true], scores[~true]) for scores in (before, after)]
     costs: list[float | None] = [None, None]
-    if asv is not None:
-        errors = read_asv_scores(asv).errors()
+    if gate.asv is not None:
+        errors = read_asv_scores(gate.asv).errors()
         costs = [metrics.min_tdcf_2019(scores[true], scores[~true], errors) for scores in (before, after)]
-    return Comparison(
-        trials=len(before) // windows,
-        windows=windows,
-        labelled=True,
-        correlation=correlation,
-        largest_change=change,
+    return replace(
+        agreement,
         eer_before=rates[0],
         eer_after=rates[1],
-        resolution=finest(labels),
         interval=(low, high),
         tdcf_before=costs[0],
         tdcf_after=costs[1],
@@ -253,24 +253,20 @@ def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] =
     from rich.box import SIMPLE
     from rich.table import Table
 
-    def percent(rate: float | None) -> str:
-        return "-" if rate is None else f"{100 * rate:.2f}"
-
     table = Table("on the same trials", *names, "change", box=SIMPLE)
     for column in table.columns[1:]:
         column.justify = "right"
-    interval = comparison.interval or (0.0, 0.0)
-    if comparison.eer_before is not None and comparison.eer_after is not None:
-        rise = f"{100 * (comparison.eer_after - comparison.eer_before):+.2f}"
-        span = f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f} (95 %)"
-        table.add_row("EER %", percent(comparison.eer_before), percent(comparison.eer_after), f"{rise}, {span}")
+    if (rise := comparison.rise) is not None and comparison.interval is not None:
+        rates = (f"{100 * (rate or 0.0):.2f}" for rate in (comparison.eer_before, comparison.eer_after))
+        low, high = comparison.interval
+        table.add_row("EER %", *rates, f"{100 * rise:+.2f}, {100 * low:+.2f} to {100 * high:+.2f} (95 %)")
     if comparison.tdcf_before is not None and comparison.tdcf_after is not None:
         change = comparison.tdcf_after - comparison.tdcf_before
         table.add_row("min t-DCF", f"{comparison.tdcf_before:.4f}", f"{comparison.tdcf_after:.4f}", f"{change:+.4f}")
     table.add_row("correlation of scores", "", "", f"{comparison.correlation:.5f}")
     table.add_row("largest change of a score", "", "", f"{comparison.largest_change:.3f}")
     windows = "" if comparison.windows == 1 else f", {comparison.windows} windows of each"
-    labels = "" if comparison.labelled else ", without labels"
+    labels = ", without labels" if comparison.rise is None else ""
     table.add_row("trials", "", "", f"{comparison.trials:,}{windows}{labels}")
     for fault in faults:
         table.add_row(f"[red]failed[/red]: {fault}")

@@ -119,8 +119,9 @@ def windows(options: Options, frontend: FrontEnd) -> NDArray[np.float32]:
     path = trials_path(options.out, frontend)
     if not path.is_file():
         cache = ModelOptions(Path()).cache
-        trials = read_trials(frontend, options.corpus, cache, count=options.trials, windows=1)
-        values = np.concatenate(list(trials)) * UNITS
+        gate = GateOptions(verification_trials=options.trials, verification_windows=1)
+        trials = read_trials(gate, frontend, options.corpus, cache)
+        values = np.concatenate([window for window, _ in trials]) * UNITS
         np.save(path, np.rint(values).astype(np.int16))
     return read_windows(options.out, frontend)
 

@@ -32,7 +32,6 @@ from runtime.audio.score_times import scored
 from runtime.card.checksums import sha256_file
 from runtime.card.model_card import SURE, read_card
 from runtime.card.schema import require
-from runtime.engines import as_streaming
 from runtime.support.errors import ShrikeError
 from train.checkpoint import read_checkpoint
 from train.data.cache import Cache, FeatureCache, SoundCache, build_cache, build_sound_cache
@@ -60,9 +59,7 @@ def open_model(subject: Subject, mean: bool, cache: FeatureCache) -> ScoreClips:
 
     A streaming model starts from its reset state in every window; runtime.audio.score_times names the scored step.
     """
-    engine, step = subject.open(), subject.frames
-    streaming = as_streaming(engine)
-    forward = by_steps(streaming) if streaming else engine
+    forward, step = by_steps(subject.open()), subject.frames
 
     def of_clip(clip: int) -> float:
         windows = (network_input(cache.window(clip, int(start))) for start in cache.starts(clip, mean))

@@ -10,16 +10,16 @@ speech. Each class gets half of the trials, each attack an equal share.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from export.graph import INPUT, Floats, open_session
+from export.graph import INPUT, Floats
 from export.int8.scales import LEVELS, Ranges
+from export.model_graph import ModelGraph, StepSession, split_steps
 from runtime.audio.score_times import STEP, first
 from runtime.card import model_card as card
 from runtime.support.errors import ShrikeError
@@ -138,25 +138,22 @@ def silence(window: Floats) -> float:
 
 
 def find_ranges(
-    model: onnx.ModelProto, names: Sequence[str], windows: Iterable[Floats], method: Method, percentile: float = 99.999
+    model: ModelGraph,
+    names: Sequence[str],
+    clips: CalibrationWindows | Sequence[Floats],
+    method: Method,
+    percentile: float = 99.999,
 ) -> Ranges:
-    """Estimate the largest magnitude that INT8 holds, for every named tensor of the float graph."""
-    inner = [name for name in names if name != INPUT]
-    session = open_session(model, inner)
-    values = (dict(zip([*inner, INPUT], [*session.run(inner, {INPUT: w}), w], strict=True)) for w in windows)
-    total = len(windows) if isinstance(windows, CalibrationWindows | list) else 0
-    return read_ranges(names, values, total, method, percentile)
-
-
-def read_ranges(
-    names: Sequence[str], runs: Iterable[Mapping[str, Floats]], total: int, method: Method, percentile: float = 99.999
-) -> Ranges:
-    """Estimate ranges from tensors' values, run by run; `total`: number of runs, 0 if unknown."""
-    found: dict[str, Histogram] = {name: Histogram() for name in names}
-    with Progress("calibration", total, "runs") as bar:
-        for values in runs:
-            for name in names:
-                found[name].add(values[name], counted=method != "min-max")
+    """Estimate the largest magnitude that INT8 holds, for every named tensor of the float graph, over all steps."""
+    inner = tuple(name for name in names if name != INPUT)
+    found, session = {name: Histogram() for name in names}, StepSession(model, extra=inner)
+    with Progress("calibration", len(clips), "clips") as bar:
+        for clip in clips:
+            session.reset()
+            for piece in split_steps(clip, model.frames):
+                values = {INPUT: piece, **dict(zip(inner, session(piece)[1], strict=True))}
+                for name in names:
+                    found[name].add(values[name], counted=method != "min-max")
             bar.advance()
     if method == "percentile":
         return {name: found[name].percentile(percentile) for name in names}

@@ -1,6 +1,5 @@
 """The noise of each layer's rounding, measured, and the choice of layers that stay float.
 
-    noise = measure(model, layers, ranges, windows, graph.run)         # dB, one for each layer
     choice = choose_layers(model, layers, ranges, windows, wanted=30.0)
 
 The measure is the signal-to-noise ratio of the score: the variance of scores over windows, against the variance of
@@ -11,23 +10,20 @@ The rule is greedy: while the ratio of all layers together is too low, the layer
 float. At 30 dB the noise is 3 % of the scores' standard deviation: neighbours in rank swap, an EER hardly moves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from export import graph
 from export.graph import Floats, score
 from export.int8.quantize import Layer, quantise
 from export.int8.scales import Ranges
+from export.model_graph import ModelGraph, last_logits
 from train.progress import CONSOLE, Progress
 
 WINDOWS = 64  # calibration windows that each layer is measured on: an SNR needs no more
 CLEAN = 99.0  # dB, for noise below float32's precision
-
-Run = Callable[[onnx.ModelProto, Sequence[Floats]], Floats]
 
 
 @dataclass(frozen=True)
@@ -48,47 +44,34 @@ def snr(clean: NDArray[np.float64], noisy: NDArray[np.float64]) -> float:
     return 10 * float(np.log10(max(signal, 1e-30) / noise))
 
 
-def measure(
-    model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, windows: Sequence[Floats], run: Run
-) -> dict[str, float]:
-    """Measure the ratio in dB of every layer as the only one in INT8."""
-    clean = score(run(model, windows))
-    noise = {}
-    with Progress("noise of each layer", len(layers), "layers") as bar:
-        for layer in layers:
-            noise[layer.name] = snr(clean, score(run(quantise(model, [layer], ranges, "uint8"), windows)))
-            bar.advance()
-    return noise
-
-
 def choose_layers(
-    model: onnx.ModelProto,
+    model: ModelGraph,
     layers: Sequence[Layer],
     ranges: Ranges,
     windows: Sequence[Floats],
     wanted: float,
     keep: Sequence[str] = (),
     report: bool = False,
-    run: Run | None = None,
 ) -> LayerChoice:
-    """Choose the INT8 layers that reach `wanted` dB; `keep` names layers that stay float in any case.
-
-    `run` computes a graph's logits, one row for each window; by default window by window.
-    """
-    run = run or graph.run
+    """Choose the INT8 layers that reach `wanted` dB; `keep` names layers that stay float in any case."""
     stays = dict.fromkeys(keep, "requested (--keep-float)")
     left = [layer for layer in layers if layer.name not in stays]
-    clean = score(run(model, windows))
+    clean = score(last_logits(model, windows))
 
-    def together() -> float:
-        return snr(clean, score(run(quantise(model, left, ranges, "uint8"), windows)))
+    def ratio(chosen: Sequence[Layer]) -> float:
+        rounded = model.with_graph(quantise(model.graph, chosen, ranges, "uint8"))
+        return snr(clean, score(last_logits(rounded, windows)))
 
-    total = together()
-    noise = measure(model, layers, ranges, windows, run) if report or total < wanted else {}
+    total, noise = ratio(left), dict[str, float]()
+    if report or total < wanted:
+        with Progress("noise of each layer", len(layers), "layers") as bar:
+            for layer in layers:
+                noise[layer.name] = ratio([layer])
+                bar.advance()
     while total < wanted and left:
         worst = min(left, key=lambda layer: noise[layer.name])
         left.remove(worst)
-        before, total = total, together()
+        before, total = total, ratio(left)
         stays[worst.name] = (
             f"{noise[worst.name]:.1f} dB alone; with it all INT8 layers have {before:.1f} dB, below {wanted:g}"
         )

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from export import verify
 from export.options import GateOptions
-from export.pipeline import gate_trials
 from export.streaming_eval import by_steps
 from export.tensorrt.builder import BuildOptions, build_plan
 from export.tensorrt.check import check, is_quantised, read_onnx
 from export.tensorrt.layers import read_layers
 from runtime.card.checksums import sha256_file
 from runtime.card.model_card import ANY_BATCH, ModelCard, TensorRT, read_card, write_card
-from runtime.engines import as_streaming
 from runtime.engines.tensorrt import TensorRTEngine
 from runtime.support.atomic import atomic_files
 from runtime.support.errors import ShrikeError
@@ -27,7 +25,6 @@ from train.progress import say
 if TYPE_CHECKING:
     import onnx
 
-    from export.graph import Forward
     from export.tensorrt.device import BuildDevice
 
 UNVERIFIED = "the engine was not compared with its ONNX file: no --verification corpus was given"
@@ -75,7 +72,7 @@ def build_engine(
             for line in layers.report():
                 say(line)
         comparison = None if corpus is None else _compare(job, engine, gate, corpus, cache)
-    note = UNVERIFIED if comparison is None else comparison.note(gate.eer_rise)
+    note = UNVERIFIED if comparison is None else comparison.note
     if comparison is None:
         say(f"warning: {UNVERIFIED}")
     record = TensorRT(
@@ -118,20 +115,13 @@ def _compare(job: BuildJob, engine: TensorRTEngine, gate: GateOptions, corpus: P
     from runtime.engines.onnx import open_onnx
 
     state = job.card.state
-    trials = gate_trials(gate, job.card.frontend, corpus, cache, state.frames if state else None)
+    trials = verify.read_trials(gate, job.card.frontend, corpus, cache, state.frames if state else None)
     with open_onnx(job.path) as reference:
-        before = trials.scores(_forward(reference), "ONNX")
-    after = trials.scores(_forward(engine), "engine")
-    comparison = verify.compare(before, after, trials.labels, gate.asv, gate.bootstrap, trials.windows)
-    faults = comparison.faults(gate.eer_rise, gate.accept_unproven)
-    verify.show(comparison, faults, ("ONNX", "engine"))
-    if faults:
+        before = trials.scores(by_steps(reference), "ONNX")
+    after = trials.scores(by_steps(engine), "engine")
+    comparison = verify.compare(before, after, trials.labels, gate, trials.windows)
+    verify.show(comparison, comparison.faults, ("ONNX", "engine"))
+    if comparison.faults:
         advice = f"{job.path} is unchanged; a float one can be built with --precision fp16"
-        raise verify.Rejected(comparison, faults, advice)
+        raise verify.Rejected(comparison, comparison.faults, advice)
     return comparison
-
-
-def _forward(engine: "Forward") -> "Forward":
-    """The engine for windows; for a streaming model a function that runs whole clips step by step."""
-    stepper = as_streaming(engine)  # type: ignore[arg-type]
-    return by_steps(stepper) if stepper else engine

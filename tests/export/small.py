@@ -1,6 +1,6 @@
 """Small exported networks for tests: random weights, ranges from random windows, and so no accuracy at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from export import graph
 from export.int8 import calibration, quantize
+from export.model_graph import ModelGraph, last_logits, trace
 from export.strip import strip
 from runtime.audio.features import PRESETS
 from runtime.card import model_card as cards
@@ -42,9 +42,19 @@ def float_graph(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads that wait for each other on a busy machine are slower than one
     try:
-        return graph.trace(strip(checkpoint), PRESETS["f0"], dynamic)
+        return trace(strip(checkpoint), PRESETS["f0"], dynamic).graph
     finally:
         torch.set_num_threads(threads)
+
+
+def windowed(graph: onnx.ModelProto) -> ModelGraph:
+    """A windowed model of any graph: its step is a window."""
+    return ModelGraph(graph, graph.graph.input[0].type.tensor_type.shape.dim[3].dim_value)
+
+
+def logits_of(graph: onnx.ModelProto, windows: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Logits (windows, 2) of a windowed model's graph."""
+    return last_logits(windowed(graph), windows)
 
 
 @lru_cache
@@ -53,7 +63,7 @@ def quantised_graph(
 ) -> onnx.ModelProto:
     model = float_graph(name, width, level, loss=loss)
     layers = quantize.plan(model)
-    ranges = calibration.find_ranges(model, quantize.tensors(layers), list(windows(2)), "min-max")
+    ranges = calibration.find_ranges(windowed(model), quantize.tensors(layers), list(windows(2)), "min-max")
     return quantize.quantise(model, layers, ranges, kind)
 
 

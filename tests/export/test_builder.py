@@ -1,5 +1,6 @@
 """The builder: NVIDIA's own parser and builder where they can be installed, mocks of every version everywhere."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from export import graph as graphs
-from export import streaming_graph as steps
+from export import model_graph as steps
 from export.int8 import quantize
-from export.streaming_graph import StepGraph, StepSession
+from export.model_graph import ModelGraph, StepSession
 from export.strip import DeployedStream, strip
 from export.tensorrt.builder import BuildOptions, build_plan, is_strongly_typed
 from export.tensorrt.check import check, is_quantised, read_onnx
@@ -21,7 +22,7 @@ from export.tensorrt.layers import read_layers
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
 from tests.export.mock_tensorrt import VERSIONS, MockTensorRT
-from tests.export.small import float_graph, quantised_graph, windows
+from tests.export.small import float_graph, logits_of, quantised_graph, windows
 
 NEWEST, OLDEST = VERSIONS[-1], VERSIONS[0]
 
@@ -174,7 +175,7 @@ def test_precision_and_graph_must_agree() -> None:
 def test_half_gives_nearly_the_same_scores(name: str, loss: str, level: str) -> None:
     probes = list(windows(8, seed=1))
     model, quantised = (make(name, level=level, loss=loss) for make in (float_graph, quantised_graph))
-    wide, narrow, rounded, both = (graphs.run(m, probes) for m in (model, half(model), quantised, half(quantised)))
+    wide, narrow, rounded, both = (logits_of(m, probes) for m in (model, half(model), quantised, half(quantised)))
     assert np.abs(wide - narrow).max() < 0.02 * np.abs(wide).max()
     # A scale in half precision is off by up to 1/4096: some values fall to the next integer. INT8 itself costs more.
     assert np.square(rounded - both).mean() < 0.5 * np.square(wide - rounded).mean()
@@ -329,7 +330,7 @@ def test_an_inspector_that_says_little(text: str) -> None:
 
 
 @lru_cache
-def step_of(name: str) -> tuple[StepGraph, StepGraph]:
+def step_of(name: str) -> tuple[ModelGraph, ModelGraph]:
     """A step's graph as TensorRT takes it, in float and in S8; ranges from random steps."""
     checkpoint = make_checkpoint(name, level="running-mean", streaming=True)
     network = strip(checkpoint)
@@ -338,7 +339,7 @@ def step_of(name: str) -> tuple[StepGraph, StepGraph]:
     layers = quantize.plan(step.graph)
     names = tuple(name for name in quantize.tensors(layers) if name != graphs.INPUT)
     stream, ranges = StepSession(step, extra=names), dict.fromkeys(quantize.tensors(layers), 30.0)
-    for piece in steps.split_steps(next(windows(1)), step.state.frames):
+    for piece in steps.split_steps(next(windows(1)), step.frames):
         for inner, values in zip(names, stream(piece)[1], strict=True):
             ranges[inner] = float(np.abs(values).max())
     return step, step.with_graph(quantize.quantise(step.graph, layers, ranges, "int8"))
@@ -368,5 +369,5 @@ def test_averages_stay_in_float32_where_types_stand_in_the_graph(name: str) -> N
     assert {kinds[name] for name in products if name.endswith("gate.pool.MatMul")} == {TensorProto.FLOAT}
     assert {kinds[name] for name in products if "weigh" in name} == {TensorProto.FLOAT16}
     clip = next(windows(1))
-    wide, rounded = steps.run(step, clip), steps.run(StepGraph(narrow, step.state), clip)
+    wide, rounded = steps.run(step, clip), steps.run(replace(step, graph=narrow), clip)
     assert np.abs(rounded - wide).max() < 0.02 * np.abs(wide).max()

@@ -12,16 +12,18 @@ import pytest
 
 from export import graph, verify
 from export import streaming_eval as streams
-from export import streaming_graph as steps
 from export.card_writer import advice
+from export.int8 import calibration
+from export.model_graph import as_runner, trace
 from export.onnx import Options
 from export.options import GateOptions, Int8Options, ModelOptions
 from export.pipeline import Prepared, export_onnx
-from export.strip import DeployedStream, strip
+from export.strip import strip
 from runtime.card.model_card import read_card
 from runtime.engines import open_engine
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
+from tests.export.small import logits_of, windowed
 from train.checkpoint import Checkpoint, write_checkpoint
 from train.data.corpus_index import CorpusIndex
 
@@ -41,7 +43,7 @@ MORE = {
 @pytest.mark.parametrize("loss", ["asoftmax", "ocsoftmax"])
 def test_the_graph_holds_what_every_tensorrt_reads(name: str, loss: str) -> None:
     checkpoint = make_checkpoint(name, 0.125, level="window-mean", loss=loss)
-    model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+    model = trace(strip(checkpoint), checkpoint.settings.frontend).graph
     onnx.checker.check_model(model, full_check=True)
     more = {"Transpose", "Sub"} | MORE.get(name, set()) | MORE.get(loss, set())
     assert {node.op_type for node in model.graph.node} - OPERATIONS <= more
@@ -54,7 +56,7 @@ def test_the_graph_holds_what_every_tensorrt_reads(name: str, loss: str) -> None
 
 
 def test_the_same_network_is_the_same_bytes(checkpoint: Checkpoint) -> None:
-    twice = [graph.trace(strip(checkpoint), checkpoint.settings.frontend).SerializeToString() for _ in range(2)]
+    twice = [trace(strip(checkpoint), checkpoint.settings.frontend).graph.SerializeToString() for _ in range(2)]
     assert twice[0] == twice[1]
 
 
@@ -64,9 +66,9 @@ def test_the_same_network_is_the_same_bytes(checkpoint: Checkpoint) -> None:
 )
 def test_any_batch_gives_what_single_windows_give(name: str, kind: str, loss: str, speech: list[Window]) -> None:
     checkpoint = make_checkpoint(name, level=kind, loss=loss)
-    single, dynamic = (graph.trace(strip(checkpoint), checkpoint.settings.frontend, batch) for batch in (False, True))
-    together = graph.as_engine(dynamic)(np.concatenate(speech[:5]))
-    assert np.allclose(together, graph.run(single, speech[:5]), atol=1e-5)
+    single, dynamic = (trace(strip(checkpoint), checkpoint.settings.frontend, batch).graph for batch in (False, True))
+    together = as_runner(windowed(dynamic))(np.concatenate(speech[:5]))
+    assert np.allclose(together, logits_of(single, speech[:5]), atol=1e-5)
 
 
 def test_shared_biases_become_each_layers_own() -> None:
@@ -77,7 +79,7 @@ def test_shared_biases_become_each_layers_own() -> None:
 
     same = {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in weights.items()}
     same = {n: torch.zeros_like(v) if n.endswith("running_mean") else v for n, v in same.items()}
-    model = graph.trace(strip(replace(checkpoint, weights=same)), checkpoint.settings.frontend)
+    model = trace(strip(replace(checkpoint, weights=same)), checkpoint.settings.frontend).graph
     used = [name for node in model.graph.node for name in node.input if name in graph.weights_of(model)]
     assert len(used) == len(set(used)) == len(model.graph.initializer)
     assert "Identity" not in {node.op_type for node in model.graph.node}
@@ -142,7 +144,7 @@ def test_int8_end_to_end(
     with open_engine(path) as engine:  # type: ignore[attr-defined]
         assert engine.precision == "int8"
         window = np.full((1, 1, 45, 600), -8.0, np.float32)
-        assert np.array_equal(engine(window), graph.as_engine(onnx.load(path))(window))
+        assert np.array_equal(engine(window), as_runner(windowed(onnx.load(path)))(window))
     twin = write(replace(wanted, target="tensorrt", source=replace(wanted.source, out=str(tmp_path / "s8.onnx"))))
     assert twin == tmp_path / "s8.onnx" and read_card(twin).target == "tensorrt"
     assert {node.op_type for node in onnx.load(twin).graph.node} - OPERATIONS - {"Transpose"} == {
@@ -303,8 +305,8 @@ def test_a_spoiled_step_and_one_that_drifts_are_rejected(
     unlabelled.write_text("\n".join(names) + "\n")
     wanted = options(streaming_pt, corpus_root, tmp_path / "out", cache, verification_protocol=unlabelled)
     with monkeypatch.context() as patch:
-        found = streams.find_ranges
-        patch.setattr(streams, "find_ranges", lambda *given: {k: v / 50 for k, v in found(*given).items()})
+        found = calibration.find_ranges
+        patch.setattr(calibration, "find_ranges", lambda *given: {k: v / 50 for k, v in found(*given).items()})
         with pytest.raises(verify.Rejected) as spoiled:
             write(replace(wanted, gate=replace(wanted.gate, drift_minutes=0)))
     assert str(spoiled.value).endswith("a higher --min-snr, another --method or to allow more with --max-eer-rise")
@@ -321,11 +323,8 @@ def test_fine_tuning_is_advised_where_it_can_be_done(streaming: bool) -> None:
     checkpoint = make_checkpoint(streaming=streaming)
     frontend = checkpoint.settings.frontend
     network = strip(checkpoint)
-    step = steps.trace(network, frontend) if isinstance(network, DeployedStream) else None
-    model = step.graph if step else graph.trace(network, frontend)
-    prepared = Prepared(
-        ModelOptions(Path("model.pt")), GateOptions(), checkpoint, model, model, "int8", None, None, step=step
-    )
+    model = trace(network, frontend)
+    prepared = Prepared(ModelOptions(Path("model.pt")), GateOptions(), checkpoint, model, model, "int8")
     assert ("--qat" in advice(prepared, lost=True)) == (not streaming)
 
 

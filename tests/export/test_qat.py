@@ -13,9 +13,11 @@ from export.int8.calibration import CalibrationWindows, find_ranges
 from export.int8.qat import GraphNetwork, fine_tune, round_activation, round_weight
 from export.int8.quantize import plan, quantise, tensors
 from export.int8.scales import Ranges, weight_scales
+from export.model_graph import trace
 from export.options import Int8Options
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
+from tests.export.small import logits_of, windowed
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
 
@@ -27,24 +29,24 @@ from train.data.corpus import open_corpus
 def test_the_graph_in_torch_is_the_graph_in_onnx_runtime(name: str, loss: str, speech: list[Window]) -> None:
     checkpoint = make_checkpoint(name, 0.125 if name == "mpif50" else 0.25, level="window-mean", loss=loss)
     speech = speech[::4]
-    model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+    model = trace(strip(checkpoint), checkpoint.settings.frontend).graph
     layers = plan(model)
-    ranges = find_ranges(model, tensors(layers), speech, "min-max")
+    ranges = find_ranges(windowed(model), tensors(layers), speech, "min-max")
     together = torch.from_numpy(np.concatenate(speech))
     with torch.no_grad():
         plain = GraphNetwork(model)(together).numpy()
         rounded = GraphNetwork(model, layers, ranges)(together).numpy()
-    expected = graph.run(model, speech)
+    expected = logits_of(model, speech)
     size = max(1.0, float(np.abs(expected).max()))
     assert np.abs(plain - expected).max() < 1e-4 * size
-    shipped = graph.run(quantise(model, layers, ranges, "int8"), speech)
+    shipped = logits_of(quantise(model, layers, ranges, "int8"), speech)
     # Nothing is a tie; but here biases are floats, as they are while training, and there they are integers.
     assert np.abs(shipped - rounded).max() < (0.05 if name == "mpif50" else 0.01) * size  # 16 gates pass it on
 
 
 def test_what_was_not_trained_is_written_back_as_it_came() -> None:
     checkpoint = make_checkpoint()
-    model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+    model = trace(strip(checkpoint), checkpoint.settings.frontend).graph
     layers = plan(model)
     ranges = dict.fromkeys(tensors(layers), 3.0)
     network = GraphNetwork(model, layers, ranges)
@@ -73,15 +75,18 @@ def test_a_network_that_int8_hurts_comes_nearer_to_its_float_self(corpus_root: P
     checkpoint = make_checkpoint()
     optimiser = replace(checkpoint.settings.optimiser, batch=8)
     checkpoint = replace(checkpoint, settings=replace(checkpoint.settings, optimiser=optimiser))
-    model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+    model = trace(strip(checkpoint), checkpoint.settings.frontend).graph
     layers = plan(model)
     train = open_corpus(corpus_root, "train")
     few = replace(train, trials=train.trials[:8] + train.trials[-8:])
     windows = list(CalibrationWindows(build_cache(checkpoint.settings.frontend, few.trials, tmp_path, processes=1)))
-    ranges = find_ranges(model, tensors(layers), windows[::3], "percentile", 95.0)  # clips far too much
+    ranges = find_ranges(windowed(model), tensors(layers), windows[::3], "percentile", 95.0)  # clips far too much
 
     def lost(tuned: onnx.ModelProto, scales: Ranges) -> float:
-        clean, rounded = graph.run(model, windows), graph.run(quantise(tuned, layers, scales, "uint8"), windows)
+        clean, rounded = (
+            logits_of(model, windows),
+            logits_of(quantise(tuned, layers, scales, "uint8"), windows),
+        )
         return float(np.sqrt(np.mean((rounded - clean) ** 2)))
 
     before = lost(model, ranges)

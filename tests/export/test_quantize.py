@@ -12,8 +12,10 @@ from export.int8 import sensitivity
 from export.int8.calibration import find_ranges
 from export.int8.quantize import Kind, Layer, float_by_design, plan, quantise, tensors
 from export.int8.scales import Ranges
+from export.model_graph import StepSession, trace
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
+from tests.export.small import logits_of, windowed
 
 NETWORKS = ["ecanet9", "senet9"]
 WIDTHS = {"res2net50": 0.125, "mpif50": 0.125}  # deep networks are narrow here: the tests take seconds
@@ -28,9 +30,9 @@ class Case:
         checkpoint = make_checkpoint(name, WIDTHS.get(name, 0.25), level=level, loss=loss)
         self.name = name
         self.files: dict[Kind, onnx.ModelProto] = {}
-        self.model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+        self.model = trace(strip(checkpoint), checkpoint.settings.frontend).graph
         self.layers: list[Layer] = plan(self.model)
-        self.ranges: Ranges = find_ranges(self.model, tensors(self.layers), windows, "min-max")
+        self.ranges: Ranges = find_ranges(windowed(self.model), tensors(self.layers), windows, "min-max")
 
     def quantised(self, kind: Kind) -> onnx.ModelProto:
         if kind not in self.files:
@@ -144,7 +146,7 @@ def test_the_u8_file_is_what_onnx_runtime_runs_in_integers(case: Case, speech: l
             kinds = [weights[made_by[name].input[0]].dtype for name in node.input[1:]]
             assert kinds == [np.int8, np.int32]
     assert all(item.data_type != TensorProto.FLOAT or item.dims != [32, 16, 3, 3] for item in model.graph.initializer)
-    values = graph.open_session(case.model, counted_from_0).run(counted_from_0, {graph.INPUT: speech[0]})
+    values = StepSession(windowed(case.model), extra=tuple(counted_from_0))(speech[0])[1]
     assert min(float(value.min()) for value in values) >= 0.0
 
 
@@ -176,7 +178,7 @@ def test_a_concat_moves_integers_and_changes_none(case: Case, kind: Kind) -> Non
 
 def test_both_files_give_the_same_logits_also_beyond_what_calibration_saw(case: Case, speech: list[Window]) -> None:
     windows = [*speech[::4], *(window + 8.0 for window in speech[:2])]  # 35 dB louder: clipped alike
-    signed, unsigned = (graph.run(case.quantised(kind), windows) for kind in ("int8", "uint8"))  # type: ignore[arg-type]
+    signed, unsigned = (logits_of(case.quantised(kind), windows) for kind in ("int8", "uint8"))  # type: ignore[arg-type]
     # ONNX Runtime computes the one's convolutions in float, the other's in integers: the same, where nothing is a tie.
     assert np.abs(signed - unsigned).max() <= SAME
     assert np.mean(signed == unsigned) > 0.9
@@ -184,25 +186,25 @@ def test_both_files_give_the_same_logits_also_beyond_what_calibration_saw(case: 
 
 def test_int8_is_near_float(case: Case, speech: list[Window]) -> None:
     """In the product's measure; the largest error depends on the quietest clip, which has the fewest INT8 steps."""
-    clean, rounded = (graph.score(graph.run(model, speech)) for model in (case.model, case.quantised("uint8")))
+    clean, rounded = (graph.score(logits_of(model, speech)) for model in (case.model, case.quantised("uint8")))
     assert sensitivity.snr(clean, rounded) > CLEAN
 
 
 def test_nothing_planned_is_the_float_graph(case: Case, speech: list[Window]) -> None:
     same = quantise(case.model, [], case.ranges, "uint8")
-    assert np.array_equal(graph.run(same, speech[:2]), graph.run(case.model, speech[:2]))
+    assert np.array_equal(logits_of(same, speech[:2]), logits_of(case.model, speech[:2]))
 
 
 def test_a_dead_tensor_keeps_a_scale_above_zero(case: Case, speech: list[Window]) -> None:
     dead = quantise(case.model, case.layers, dict.fromkeys(case.ranges, 0.0), "int8")
     assert all((v > 0).all() for n, v in graph.weights_of(dead).items() if n.endswith(".scale"))
-    assert np.isfinite(graph.run(dead, speech[:1])).all()
+    assert np.isfinite(logits_of(dead, speech[:1])).all()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_u8_file_is_small(name: str) -> None:
     checkpoint = make_checkpoint(name, width=1.0)
-    model = graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+    model = trace(strip(checkpoint), checkpoint.settings.frontend).graph
     layers = plan(model)
     small = quantise(model, layers, dict.fromkeys(tensors(layers), 1.0), "uint8")
     assert model.ByteSize() / small.ByteSize() >= 3.5
@@ -212,7 +214,7 @@ def test_the_u8_file_is_small(name: str) -> None:
 
 
 def test_enough_is_enough(case: Case, speech: list[Window]) -> None:
-    settled = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:2], wanted=-99.0)
+    settled = sensitivity.choose_layers(windowed(case.model), case.layers, case.ranges, speech[:2], wanted=-99.0)
     assert settled.layers == case.layers and not settled.stays_float and not settled.noise
 
 
@@ -221,9 +223,9 @@ def test_the_noisiest_stay_float_until_it_is_clean_enough(speech: list[Window]) 
     bad = "stages.1.0.body.0.Conv"
     (tensor,) = next(layer.tensors for layer in case.layers if layer.name == bad)
     ranges = {**case.ranges, tensor: 200 * case.ranges[tensor]}  # a range that leaves no step for the values
-    good = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech, wanted=0.0).total
+    good = sensitivity.choose_layers(windowed(case.model), case.layers, case.ranges, speech, wanted=0.0).total
     wanted = good - 3.0  # dB
-    settled = sensitivity.choose_layers(case.model, case.layers, ranges, speech, wanted=wanted, report=True)
+    settled = sensitivity.choose_layers(windowed(case.model), case.layers, ranges, speech, wanted=wanted, report=True)
     assert settled.total >= wanted
     # The shortcut reads the same tensor, and may be as bad.
     assert bad in settled.stays_float and set(settled.stays_float) <= {bad, "stages.1.0.shortcut.0.Conv"}
@@ -233,6 +235,6 @@ def test_the_noisiest_stay_float_until_it_is_clean_enough(speech: list[Window]) 
 
 def test_what_is_asked_to_stay_float_does(case: Case, speech: list[Window]) -> None:
     asked = case.layers[0].name
-    settled = sensitivity.choose_layers(case.model, case.layers, case.ranges, speech[:2], 0.0, keep=[asked])
+    settled = sensitivity.choose_layers(windowed(case.model), case.layers, case.ranges, speech[:2], 0.0, keep=[asked])
     assert settled.layers == case.layers[1:]
     assert list(settled.stays_float) == [asked]

@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 import torch
 
-from export import graph as graphs
-from export import streaming_graph as steps
+from export import model_graph as steps
 from export.int8 import quantize
+from export.model_graph import trace
 from export.strip import DeployedStream, Fused, strip
 from export.tensorrt.builder import BuildOptions, build_plan
 from export.tensorrt.check import check
@@ -57,14 +57,14 @@ def float_graph(name: str) -> onnx.ModelProto:
         checkpoints = [random_encoder(part) for part in (["encoder", "ecanet9"] if name == "fused" else ["encoder"])]
         networks = [strip(checkpoint) for checkpoint in checkpoints]
         network = Fused(networks) if name == "fused" else networks[0]
-        return graphs.trace(network, checkpoints[0].settings.frontend, dynamic=True)
+        return trace(network, checkpoints[0].settings.frontend, dynamic=True).graph
     streaming = name.endswith(SUFFIX)
     level = "running-mean" if streaming else "window-mean"
     checkpoint = make_checkpoint(name.removesuffix(SUFFIX), WIDTH, "off", level, streaming=streaming)
     network = strip(checkpoint)
     if isinstance(network, DeployedStream):
         return steps.trace(network, checkpoint.settings.frontend, layout="channels first").graph
-    return graphs.trace(network, checkpoint.settings.frontend, dynamic=True)
+    return trace(network, checkpoint.settings.frontend, dynamic=True).graph
 
 
 @lru_cache

@@ -8,19 +8,21 @@ from export import graph
 from export.int8.calibration import find_ranges
 from export.int8.quantize import Layer, plan, tensors
 from export.int8.scales import LARGEST, Ranges, activation_scale, weight_scales, without_ties
+from export.model_graph import trace
 from export.strip import strip
 from tests.export.conftest import Window, make_checkpoint
+from tests.export.small import windowed
 
 
 @pytest.fixture(scope="module", params=["ecanet9", "ecanet18", "senet50"])
 def model(request: pytest.FixtureRequest) -> onnx.ModelProto:
     checkpoint = make_checkpoint(request.param)
-    return graph.trace(strip(checkpoint), checkpoint.settings.frontend)
+    return trace(strip(checkpoint), checkpoint.settings.frontend).graph
 
 
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, speech: list[Window]) -> Ranges:
-    return find_ranges(model, tensors(plan(model)), speech[:4], "min-max")
+    return find_ranges(windowed(model), tensors(plan(model)), speech[:4], "min-max")
 
 
 def rounded_as(model: onnx.ModelProto, layer: Layer, names: list[str]) -> str | None:

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from export import graph
-from export import streaming_graph as steps
+from export import model_graph as steps
 from export.int8 import quantize
-from export.int8.calibration import CalibrationClips, repeated_clip
+from export.int8.calibration import CalibrationClips, find_ranges, repeated_clip
+from export.model_graph import ModelGraph, StepSession
 from export.options import GateOptions, ModelOptions
 from export.pipeline import export_onnx
-from export.streaming_eval import StreamTrials, compare_with_whole, find_ranges, measure_drift, whole_scores
-from export.streaming_graph import StepGraph, StepSession
+from export.streaming_eval import compare_with_whole, measure_drift, whole_scores
 from export.strip import DeployedStream, strip
+from export.verify import Trials
 from runtime.audio.decode import load
 from runtime.audio.features import PRESETS, fill
 from runtime.audio.features import level as flattened
@@ -63,7 +64,7 @@ class Case:
         self.ranges = find_ranges(self.step, quantize.tensors(self.layers), clips, "min-max")
         self.u8 = self.quantised(self.step, "uint8")
 
-    def quantised(self, step: StepGraph, kind: quantize.Kind) -> StepGraph:
+    def quantised(self, step: ModelGraph, kind: quantize.Kind) -> ModelGraph:
         return step.with_graph(quantize.quantise(step.graph, quantize.plan(step.graph), self.ranges, kind))
 
 
@@ -89,13 +90,13 @@ def test_steps_from_the_reset_give_what_the_network_gives_for_the_whole_clip(
 
 def test_longer_steps_give_the_same_scores(case: Case, speech: list[Window]) -> None:
     clip = speech[0][..., :288]
-    longer = steps.run(steps.trace(case.network, case.frontend, 48), clip)
+    longer = steps.run(steps.trace(case.network, case.frontend, frames=48), clip)
     assert np.abs(longer - steps.run(case.step, clip)[2::3]).max() < 2e-5
 
 
 def test_a_step_that_is_no_multiple_of_the_stride_is_refused(case: Case) -> None:
     with pytest.raises(ShrikeError, match="--frames 12"):
-        steps.trace(case.network, case.frontend, 12)
+        steps.trace(case.network, case.frontend, frames=12)
 
 
 def test_s8_equals_u8_also_beyond_what_calibration_saw(case: Case, speech: list[Window]) -> None:
@@ -114,23 +115,23 @@ def test_int8_is_near_float(case: Case, speech: list[Window]) -> None:
 
 def test_states_of_a_u8_file_are_integers_that_begin_with_zero(case: Case) -> None:
     """Zeros stand before the first frame: the zero point where values are signed."""
-    before = {tensor.input: tensor for tensor in case.step.state.tensors}
+    before = {tensor.input: tensor for tensor in case.step.tensors}
     ports = {port.name: port.type.tensor_type.elem_type for port in case.u8.graph.graph.input}
     kinds = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
-    unsigned = [tensor for tensor in case.u8.state.tensors if tensor.type == "uint8"]
+    unsigned = [tensor for tensor in case.u8.tensors if tensor.type == "uint8"]
     convolutions = [name for name in before if "gate" not in name and name.split(".")[0] in ("stem", "stages")]
     assert [tensor.input for tensor in unsigned] == convolutions
-    for tensor in case.u8.state.tensors:
+    for tensor in case.u8.tensors:
         assert ports[tensor.input] == kinds[tensor.type] and tensor.shape == before[tensor.input].shape
         assert tensor.reset in ((0,), (128,)) if tensor.type == "uint8" else tensor.reset == before[tensor.input].reset
-    gates = [tensor for tensor in case.step.state.tensors if "gate" in tensor.input]
+    gates = [tensor for tensor in case.step.tensors if "gate" in tensor.input]
     assert gates and all(len(tensor.reset) == tensor.shape[0] for tensor in gates)
 
 
 def test_no_state_is_rounded_twice(case: Case) -> None:
     """In the U8 file nothing stands between a state and the Concat that joins it, or the Slice that leaves the next."""
     made_by = {output: node for node in case.u8.graph.graph.node for output in node.output}
-    for tensor in case.u8.state.tensors:
+    for tensor in case.u8.tensors:
         if tensor.type == "uint8":
             node = made_by[tensor.output]
             node = made_by[node.input[0]] if node.op_type == "Transpose" else node
@@ -153,7 +154,7 @@ def test_a_convolution_that_stays_float_has_a_float_state(case: Case, speech: li
     chosen = next(layer for layer in case.layers if layer.state and layer.name.startswith("stages"))
     layers = [layer for layer in case.layers if layer != chosen]
     partly = case.step.with_graph(quantize.quantise(case.step.graph, layers, case.ranges, "uint8"))
-    kinds = {tensor.input: tensor.type for tensor in partly.state.tensors}
+    kinds = {tensor.input: tensor.type for tensor in partly.tensors}
     assert kinds[f"{chosen.name.removesuffix('.Conv')}.past"] == "float32" and "uint8" in kinds.values()
     assert np.isfinite(steps.run(partly, speech[0])).all()
 
@@ -189,12 +190,12 @@ def test_the_runtime_gives_a_clip_the_score_that_training_gives(level: str, corp
 
 def test_trials_are_scored_where_streams_score_them(case: Case, cache: FeatureCache) -> None:
     runner = steps.as_runner(case.step)
-    one, many = StreamTrials("dev", cache, 1, STEP), StreamTrials("dev", cache, 4, STEP)
+    one, many = Trials("dev", cache, 1, STEP), Trials("dev", cache, 4, STEP)
     scores = one.scores(runner)
     assert np.array_equal(many.scores(runner).reshape(-1, 4)[:, 0], scores)
     assert len(many) == 4 * len(cache) and many.labels is not None and len(many.labels) == len(many)
     for clip, frames in enumerate(cache.lengths.tolist()):
-        end, moments = scored(frames, FRONTEND), (many.moments(frames) + 1) * STEP
+        end, moments = scored(frames, FRONTEND), (many.moments(frames, STEP) + 1) * STEP
         assert moments[0] == end and first(FRONTEND) <= moments.min() and moments.max() <= max(frames, end)
         features = np.resize(cache.frames(clip), (max(frames, end), FRONTEND.bands))[:end].astype(np.float32)
         wanted = graph.score(steps.run(case.step, np.ascontiguousarray(features.T)[None, None]))[-1]
@@ -239,5 +240,5 @@ def test_one_forward_gives_the_scores_of_steps_of_any_size(frames: int, cache: F
     assert isinstance(network, DeployedStream)
     clip = repeated_clip(cache.frames(0), 960)
     scores, after = whole_scores(checkpoint, clip, frames)
-    wanted = graph.score(steps.run(steps.trace(network, FRONTEND.with_level("running-mean"), frames), clip))
+    wanted = graph.score(steps.run(steps.trace(network, FRONTEND.with_level("running-mean"), frames=frames), clip))
     assert len(after) > 5 and np.allclose(scores, wanted[after], atol=1e-4)

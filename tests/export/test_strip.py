@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from export import graph
+from export.model_graph import trace
 from export.strip import strip
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
+from tests.export.small import logits_of
 from train.checkpoint import Checkpoint
 from train.data.frontend import level
 
@@ -39,7 +41,7 @@ def test_every_loss_ships_the_logits_that_it_trained(exit: int, loss: str, speec
         logits, expected = network(raw), checkpoint.distillation_model().scores(raw)
         assert exit < 4 or near(logits, checkpoint.network()(raw))
     assert near(logits[:, 1] - logits[:, 0], expected[:, exit - 1])
-    written = graph.run(graph.trace(network, checkpoint.settings.frontend), [each[None] for each in raw.numpy()])
+    written = logits_of(trace(network, checkpoint.settings.frontend).graph, [each[None] for each in raw.numpy()])
     assert near(torch.from_numpy(written), logits)
 
 
@@ -64,7 +66,7 @@ def test_nothing_of_training_is_left(exit: int, checkpoint: Checkpoint) -> None:
     network = strip(checkpoint, exit)
     assert not [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.Dropout)]
     assert all(not parameter.requires_grad for parameter in network.parameters())
-    weights = graph.weights_of(graph.trace(network, checkpoint.settings.frontend))
+    weights = graph.weights_of(trace(network, checkpoint.settings.frontend).graph)
     helpers = [value.numpy() for name, value in checkpoint.helpers.items()]
     own = f"classifiers.{exit - 1}.weight"
     for name, weight in weights.items():

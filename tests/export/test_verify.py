@@ -1,5 +1,6 @@
 """The gate, and what a score means."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export import verify
+from export.options import GateOptions
 from export.score_map import FALSE_CLAIMS, fit_score, operating_point
-from export.verify import EER_RISE, compare, read_trials
+from export.verify import Comparison, compare, read_trials
 from runtime.audio.features import PRESETS
 from runtime.support.errors import ShrikeError
 from tests.listing import listed
@@ -22,48 +24,58 @@ def scored(seed: int = 0, apart: float = 2.0, count: int = 500) -> tuple[np.ndar
     return rng.normal(0, 1, 2 * count) + apart * labels, labels
 
 
+GATE = GateOptions(bootstrap=10)
+
+
+def at(change: Comparison, rise: float, accept: bool = False) -> Comparison:
+    """The same comparison under another limit, a fraction."""
+    return replace(change, gate=replace(change.gate, max_eer_rise=100 * rise, accept_unproven=accept))
+
+
 def test_a_model_against_itself_passes() -> None:
     scores, labels = scored()
-    same = compare(scores, scores, labels, resamples=50)
+    same = compare(scores, scores, labels, GateOptions(bootstrap=50))
     assert same.correlation == pytest.approx(1.0) and same.largest_change == 0.0
     assert same.eer_before == same.eer_after and same.interval == (0.0, 0.0)
-    assert same.faults(EER_RISE) == []
+    assert same.faults == []
 
 
 def test_the_gate_judges_by_the_interval() -> None:
     scores, labels = scored()
     noisy = scores + np.random.default_rng(1).normal(0, 1, len(scores))
-    change = compare(scores, noisy, labels, resamples=200)
+    change = compare(scores, noisy, labels, GateOptions(bootstrap=200))
     assert change.rise is not None and change.interval is not None
     low, high = change.interval
     assert change.rise > 0.02 and low <= change.rise <= high
     below, inside, above = low - 0.001, (low + change.rise) / 2, high + 0.001
-    assert change.is_lost(below) and change.faults(below, accept_unproven=True)
-    assert change.is_unproven(inside) and change.faults(inside)
-    assert not change.faults(inside, accept_unproven=True) and "--accept-unproven" in (change.note(inside) or "")
-    assert not change.faults((change.rise + high) / 2)  # the estimate is within the limit, the interval is not:
-    assert change.note((change.rise + high) / 2)  # the card notes it
-    assert not change.faults(above) and change.note(above) is None
-    assert compare(noisy, scores, labels, resamples=50).faults(0.0) == []  # a lower EER is no fault
+    assert at(change, below).is_lost and at(change, below, accept=True).faults
+    assert at(change, inside).is_unproven and at(change, inside).faults
+    accepted, within = at(change, inside, accept=True), at(change, (change.rise + high) / 2)
+    assert not accepted.faults and "--accept-unproven" in (accepted.note or "")
+    assert not within.faults and within.note  # the estimate is within the limit, the interval is not: a note
+    assert not at(change, above).faults and at(change, above).note is None
+    assert (
+        compare(noisy, scores, labels, GateOptions(bootstrap=50, max_eer_rise=0.0)).faults == []
+    )  # a lower EER is no fault
 
 
 def test_flipped_scores_never_pass() -> None:
     scores, labels = scored()
-    assert compare(scores, -scores, labels, resamples=10).eer_after == pytest.approx(
+    assert compare(scores, -scores, labels, GATE).eer_after == pytest.approx(
         1 - metrics.eer(scores[labels == 1], scores[labels == 0]), abs=0.01
     )
-    assert compare(scores, -scores, labels, resamples=10).faults(EER_RISE)
-    assert compare(scores, -scores, None).faults(EER_RISE)
+    assert compare(scores, -scores, labels, GATE).faults
+    assert compare(scores, -scores, None, GATE).faults
 
 
 def test_without_labels_only_agreement_counts_as_the_card_states() -> None:
     scores, _ = scored()
-    agreeing = compare(scores, scores + 0.01, None)
-    assert not agreeing.faults(EER_RISE) and agreeing.eer_after is None
+    agreeing = compare(scores, scores + 0.01, None, GATE)
+    assert not agreeing.faults and agreeing.eer_after is None
     record = agreeing.accuracy("some trials")
     assert not record.measured and "EER was not measured" in record.reason
     assert record.trials == len(scores) and record.correlation == pytest.approx(1.0)
-    assert compare(scores, np.zeros_like(scores), None).faults(EER_RISE)  # a dead model agrees with nothing
+    assert compare(scores, np.zeros_like(scores), None, GATE).faults  # a dead model agrees with nothing
 
 
 def test_scores_that_are_not_finite_never_ship() -> None:
@@ -71,7 +83,7 @@ def test_scores_that_are_not_finite_never_ship() -> None:
     broken = scores.copy()
     broken[3] = np.nan
     with pytest.raises(ShrikeError):
-        compare(scores, broken, labels)
+        compare(scores, broken, labels, GATE)
 
 
 def test_min_tdcf_where_the_organisers_scores_are_given(corpus_root: Path) -> None:
@@ -79,14 +91,14 @@ def test_min_tdcf_where_the_organisers_scores_are_given(corpus_root: Path) -> No
     if asv is None:
         pytest.skip("no ASV scores there")
     scores, labels = scored()
-    both = compare(scores, scores, labels, asv, resamples=10)
+    both = compare(scores, scores, labels, GateOptions(asv=asv, bootstrap=10))
     assert both.tdcf_before == both.tdcf_after and 0 < (both.tdcf_after or 0) < 1
 
 
 def test_the_table_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     scores, labels = scored()
-    comparison = compare(scores, scores[::-1], labels, resamples=10)
-    verify.show(comparison, comparison.faults(EER_RISE))
+    comparison = compare(scores, scores[::-1], labels, GATE)
+    verify.show(comparison, comparison.faults)
     captured = capsys.readouterr()
     assert captured.out == "" and "failed" in captured.err
 
@@ -142,31 +154,34 @@ def test_the_operating_point_calls_few_real_voices_spoof() -> None:
 
 
 def test_dev_verifies_and_its_first_windows_do(corpus_root: Path, tmp_path: Path) -> None:
-    trials = read_trials(PRESETS["f0"], corpus_root, tmp_path, count=6, windows=1)
+    trials = read_trials(
+        GateOptions(verification_trials=6, verification_windows=1), PRESETS["f0"], corpus_root, tmp_path
+    )
     listing = f"{len(listed(corpus_root, 'dev')):,}"
     assert len(trials) == 6 and trials.name == f"dev: dev.txt, 6 of {listing} trials"
     assert trials.labels is not None and set(trials.labels.tolist()) == {0, 1}
-    assert [window.shape for window in trials] == [(1, 1, 45, 600)] * 6
+    assert [window.shape for window, _ in trials] == [(1, 1, 45, 600)] * 6
 
     def engine(window: np.ndarray) -> np.ndarray:
         return np.array([[0.0, float(window.mean())]], np.float32)
 
-    assert np.allclose(trials.scores(engine), [window.mean() for window in trials], atol=1e-4)
+    assert np.allclose(trials.scores(engine), [window.mean() for window, _ in trials], atol=1e-4)
 
 
 def test_a_short_list_gives_windows_until_the_gate_can_see_what_it_allows(corpus_root: Path, tmp_path: Path) -> None:
     frontend = PRESETS["f0"]
-    trials = read_trials(frontend, corpus_root, tmp_path, count=40, eer_rise=0.05)
+    gate = GateOptions(verification_trials=40, max_eer_rise=5)
+    trials = read_trials(gate, frontend, corpus_root, tmp_path)
     labels = trials.labels
     assert labels is not None and len(trials) == len(labels) == 40 * trials.windows
     listing = f"{len(listed(corpus_root, 'dev')):,}"
     assert trials.name.endswith(f"40 of {listing} trials, {trials.windows} windows of each") and trials.windows > 1
     assert verify.finest(labels) <= 0.05 / verify.FINEST  # four steps within what is allowed,
     assert verify.finest(labels[:: trials.windows]) / (trials.windows - 1) > 0.05 / verify.FINEST  # and no more work
-    first = read_trials(frontend, corpus_root, tmp_path, count=40, eer_rise=1.0)
+    first = read_trials(replace(gate, max_eer_rise=100), frontend, corpus_root, tmp_path)
     assert first.windows == 1  # a long list, or a generous rise
-    windows = list(trials)
-    assert all(np.array_equal(a, b) for a, b in zip(windows[:: trials.windows], first, strict=True))
+    windows = [window for window, _ in trials]
+    assert all(np.array_equal(a, b) for a, (b, _) in zip(windows[:: trials.windows], first, strict=True))
     assert not np.array_equal(windows[0], windows[1])
 
 
@@ -174,10 +189,11 @@ def test_the_windows_of_one_clip_count_as_one_trial() -> None:
     scores, labels = scored(count=100)
     before, after = np.repeat(scores, 5), np.repeat(scores[::-1], 5)
     labels_5 = np.repeat(labels, 5)
-    one, five = compare(scores, scores[::-1], labels), compare(before, after, labels_5, windows=5)
+    one = compare(scores, scores[::-1], labels, GateOptions())
+    five = compare(before, after, labels_5, GateOptions(), windows=5)
     assert (five.trials, five.windows) == (200, 5)
     assert five.interval == one.interval  # copies of a score are no new evidence
-    apart = compare(before, after, labels_5)
+    apart = compare(before, after, labels_5, GateOptions())
     assert apart.interval is not None and one.interval is not None
     assert np.ptp(apart.interval) < 0.7 * np.ptp(one.interval)  # as independent trials they would be
 
@@ -187,4 +203,4 @@ def test_a_protocol_without_keys_has_no_labels(corpus_root: Path, tmp_path: Path
     one_class = tmp_path / "one.txt"
     one_class.write_text("\n".join([line for line in lines if line.endswith(" spoof")][:3]) + "\n")
     with pytest.raises(ShrikeError):
-        read_trials(PRESETS["f0"], corpus_root, tmp_path, one_class)
+        read_trials(GateOptions(verification_protocol=one_class), PRESETS["f0"], corpus_root, tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.streaming_eval import StreamTrials, by_steps
+from export.streaming_eval import by_steps
 from export.verify import LEAST_CORRELATION, Trials
 from runtime.card.model_card import read_card
 from runtime.engines import as_streaming, open_engine
@@ -65,10 +65,8 @@ def test_the_embedded_model_is_the_checkpoint_in_int8(name: str, corpus_root: Pa
     before = score_cache(checkpoint.distillation_model(), augment, cache, settings, compute)[:, -1]
     engine = open_engine(find_model(name))
     streaming = as_streaming(engine)
-    if streaming:
-        after = StreamTrials("dev", cache, 1, streaming.state.frames).scores(by_steps(streaming))
-    else:
-        after = Trials("dev", cache, 1).scores(engine)
+    trials_scored = Trials("dev", cache, 1, streaming.state.frames if streaming else None)
+    after = trials_scored.scores(by_steps(engine))
     engine.close()
     assert len(before) >= CLIPS and np.corrcoef(before, after)[0, 1] > LEAST_CORRELATION
     assert np.abs(after - before).max() < 0.5 * before.std()

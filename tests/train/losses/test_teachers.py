@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from export import graph
+from export.model_graph import trace
 from export.strip import strip
 from runtime.support.errors import ShrikeError
 from tests.train.small_run import same, small_run, whole_and_resumed
@@ -189,7 +190,7 @@ def test_nothing_of_the_helpers_is_in_the_exported_graph(settings: dict[str, Any
         checkpoint.weights, {}, {}, RunProgress(), [], {}, {},
     )  # fmt: skip
     frontend = whole.frontend
-    ours, bare = (graph.weights_of(graph.trace(strip(c), frontend)) for c in (checkpoint, plain))
+    ours, bare = (graph.weights_of(trace(strip(c), frontend).graph) for c in (checkpoint, plain))
     assert ours.keys() == bare.keys() and all(np.array_equal(ours[name], bare[name]) for name in ours)
 
 

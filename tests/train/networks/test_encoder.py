@@ -14,10 +14,12 @@ from torchaudio.functional import melscale_fbanks
 from export import graph
 from export.int8 import quantize
 from export.int8.calibration import find_ranges
+from export.model_graph import trace
 from export.strip import Fused, strip
 from export.tensorrt.check import check
 from runtime.audio.features import PRESETS, level
 from runtime.support.errors import ShrikeError
+from tests.export.small import logits_of, windowed
 from train.checkpoint import Checkpoint, RunProgress, build_network, versions
 from train.config import Data, Distillation, Model, TrainConfig
 from train.losses.distillation import DistillationModel
@@ -236,7 +238,7 @@ def test_an_exit_ships_its_scores_and_no_later_layer(exit: int) -> None:
         expected = source.distillation_model().scores(features)[:, exit - 1]
         logits = deployed(raw)
     assert torch.allclose(logits[:, 1] - logits[:, 0], expected, atol=1e-4)
-    model = graph.trace(deployed, MEL)
+    model = trace(deployed, MEL).graph
     assert sum(node.op_type == "Softmax" for node in model.graph.node) == exit
     assert not any(node.name.startswith(f"stages.{exit}.") for node in model.graph.node)
 
@@ -245,16 +247,16 @@ def test_a_fused_graph_in_int8_has_the_mean_of_both_scores() -> None:
     members, raw = [strip(checkpoint()), strip(checkpoint("ecanet9"))], windows(4)
     with torch.no_grad():
         expected = (members[0](raw) + members[1](raw)) / 2
-    model = graph.trace(Fused(members).eval(), MEL)
+    model = trace(Fused(members).eval(), MEL).graph
     each = [clip[None] for clip in raw.numpy()]
-    assert np.abs(graph.run(model, each) - expected.numpy()).max() < 1e-4
+    assert np.abs(logits_of(model, each) - expected.numpy()).max() < 1e-4
     layers = quantize.plan(model)
     products = [layer for layer in layers if layer.operation == "MatMul"]
     assert len(products) == 6 * LAYERS  # query, key, value, out, expand, contract; not the attention's own products
     assert any(layer.name.startswith("members.1.") for layer in layers)
-    ranges = find_ranges(model, quantize.tensors(layers), each, "min-max")
+    ranges = find_ranges(windowed(model), quantize.tensors(layers), each, "min-max")
     small = quantize.quantise(model, layers, ranges, "uint8")
-    error = graph.score(graph.run(small, each)) - graph.score(expected.numpy())
+    error = graph.score(logits_of(small, each)) - graph.score(expected.numpy())
     assert np.abs(error).max() < 0.1 * np.abs(graph.score(expected.numpy())).max() + 0.05
     assert small.ByteSize() < 0.4 * model.ByteSize()
     check(quantize.quantise(model, layers, ranges, "int8"), "fused")
@@ -262,16 +264,16 @@ def test_a_fused_graph_in_int8_has_the_mean_of_both_scores() -> None:
 
 def test_a_layer_that_stays_float_is_stored_in_int8_for_cpus(tmp_path: Path) -> None:
     """So that --min-snr costs time, not size; and the others must not end as a Gemm, which computes in float."""
-    model, each = graph.trace(strip(checkpoint()), MEL), [clip[None] for clip in windows(4).numpy()]
+    model, each = trace(strip(checkpoint()), MEL).graph, [clip[None] for clip in windows(4).numpy()]
     layers = quantize.plan(model)
     (head,) = (item for item in model.graph.initializer if item.name == "head.weight")
     weights, lead = onnx.numpy_helper.to_array(head), np.arange(2 * LAYERS * 384 + 768)
     head.CopyFrom(onnx.numpy_helper.from_array(weights * np.where(lead == 5, 100, 1).astype(np.float32), head.name))
-    ranges = find_ranges(model, quantize.tensors(layers), each, "min-max")
+    ranges = find_ranges(windowed(model), quantize.tensors(layers), each, "min-max")
     none, all_ = (quantize.quantise(model, some, ranges, "uint8") for some in ([], layers))
     assert none.ByteSize() < 0.3 * model.ByteSize()
-    expected = graph.score(graph.run(model, each))
-    assert np.abs(graph.score(graph.run(none, each)) - expected).max() < 0.03 * np.abs(expected).max() + 0.01
+    expected = graph.score(logits_of(model, each))
+    assert np.abs(graph.score(logits_of(none, each)) - expected).max() < 0.03 * np.abs(expected).max() + 0.01
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     onnxruntime.InferenceSession(all_.SerializeToString(), options, providers=["CPUExecutionProvider"])
