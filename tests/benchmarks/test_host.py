@@ -116,6 +116,15 @@ def test_jtop_supplies_mode_and_clocks() -> None:
     assert accelerator.from_jtop(SimpleNamespace(nvpmodel=None, jetson_clocks=None, gpu={}, memory={})) == {}
 
 
+def test_a_jetson_is_recognised_by_its_device_tree_alone(tmp_path: Path) -> None:
+    for title, compatible in recorded("device_tree.txt").items():
+        for text in (compatible, compatible.replace("nvidia,", "\0nvidia,").strip("\0")):
+            assert accelerator.is_jetson(tree(tmp_path / title, {"proc/device-tree/compatible": text})), title
+    assert not accelerator.is_jetson(
+        tree(tmp_path, {"proc/device-tree/compatible": "raspberrypi,5-model-bbrcm,bcm2712"})
+    )
+
+
 def test_nvpmodel_of_every_generation() -> None:
     for title, output in recorded("nvpmodel.txt").items():
         found = accelerator.parse_nvpmodel(output)
