@@ -168,7 +168,7 @@ def main() -> int:
     check(options)
     from runtime.engines.model_loader import find_model, load_model
     from runtime.session import Session, VerdictOptions
-    from runtime.sinks.alerts import open_alerts
+    from runtime.sinks.alerts import Alerts
     from runtime.summary import worst
     from runtime.support.shutdown import Stop
 
@@ -177,7 +177,7 @@ def main() -> int:
         stop = stack.enter_context(Stop())
         if options.check:
             options = replace(options, alerts=AlertOptions())
-        alerts = stack.enter_context(closing(open_alerts(options.alerts, say)))
+        alerts = stack.enter_context(closing(Alerts(options.alerts, say)))
         model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(model.engine.close)
         reason = f": {model.reason}" if model.reason else ""

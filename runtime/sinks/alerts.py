@@ -1,6 +1,6 @@
 """Options of alerts, and what they open: commands, webhooks and evidence, shared by all sources of a run.
 
-with closing(open_alerts(AlertOptions(webhook="https://example.org/alerts"), say)) as alerts:
+with closing(Alerts(AlertOptions(webhook="https://example.org/alerts"), say)) as alerts:
     sinks += alerts.sinks()                          # for each source
 """
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from runtime.sinks import Sink
-from runtime.sinks.changes import DEBOUNCE, ChangeDetector, ChangeSink, StateChange
+from runtime.sinks.changes import DEBOUNCE, ChangeSink
+from runtime.sinks.evidence import EvidenceSink, EvidenceStore, check_limit
+from runtime.sinks.on_change import OnChange, split
 from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
-    from runtime.sinks.evidence import EvidenceStore
-    from runtime.sinks.on_change import OnChange
     from runtime.sinks.webhook import Webhook
 
 HEARTBEATS = (1.0, 86_400.0)  # s, the shortest and the longest
@@ -43,28 +43,35 @@ class AlertOptions:
 
     def check(self) -> None:
         """Validate without opening anything."""
-        ChangeDetector(self.debounce)
+        ChangeSink([], self.debounce)
         if not HEARTBEATS[0] <= self.heartbeat <= HEARTBEATS[1]:
             raise ShrikeError(f"--heartbeat {self.heartbeat:g}: expected {HEARTBEATS[0]:g} to {HEARTBEATS[1]:,g} s")
         if self.on_change:
-            from runtime.sinks.on_change import split
-
             split(self.on_change)
         if self.webhook:
             from runtime.sinks.webhook import check_url
 
             check_url(self.webhook)
         if self.keep_evidence:
-            from runtime.sinks.evidence import check_limit
-
             check_limit(self.evidence_mb)
 
 
 class Alerts:
-    """Receivers of changes that are open."""
+    """Open receivers of changes."""
 
-    def __init__(self, receivers: "list[OnChange | Webhook]", store: "EvidenceStore | None", debounce: float) -> None:
-        self._receivers, self._store, self._debounce = receivers, store, debounce
+    def __init__(self, options: AlertOptions, say: Callable[[str], None]) -> None:
+        """`say` gets one line about each failure."""
+        self._debounce = options.debounce
+        self._receivers = list["OnChange | Webhook"]()
+        self._store: EvidenceStore | None = None
+        if options.on_change:
+            self._receivers.append(OnChange(options.on_change, say))
+        if options.webhook:
+            from runtime.sinks.webhook import Webhook
+
+            self._receivers.append(Webhook(options.webhook, say))
+        if options.keep_evidence:
+            self._store = EvidenceStore(options.keep_evidence, options.evidence_mb, say)
 
     @property
     def failed(self) -> bool:
@@ -72,14 +79,11 @@ class Alerts:
         return self._store is not None and self._store.failed
 
     def sinks(self) -> list[Sink]:
-        """New sinks for one source."""
+        """Return new sinks for one source."""
         sinks: list[Sink] = []
         if self._receivers:
-            sends: list[Callable[[StateChange], None]] = [receiver.send for receiver in self._receivers]
-            sinks.append(ChangeSink(sends, self._debounce))
+            sinks.append(ChangeSink([receiver.send for receiver in self._receivers], self._debounce))
         if self._store:
-            from runtime.sinks.evidence import EvidenceSink
-
             sinks.append(EvidenceSink(self._store, self._debounce))
         return sinks
 
@@ -89,22 +93,3 @@ class Alerts:
             receiver.close()
         if self._store:
             self._store.close()
-
-
-def open_alerts(options: AlertOptions, say: Callable[[str], None]) -> Alerts:
-    """Open what the options name; `say` gets one line about each failure."""
-    receivers = list["OnChange | Webhook"]()
-    if options.on_change:
-        from runtime.sinks.on_change import OnChange
-
-        receivers.append(OnChange(options.on_change, say))
-    if options.webhook:
-        from runtime.sinks.webhook import Webhook
-
-        receivers.append(Webhook(options.webhook, say))
-    store = None
-    if options.keep_evidence:
-        from runtime.sinks.evidence import EvidenceStore
-
-        store = EvidenceStore(options.keep_evidence, options.evidence_mb, say)
-    return Alerts(receivers, store, options.debounce)

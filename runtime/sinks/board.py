@@ -11,14 +11,13 @@ Redrawn REDRAWN times a second. Streams beyond the terminal's height are counted
 """
 
 import time
-from collections import deque
 from typing import Any
 
 from runtime.audio.features import Samples
 from runtime.audio.quality import FLAGS
 from runtime.sinks import Sink, StreamInfo
 from runtime.sinks.lines import numbers
-from runtime.sinks.meter import NOTES, REDRAWN, STILL, STYLES, WIDEST, elapsed, pointer
+from runtime.sinks.meter import REDRAWN, STILL, STYLES, LiveView, elapsed, pointer
 from runtime.summary import Summary, plural
 from runtime.verdict import Verdict
 
@@ -26,28 +25,18 @@ BAR = 16  # columns of the bar between real and fake
 ORDER = {"spoof": 0, "unsure": 1, "bonafide": 2, "warming-up": 3, "too-short": 4, "no-voice": 5}
 
 
-class Board:
+class Board(LiveView):
     """The view; the line of each stream is a sink."""
 
     def __init__(self, console: Any = None) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = console or Console(highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True, screen=False)
+        super().__init__(console)
         self._lines: list[BoardLine] = []
-        self._notes: deque[str] = deque(maxlen=NOTES)
-        self._drawn = 0.0
 
     def line(self) -> "BoardLine":
         """Return a sink for one more stream."""
         line = BoardLine(self)
         self._lines.append(line)
         return line
-
-    def note(self, text: str) -> None:
-        self._notes.append(f"{time.strftime('%H:%M:%S')} {text}")
-        self.draw()
 
     def begin(self) -> None:
         self._live.start()
@@ -59,21 +48,12 @@ class Board:
         if not self._lines:
             self._live.stop()
 
-    def close(self) -> None:
-        self._live.stop()
-
-    def draw(self, at_least: float = 0.0) -> None:
-        """Redraw, unless the view was drawn less than `at_least` seconds ago."""
-        if time.monotonic() - self._drawn >= at_least:
-            self._drawn = time.monotonic()
-            self._live.update(self.view(min(self._console.width, WIDEST), self._console.height), refresh=True)
-
-    def view(self, width: int, height: int) -> Any:
-        """Return the view as rich text of at most that size."""
+    def view(self, width: int) -> Any:
+        """Return the view as rich text, as high as the terminal at most."""
         from rich.text import Text
 
         text = Text(no_wrap=True, overflow="crop")
-        room = max(1, height - len(self._notes) - 2)
+        room = max(1, self._console.height - len(self._notes) - 2)
         lines = [line for line in self._lines if line.info]
         if len(lines) > room:
             lines.sort(key=lambda line: ORDER[line.newest.state] if line.newest else len(ORDER))

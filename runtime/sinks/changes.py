@@ -11,13 +11,12 @@ answers yet: they neither are a change nor end the last state.
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.sinks import Sink, StreamInfo
-from runtime.sinks.jsonl import SCHEMA
+from runtime.sinks.jsonl import SCHEMA, rounded
 from runtime.support.errors import ShrikeError
 from runtime.support.wall_clock import utc
 from runtime.verdict import Verdict
@@ -45,102 +44,60 @@ class StateChange:
 
     def entries(self) -> dict[str, Any]:
         """The JSON line of this change."""
-        return {
-            "v": SCHEMA,
-            "type": "change",
-            "at": self.at,
-            "source": readable(self.source),
-            "model": self.model,
-            "t": self.t,
-            "since": self.since,
-            "state": self.state,
-            "previous": self.previous,
-            "p_spoof": self.p_spoof,
-            "llr": self.llr,
-            "level": self.level,
-            "flags": list(self.flags),
-        }
+        source = self.source.encode("utf-8", "backslashreplace").decode()  # names of files may be any bytes
+        return {"v": SCHEMA, "type": "change", **asdict(self), "source": source, "flags": list(self.flags)}
 
     def body(self) -> bytes:
         """The JSON line as UTF-8, without the line's end."""
         return json.dumps(self.entries(), ensure_ascii=False, allow_nan=False).encode()
 
 
-class ChangeDetector:
-    """Finds the changes of one source."""
+class ChangeSink(Sink):
+    """Gives every change of one source to each receiver; receivers must not wait."""
 
-    def __init__(self, debounce: float = DEBOUNCE) -> None:
+    def __init__(self, receivers: Sequence[Callable[[StateChange], None]], debounce: float = DEBOUNCE) -> None:
         if not 0 <= debounce <= LONGEST:
             raise ShrikeError(f"--debounce {debounce}: expected 0 to {LONGEST:.0f} s")
-        self._debounce = debounce
-        self.restart("", "")
+        self._receivers, self._debounce = receivers, debounce
 
-    def restart(self, source: str, model: str) -> None:
-        """Begin with a new source."""
-        self._source, self._model = source, model
+    def begin(self, info: StreamInfo) -> None:
+        self._info = info
         self.state: str | None = None  # the last that was reported
-        self.interrupt()
+        self._next: str | None = None  # has not held long enough yet
+        self._since = 0.0  # s, the begin of `_next`
 
-    def interrupt(self) -> None:
-        """Sound is missing: a state that had not held long enough begins again."""
-        self._next: str | None = None
-        self._since = 0.0
+    def gap(self, time: float, lost: float, restarted: bool) -> None:
+        if restarted:
+            self._next = None
 
-    def update(self, verdict: Verdict) -> StateChange | None:
-        """Return the change that this verdict completes."""
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
         if verdict.state in UNDECIDED or verdict.state == self.state:
             self._next = None
-            return None
+            return
         if verdict.state != self._next:
             self._next, self._since = verdict.state, verdict.time
         if verdict.time - self._since < self._debounce:
-            return None
+            return
         previous, self.state, self._next = self.state, verdict.state, None
-        return StateChange(
+        change = StateChange(
             at=utc(),
-            source=self._source,
-            model=self._model,
+            source=self._info.label,
+            model=self._info.model,
             since=round(self._since, 4),
             state=verdict.state,
             previous=previous,
             **verdict_entries(verdict),
         )
-
-
-class ChangeSink(Sink):
-    """Gives every change of one source to each receiver; receivers must not wait."""
-
-    def __init__(self, receivers: Sequence[Callable[[StateChange], None]], debounce: float = DEBOUNCE) -> None:
-        self._receivers, self._detector = receivers, ChangeDetector(debounce)
-
-    def begin(self, info: StreamInfo) -> None:
-        self._detector.restart(info.label, info.model)
-
-    def gap(self, time: float, lost: float, restarted: bool) -> None:
-        if restarted:
-            self._detector.interrupt()
-
-    def verdict(self, verdict: Verdict, latency: float | None) -> None:
-        if change := self._detector.update(verdict):
-            for receive in self._receivers:
-                receive(change)
+        for receive in self._receivers:
+            receive(change)
 
 
 def verdict_entries(verdict: Verdict) -> dict[str, Any]:
     """Entries of a JSON line that come from one verdict."""
     return {
         "t": round(verdict.time, 4),
-        "p_spoof": _rounded(verdict.p_spoof, 4),
-        "llr": _rounded(verdict.smoothed, 4),
-        "level": _rounded(verdict.quality.level, 1),
+        "p_spoof": rounded(verdict.p_spoof),
+        "llr": rounded(verdict.smoothed),
+        "level": rounded(verdict.quality.level, 1),
         "flags": tuple(verdict.quality.flags),
     }
-
-
-def readable(text: str) -> str:
-    """Text that UTF-8 can hold: names of files may be any bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, digits)

@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from runtime.audio.features import Samples
-from runtime.sinks import Sink, StreamInfo
-from runtime.sinks.changes import DEBOUNCE, ChangeDetector, StateChange
+from runtime.sinks import StreamInfo
+from runtime.sinks.changes import DEBOUNCE, ChangeSink, StateChange
 from runtime.support.atomic import atomic_file, temporary_name, write_problem
 from runtime.support.background import BackgroundQueue
 from runtime.support.errors import ShrikeError
 from runtime.support.wall_clock import utc_compact
-from runtime.verdict import Verdict
 
 SECONDS = 10.0  # of sound before a change, and including it
 LEAST_MEGABYTES, MOST_MEGABYTES = 1.0, 1e6  # 10^6 bytes; the least holds three passages of noise
@@ -54,7 +53,13 @@ class EvidenceStore:
         self._number = 0
         self.failed = False  # whether a passage was lost
         self._queue = BackgroundQueue("--keep-evidence", self._write, MOST, self._stop)
-        self._open()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = temporary_name(folder / "probe")  # removes what killed runs have left
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ShrikeError(f"--keep-evidence {folder}: cannot be written ({error.strerror})") from error
 
     def keep(self, passage: Passage) -> None:
         """Queue a passage."""
@@ -63,20 +68,9 @@ class EvidenceStore:
 
     def close(self) -> None:
         """Wait a few seconds for the disk."""
-        left = self._queue.close(FLUSH) + self._queue.dropped
-        self._queue.dropped = 0
+        left = self._queue.close(FLUSH)
         if left and not self.failed:
             self._stop(f"{left} passages were not written in time")
-
-    def _open(self) -> None:
-        """Create the folder, check that it can be written, remove what killed runs have left."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            probe = temporary_name(self._folder / "probe")
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ShrikeError(f"--keep-evidence {self._folder}: cannot be written ({error.strerror})") from error
 
     def _write(self, passage: Passage) -> None:
         if self.failed:
@@ -110,15 +104,15 @@ class EvidenceStore:
         self._say(f"--keep-evidence {self._folder}: {reason}; no more sound is kept, scoring goes on")
 
 
-class EvidenceSink(Sink):
+class EvidenceSink(ChangeSink):
     """Holds the last seconds of one source."""
 
-    def __init__(self, store: EvidenceStore, debounce: float = DEBOUNCE, seconds: float = SECONDS) -> None:
-        self._store, self._seconds = store, seconds
-        self._detector = ChangeDetector(debounce)
+    def __init__(self, store: EvidenceStore, debounce: float = DEBOUNCE) -> None:
+        super().__init__([self._keep], debounce)
+        self._store = store
 
     def begin(self, info: StreamInfo) -> None:
-        self._detector.restart(info.label, info.model)
+        super().begin(info)
         self._rate = info.rate
         self._blocks: deque[Samples] = deque()
         self._kept = 0  # samples in all blocks
@@ -130,26 +124,24 @@ class EvidenceSink(Sink):
         self._blocks.append(samples)
         self._kept += len(samples)
         self._position += len(samples)
-        needed = round(self._seconds * self._rate) + len(samples)  # a verdict may fall on the block's first sample
+        needed = round(SECONDS * self._rate) + len(samples)  # a verdict may fall on the block's first sample
         while self._kept - len(self._blocks[0]) >= needed:
             self._kept -= len(self._blocks.popleft())
 
     def gap(self, time: float, lost: float, restarted: bool) -> None:
+        super().gap(time, lost, restarted)
         self._position = round(time * self._rate)
-        if restarted:
-            self._detector.interrupt()
 
-    def verdict(self, verdict: Verdict, latency: float | None) -> None:
-        change = self._detector.update(verdict)
-        if change and change.state == "spoof":
-            self._store.keep(Passage(change, self._until(verdict.time), self._rate))
+    def _keep(self, change: StateChange) -> None:
+        if change.state == "spoof":
+            self._store.keep(Passage(change, self._until(change.t), self._rate))
 
     def _until(self, time: float) -> Samples:
         """The last seconds of sound up to a time; sound before and after a gap stand side by side."""
         sound = np.concatenate([np.empty(0, np.float32), *self._blocks])
         later = max(0, self._position - round(time * self._rate))
         end = max(0, len(sound) - later)
-        return sound[max(0, end - round(self._seconds * self._rate)) : end]
+        return sound[max(0, end - round(SECONDS * self._rate)) : end]
 
 
 def check_limit(megabytes: float) -> None:

@@ -11,7 +11,7 @@ from typing import IO
 
 from runtime.audio.features import Samples
 from runtime.sinks import StreamInfo
-from runtime.sinks.changes import DEBOUNCE, ChangeDetector, verdict_entries
+from runtime.sinks.changes import DEBOUNCE, ChangeSink, verdict_entries
 from runtime.sinks.jsonl import JsonLines
 from runtime.verdict import Verdict
 
@@ -26,11 +26,12 @@ class JsonChanges(JsonLines):
     ) -> None:
         """`named` is that of JsonLines."""
         super().__init__(out, named)
-        self._detector, self._heartbeat = ChangeDetector(debounce), heartbeat
+        self._changes = ChangeSink([lambda change: self._write("change", change.entries())], debounce)
+        self._heartbeat = heartbeat
 
     def begin(self, info: StreamInfo) -> None:
         super().begin(info)
-        self._detector.restart(info.label, info.model)
+        self._changes.begin(info)
         self._newest: Verdict | None = None
         self._written = self._arrived = time.monotonic()
 
@@ -40,18 +41,14 @@ class JsonChanges(JsonLines):
             self._arrived = now
         if now - self._written >= self._heartbeat:
             self._written = now
-            self._write("heartbeat", self._entries(now))
+            newest = {} if self._newest is None else verdict_entries(self._newest)
+            silent = round(now - self._arrived, 1)
+            self._write("heartbeat", {"state": self._changes.state, **newest, "without_sound": silent})
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
         self._newest = verdict
-        if change := self._detector.update(verdict):
-            self._write("change", change.entries())
+        self._changes.verdict(verdict, latency)
 
     def gap(self, time: float, lost: float, restarted: bool) -> None:
         super().gap(time, lost, restarted)
-        if restarted:
-            self._detector.interrupt()
-
-    def _entries(self, now: float) -> dict[str, object]:
-        newest = {} if self._newest is None else verdict_entries(self._newest)
-        return {"state": self._detector.state, **newest, "without_sound": round(now - self._arrived, 1)}
+        self._changes.gap(time, lost, restarted)

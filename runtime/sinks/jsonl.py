@@ -68,9 +68,9 @@ class JsonLines(Sink):
         self._out.flush()
 
 
-def rounded(value: float | None) -> float | None:
-    """Round to 4 digits; null where nothing was judged."""
-    return None if value is None else round(value, 4)
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """Round a number; None where nothing was judged, and for NaN and infinity."""
+    return None if value is None or not math.isfinite(value) else round(value, digits)
 
 
 def finite(value: Any) -> Any:

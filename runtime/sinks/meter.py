@@ -11,6 +11,7 @@ Redrawn REDRAWN times a second and no wider than the terminal, so that ssh carri
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -36,8 +37,8 @@ NOTES = 2  # last notes shown
 STILL = 1.5  # s without sound after which the view shows that
 
 
-class Meter(Sink):
-    """Draws while sound arrives, prints the summary at the end."""
+class LiveView(ABC):
+    """A view that is redrawn in place, and the newest notes for it."""
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console
@@ -45,9 +46,29 @@ class Meter(Sink):
 
         self._console = console or Console(highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, screen=False)
-        self._blocks = BLOCKS if self._console.encoding.lower().startswith("utf") else ASCII
         self._drawn = 0.0
         self._notes: deque[str] = deque(maxlen=NOTES)
+
+    @abstractmethod
+    def view(self, width: int) -> Any:
+        """Return the view as rich text, no line wider than `width`."""
+
+    def draw(self, at_least: float = 0.0) -> None:
+        """Redraw, unless the view was drawn less than `at_least` seconds ago."""
+        if time.monotonic() - self._drawn >= at_least:
+            self._drawn = time.monotonic()
+            self._live.update(self.view(min(self._console.width, WIDEST)), refresh=True)
+
+    def note(self, text: str) -> None:
+        self._notes.append(f"{time.strftime('%H:%M:%S')} {text}")
+        self.draw()
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+class Meter(LiveView, Sink):
+    """Draws while sound arrives, prints the summary at the end."""
 
     def begin(self, info: StreamInfo) -> None:
         self._info = info
@@ -57,14 +78,14 @@ class Meter(Sink):
         self._lost, self._gaps = 0.0, 0
         self._began = self._last_sound = time.monotonic()
         self._second = -1
+        self._blocks = BLOCKS if self._console.encoding.lower().startswith("utf") else ASCII
         self._live.start()
-        self._draw()
+        self.draw()
 
     def sound(self, samples: Samples) -> None:
         if len(samples):
             self._last_sound = time.monotonic()
-        if time.monotonic() - self._drawn >= 1 / REDRAWN:
-            self._draw()
+        self.draw(1 / REDRAWN)
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
         self._verdict, self._latency = verdict, latency
@@ -75,53 +96,37 @@ class Meter(Sink):
     def gap(self, time: float, lost: float, restarted: bool) -> None:
         self._lost, self._gaps = self._lost + lost, self._gaps + 1
 
-    def note(self, text: str) -> None:
-        self._notes.append(f"{time.strftime('%H:%M:%S')} {text}")
-        self._draw()
-
     def end(self, summary: Summary) -> None:
         self._live.stop()
         self._console.print(summary.line(), markup=False)
         if summary.verdicts:
             self._console.print(summary.costs(), markup=False)
 
-    def close(self) -> None:
-        self._live.stop()
-
-    def _draw(self) -> None:
-        self._drawn = time.monotonic()
-        self._live.update(self.view(min(self._console.width, WIDEST)), refresh=True)
-
     def view(self, width: int) -> Any:
-        """Return the view as rich text, no line wider than `width`."""
         from rich.text import Text
 
         text = Text(no_wrap=True, overflow="crop")
-        bar = width - LABEL - 12
-        verdict = self._verdict
-        clock = elapsed(time.monotonic() - self._began)
+        bar, verdict = width - LABEL - 12, self._verdict
+
+        def row(label: str, content: str, style: str = "", label_style: str = "") -> None:
+            text.append(f"{label:<{LABEL}}", label_style or style).append(f"{content}\n", style)
+
         if verdict is None:
-            text.append(f"{'LISTENING':<{LABEL}}", "bold")
-            text.append("a first impression after 1 s of voice, a verdict after 5 s of sound\n")
+            row("LISTENING", "a first impression after 1 s of voice, a verdict after 5 s of sound", label_style="bold")
         else:
-            text.append(f"{verdict.state.upper():<{LABEL}}", STYLES.get(verdict.state, "bold"))
-            text.append(f"{numbers(verdict)}  {verdict.voiced:.1f} s of voice\n")
-            text.append(f"{'real ... fake':<{LABEL}}{pointer(verdict.p_spoof, bar)}\n")
-            text.append(f"{f'last {len(self._history)} s':<{LABEL}}{self._columns(list(self._history)[-bar:], 0, 1)}\n")
-            level = verdict.quality.level
-            text.append(f"{'level':<{LABEL}}{filled(1 - level / QUIETEST, bar)} {level:4.0f} dBFS\n")
-            low, high = self._info.band
-            label = f"{low:.0f}-{high:.0f} Hz"
-            text.append(f"{label:<{LABEL}}{self._spectrum(verdict.quality.spectrum, bar)}\n")
+            style, level, (low, high) = STYLES.get(verdict.state, "bold"), verdict.quality.level, self._info.band
+            row(verdict.state.upper(), f"{numbers(verdict)}  {verdict.voiced:.1f} s of voice", label_style=style)
+            row("real ... fake", pointer(verdict.p_spoof, bar))
+            row(f"last {len(self._history)} s", self._columns(list(self._history)[-bar:], 0, 1))
+            row("level", f"{filled(1 - level / QUIETEST, bar)} {level:4.0f} dBFS")
+            row(f"{low:.0f}-{high:.0f} Hz", self._spectrum(verdict.quality.spectrum, bar))
         late = "" if self._latency is None else f"{1000 * self._latency:.0f} ms late, "
-        text.append(f"{clock:<{LABEL}}{late}{self._lost:.1f} s lost in {self._gaps} gaps, {self._info.label}\n")
-        flags = () if verdict is None else verdict.quality.flags
-        for flag in flags:
-            text.append(f"{'! ' + flag:<{LABEL}}{FLAGS[flag]}\n", "bold yellow")
-        if self._drawn - self._last_sound > STILL:
-            text.append(
-                f"{'! no sound':<{LABEL}}nothing arrives for {self._drawn - self._last_sound:.0f} s\n", "bold yellow"
-            )
+        clock = elapsed(time.monotonic() - self._began)
+        row(clock, f"{late}{self._lost:.1f} s lost in {self._gaps} gaps, {self._info.label}")
+        for flag in verdict.quality.flags if verdict else ():
+            row(f"! {flag}", FLAGS[flag], "bold yellow")
+        if (still := self._drawn - self._last_sound) > STILL:
+            row("! no sound", f"nothing arrives for {still:.0f} s", "bold yellow")
         for note in self._notes:
             text.append(note + "\n", "dim")
         text.append(f"{self._info.model} with {self._info.engine}, Ctrl-C ends", "dim")

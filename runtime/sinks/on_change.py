@@ -43,8 +43,7 @@ class OnChange:
 
     def close(self) -> None:
         """Wait a few seconds for commands that are due, then kill them."""
-        left = self._queue.close(FLUSH) + self._queue.dropped
-        self._queue.dropped = 0
+        left = self._queue.close(FLUSH)
         if process := self._process:
             _kill(process)
         if left:

@@ -68,10 +68,8 @@ class Webhook:
 
     def close(self) -> None:
         """Try for a few seconds to deliver what waits, and report what is left."""
-        left, dropped = self._queue.close(FLUSH), self._queue.dropped
-        self._queue.dropped = 0
-        if left or dropped:
-            self._say(f"--webhook {self._name}: {left} changes undelivered at the end, {dropped} dropped before")
+        if lost := self._queue.close(FLUSH):
+            self._say(f"--webhook {self._name}: {lost} of the changes were not delivered")
 
     def _deliver(self, delivery: Delivery) -> float | None:
         """Post once; return the pause before another attempt, or None."""

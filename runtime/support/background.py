@@ -2,7 +2,7 @@
 
     queue = BackgroundQueue("webhook", deliver, most=1000, report=say)
     queue.put(item)                     # never waits; a full queue drops its oldest item
-    left = queue.close(5.0)             # waits at most that long; returns what was not done
+    lost = queue.close(5.0)             # waits at most that long; returns how many items were not done
 
 `deliver(item)` returns None when the item is done, or the seconds after which it is to be called again.
 """
@@ -55,16 +55,16 @@ class BackgroundQueue(Generic[Item]):
             self._changed.notify_all()
 
     def close(self, seconds: float) -> int:
-        """End the thread; returns how many items were still waiting or unfinished after that time."""
+        """End the thread; return how many items were dropped, or waited or were unfinished after that time."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(seconds)
         with self._changed:
-            left = len(self._items) + self._busy
+            lost, self.dropped = len(self._items) + self._busy + self.dropped, 0
             self._items.clear()
-        return left
+        return lost
 
     def _run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,13 +28,12 @@ else:
 
 import tyro
 
+from runtime.support.codec import build, show
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby, nearest
 
 POSITIONAL = tyro.conf.Positional[int].__metadata__[0]  # type: ignore[attr-defined]
 MOST_BYTES = 16_384  # of a file; a hundred options need 4,000, and tomllib takes quadratic time for dotted keys
-SHOWN = 40  # characters of a wrong value in a message
-NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path as text"}
 
 
 class ConfigError(ShrikeError):
@@ -72,7 +71,7 @@ def read_config(path: Path, known: Mapping[str, Option]) -> dict[str, Any]:
         if name not in known or name == "config":
             hint = ", expected no tables" if isinstance(value, dict) else ""
             raise ConfigError(
-                f"{path}: {_shown(name)}: no such option{hint}{nearest(name, [*known]) or '; --help lists all'}"
+                f"{path}: {show(name)}: no such option{hint}{nearest(name, [*known]) or '; --help lists all'}"
             )
         if known[name].positional:
             raise ConfigError(f"{path}: {name}: expected on the command line, without a name")
@@ -114,55 +113,23 @@ def plain(hint: Any) -> Any:
 
 def to_words(option: Option, value: Any, path: str) -> list[str]:
     """Turn a value into the words that would stand on a command line."""
-    where, name = f"{path}: {option.name} = {_shown(value)}", f"--{option.name}"
-    kind = plain(option.hint)
+    where, name, kind = f"{path}: {option.name}", f"--{option.name}", plain(option.hint)
+    if kind is tuple:  # PATHS and WORDS of runtime.support.command
+        kind, value = tuple[str, ...], [value] if isinstance(value, str) else value
+    if kind is str and isinstance(value, str) and "\0" not in value:  # a command may have several lines
+        return [f"{name}={value}"]
+    try:
+        value = build(kind, value, where)
+    except ShrikeError as error:
+        raise ConfigError(str(error)) from error
     if kind is bool:
-        _check(bool, value, where)
         return [] if value == option.default else [name if value else f"--no-{option.name}"]
-    if kind is tuple or get_origin(kind) is tuple:
-        items = [value] if kind is tuple and isinstance(value, str) else value
-        if not isinstance(items, list):
-            raise ConfigError(f"{where}: expected a list")
-        kinds = _kinds(kind, len(items), where)
-        texts = [_text(kind, item, where) for kind, item in zip(kinds, items, strict=True)]
-        if any(kind in (str, Path) and text.startswith("-") for kind, text in zip(kinds, texts, strict=True)):
-            raise ConfigError(f"{where}: expected names without a dash in front")
-        return [name, *texts] if texts else []
-    return [f"{name}={_text(kind, value, where)}"]
-
-
-def _kinds(kind: Any, count: int, where: str) -> Sequence[Any]:
-    """Types of a tuple's items."""
-    inner = get_args(kind)
-    if not inner:  # PATHS and WORDS of runtime.support.command
-        return [str] * count
-    if inner[-1] is Ellipsis:
-        return [inner[0]] * count
-    if len(inner) != count:
-        raise ConfigError(f"{where}: expected {len(inner)} values")
-    return inner
-
-
-def _text(kind: Any, value: Any, where: str) -> str:
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            known = [str(choice) for choice in choices]
-            raise ConfigError(f"{where}: expected one of {', '.join(known)}{nearest(str(value), known)}")
-        return str(value)
-    _check(kind, value, where)
-    text = repr(float(value)) if kind is float else str(value)
-    if "\0" in text:
-        raise ConfigError(f"{where}: expected text without a null character")
-    return text
-
-
-def _check(kind: Any, value: Any, where: str) -> None:
-    allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,), Path: (str,)}.get(kind)
-    if allowed is None:
-        raise ConfigError(f"{where}: expected on the command line; remove it from the file")
-    if type(value) not in allowed:
-        raise ConfigError(f"{where}: expected {NOUNS[kind]}")
+    if not isinstance(value, tuple):
+        return [f"{name}={value}"]
+    words = [str(item) for item in value]
+    if any(isinstance(item, str | Path) and str(item).startswith("-") for item in value):
+        raise ConfigError(f"{where} = {show(value)}: expected names without a dash in front")
+    return [name, *words] if words else []
 
 
 def _config_path(words: Sequence[str]) -> str | None:
@@ -196,11 +163,3 @@ def _load(path: Path) -> dict[str, Any]:
     except ValueError as error:  # TOML, UTF-8, a number of thousands of digits
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: expected TOML ({reason[:200]})") from error
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = value if isinstance(value, str) else repr(value)
-    except ValueError:  # a number of thousands of digits
-        text = "a number"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -148,7 +148,7 @@ def test_the_board_has_a_line_for_each_stream_and_no_more_than_fit(model: Path) 
     draw = board.draw
 
     def watched(at_least: float = 0.0) -> None:
-        seen.append(board.view(90, 8).plain.splitlines())
+        seen.append(board.view(90).plain.splitlines())
         draw(at_least)
 
     board.draw = watched  # type: ignore[method-assign]
