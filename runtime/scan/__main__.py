@@ -14,7 +14,6 @@ unsure (with --fail-on unsure), 130 stopped by Ctrl-C. Of several, 10 comes befo
 """
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -35,7 +34,7 @@ from runtime.scan.results import Form, ResultFile, Settings
 from runtime.scan.workers import EVERY, Result, Setup, covering, file_state, score_files
 from runtime.summary import BORDERLINE, plural
 from runtime.support.command import WORDS, discard_stdout, parse, run
-from runtime.support.errors import ShrikeError, printable
+from runtime.support.errors import ShrikeError, printable, say
 from runtime.support.extras import require_package
 from runtime.support.shutdown import Stop
 
@@ -196,11 +195,6 @@ def exit_code(states: Mapping[str, int], fail_on: str) -> int:
     if states.get("error"):
         return 2
     return UNSURE if fail_on == "unsure" and states.get("unsure") else 0
-
-
-def say(sentence: str) -> None:
-    """Write a line to stderr."""
-    print(sentence, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from typing import Any
 
 from runtime import __version__
 from runtime.card.model_card import card_path, sha256_file
-from runtime.engines.model_loader import LoadedModel, find_model, load_model
+from runtime.engines.model_loader import LoadedModel, find_model
 from runtime.scan.remote import Sound
-from runtime.scan.workers import AHEAD, DIED, POLL, Result, Setup, file_state, score_here, signals_blocked
+from runtime.scan.workers import AHEAD, POLL, Result, Setup, again_alone, file_state, score_here, signals_blocked
 from runtime.support.errors import ShrikeError
 from runtime.support.extras import DISTRIBUTION, require_package
 from runtime.support.shutdown import Stop
@@ -57,7 +57,8 @@ def score_on_cluster(
     name = os.path.abspath(setup.model) if os.path.exists(setup.model) else setup.model
     setup = replace(setup, model=name, access=replace(setup.access, folder=os.getcwd()))
     with ExitStack() as stack:
-        yield from _Cluster(_connect(address, workers, stack), setup, proof, stop).score(paths)
+        cluster = _Cluster(_connect(address, workers, stack), setup, proof, stop)
+        yield from again_alone(cluster.run, paths, stop)
 
 
 def _connect(address: str, workers: int, stack: ExitStack) -> Any:
@@ -102,17 +103,7 @@ class _Cluster:
         self._client, self._setup, self._proof, self._stop = client, setup, proof, stop
         self._seen = time.monotonic()  # the last time that there was a worker
 
-    def score(self, paths: Sequence[Sound]) -> Iterator[Result]:
-        waiting, suspects = deque(paths), deque[Sound]()
-        while (waiting or suspects) and not self._stop.requested:
-            if waiting:
-                suspects.extend((yield from self._run(waiting, alone=False)))
-            else:
-                path = suspects.popleft()
-                if (yield from self._run(deque([path]), alone=True)):
-                    yield Result(path, *file_state(path), error=DIED)
-
-    def _run(self, waiting: deque[Sound], alone: bool) -> Generator[Result, None, list[Sound]]:
+    def run(self, waiting: deque[Sound], alone: bool) -> Generator[Result, None, list[Sound]]:
         """Score all files; return those whose workers died."""
         from distributed import KilledWorker, TimeoutError
 
@@ -173,7 +164,7 @@ def _score(setup: Setup, proof: Proof, path: Sound) -> Result:
 @cache
 def _check(setup: Setup, proof: Proof) -> None:
     """Refuse to score with another model or version than the rows of the table."""
-    model = load_model(find_model(setup.model), setup.engine, setup.threads, setup.provider)
+    model = setup.load()
     model.engine.close()
     here = prove(setup, model)
     if here != proof:

@@ -14,14 +14,14 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Literal
 
 from runtime.scan.remote import Sound
 from runtime.scan.workers import Result, file_state
+from runtime.sinks.jsonl import rounded
 from runtime.support.atomic import atomic_file, explain_errors
 from runtime.support.errors import ShrikeError, printable
 
@@ -51,22 +51,18 @@ def make_row(result: Result, settings: Settings) -> Row:
     if (found := result.summary) is not None:
         row |= {
             "state": found.state,
-            "p_spoof": _rounded(found.p_spoof),
-            "llr": _rounded(found.llr),
-            "voiced": _rounded(found.voiced),
-            "seconds": _rounded(found.seconds),
-            "segments": [{name: _rounded(value) for name, value in asdict(one).items()} for one in found.segments],
-            "flags": {flag: _rounded(share) for flag, share in found.flags.items()},
+            "p_spoof": rounded(found.p_spoof),
+            "llr": rounded(found.llr),
+            "voiced": rounded(found.voiced),
+            "seconds": rounded(found.seconds),
+            "segments": [{name: rounded(value) for name, value in asdict(one).items()} for one in found.segments],
+            "flags": {flag: rounded(share) for flag, share in found.flags.items()},
             "channel": found.channel,
         }
     return row
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-class ResultFile:
+class ResultFile(AbstractContextManager["ResultFile"]):
     """Rows of earlier runs with the same model and options, and those that are added."""
 
     def __init__(self, path: Path, form: Form, settings: Settings, overwrite: bool) -> None:
@@ -107,12 +103,7 @@ class ResultFile:
             temporary.write_text("".join(map(self._line, [*self._titles, *rows])), "utf-8")
         self._partial.unlink()
 
-    def __enter__(self) -> "ResultFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     # ---- lines
@@ -134,8 +125,10 @@ class ResultFile:
             rows = self._parse(lines[:-1])
         except (ValueError, csv.Error):
             raise ShrikeError(f"{path}: expected a table of this command; give another name, or --overwrite") from None
-        for row in rows:
-            self._check(path, row)
+        for name, wanted in asdict(self._settings).items():
+            if odd := [row[name] for row in rows if row[name] != wanted]:
+                had = f"{path}: its rows have {name} {odd[0]!r}, expected {wanted!r}"
+                raise ShrikeError(f"{had}; give another name, or --overwrite")
         return rows
 
     def _parse(self, lines: Sequence[str]) -> list[Row]:
@@ -148,12 +141,6 @@ class ResultFile:
         if not lines or not all(isinstance(row, dict) and set(row) == set(COLUMNS) for row in rows):
             raise ValueError(rows)
         return rows
-
-    def _check(self, path: Path, row: Row) -> None:
-        for name, wanted in asdict(self._settings).items():
-            if row[name] != wanted:
-                had = f"{path}: its rows have {name} {row[name]!r}, expected {wanted!r}"
-                raise ShrikeError(f"{had}; give another name, or --overwrite")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -48,6 +48,9 @@ class Setup:
     channel: Channel | None = None  # None: each of two channels that differ, else their mix
     threads: int = 1
     access: FileAccess = DEFAULT_ACCESS
+
+    def load(self) -> LoadedModel:
+        return load_model(find_model(self.model), self.engine, self.threads, self.provider)
 
     def session(self, model: LoadedModel) -> Session:
         """Return a session that scores one file after another."""
@@ -111,7 +114,7 @@ def score_file(session: Session, path: Sound, rate: int, stop: Stop, setup: Setu
 def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Sound], workers: int, stop: Stop) -> Iterator[Result]:
     """Yield a result for each file, in order of completion; fewer if a stop is requested."""
     if workers > 1:
-        yield from _Pool(setup, workers, stop).score(paths)
+        yield from again_alone(lambda waiting, alone: _run(setup, waiting, 1 if alone else workers, stop), paths, stop)
         return
     session = setup.session(model)
     for path in paths:
@@ -127,7 +130,7 @@ def score_files(setup: Setup, model: LoadedModel, paths: Sequence[Sound], worker
 @cache
 def _open(setup: Setup, thread: int) -> tuple[Session, int, Stop]:
     """Load the model, once for each thread that scores: a session holds the state of its stream."""
-    model = load_model(find_model(setup.model), setup.engine, setup.threads, setup.provider)
+    model = setup.load()
     return setup.session(model), model.card.frontend.rate, Stop()
 
 
@@ -163,46 +166,39 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Pool:
-    def __init__(self, setup: Setup, workers: int, stop: Stop) -> None:
-        self._setup, self._workers, self._stop = setup, workers, stop
+def again_alone(
+    run: Callable[[deque[Sound], bool], Generator[Result, None, list[Sound]]], paths: Sequence[Sound], stop: Stop
+) -> Iterator[Result]:
+    """Yield the results of `run(files, alone)`. It returns those whose workers died: they are scored again, alone."""
+    waiting, suspects = deque(paths), deque[Sound]()
+    while (waiting or suspects) and not stop.requested:
+        if suspects:
+            path = suspects.popleft()
+            if (yield from run(deque([path]), True)) and not stop.requested:
+                yield Result(path, *file_state(path), error=DIED)
+        else:
+            suspects.extend((yield from run(waiting, False)))
 
-    def score(self, paths: Sequence[Sound]) -> Iterator[Result]:
-        waiting, suspects = deque(paths), deque[Sound]()
-        while (waiting or suspects) and not self._stop.requested:
-            if suspects:
-                path = suspects.popleft()
-                lost = yield from self._run(deque([path]), 1)
-                if lost and not self._stop.requested:
-                    yield Result(path, *file_state(path), error=DIED)
-            else:
-                suspects.extend((yield from self._run(waiting, self._workers)))
 
-    def _run(self, waiting: deque[Sound], workers: int) -> Generator[Result, None, list[Sound]]:
-        """Score until none waits or a worker dies; return the files that were being scored then."""
-        running: dict[Future[Result], Sound] = {}
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
-            try:
-                while waiting or running:
-                    while waiting and len(running) < AHEAD * workers:
-                        future = self._submit(pool, waiting[0])  # raises where a worker has died
-                        running[future] = waiting.popleft()
-                    for future in wait(running, POLL, FIRST_COMPLETED).done:
-                        result = future.result()
-                        del running[future]
-                        yield result
-                    if self._stop.requested:
-                        break
-            except BrokenProcessPool:
-                pass
-            finally:
-                if running:
-                    for process in multiprocessing.active_children():
-                        process.terminate()
-        return list(running.values())
-
-    def _submit(self, pool: ProcessPoolExecutor, path: Sound) -> Future[Result]:
-        """Submit a file. A worker that starts here inherits the blocked signals: a Ctrl-C is the parent's to handle."""
-        with signals_blocked():
-            return pool.submit(score_here, self._setup, path)
+def _run(setup: Setup, waiting: deque[Sound], workers: int, stop: Stop) -> Generator[Result, None, list[Sound]]:
+    """Score until none waits or a worker dies; return the files that were being scored then."""
+    running: dict[Future[Result], Sound] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+        try:
+            while (waiting or running) and not stop.requested:
+                while waiting and len(running) < AHEAD * workers:
+                    with signals_blocked():  # a worker that starts here inherits that: the parent handles Ctrl-C
+                        future = pool.submit(score_here, setup, waiting[0])  # raises where a worker has died
+                    running[future] = waiting.popleft()
+                for future in wait(running, POLL, FIRST_COMPLETED).done:
+                    result = future.result()
+                    del running[future]
+                    yield result
+        except BrokenProcessPool:
+            pass
+        finally:
+            if running:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+    return list(running.values())

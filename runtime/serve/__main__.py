@@ -10,142 +10,30 @@ Serves this machine alone unless --host and a token are given. Ctrl-C ends it; o
 """
 
 import asyncio
-import ipaddress
-import re
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any
 
-from runtime.engines.model_loader import DEFAULT, FILE_DEFAULT, MODELS, Kind
+from runtime.engines.model_loader import MODELS
+from runtime.serve.options import Options, check, check_certificate, is_local, read_token
 from runtime.support.command import parse, run
-from runtime.support.errors import ShrikeError
+from runtime.support.errors import ShrikeError, say
 from runtime.support.extras import require_package
 
 if TYPE_CHECKING:
     from runtime.serve.app import Service
     from runtime.support.shutdown import Stop
 
-PORT = 8765
-TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")  # may stand in a header and in a WebSocket's subprotocol
 CONNECTIONS = 1024  # at most, beyond those of streams and uploads
 LARGEST_MESSAGE = 2**20  # bytes of a WebSocket message
 RECEIVED = 65_536  # bytes that wait in a socket, 2 s of sound: more would only delay verdicts
 SWITCH = 1e-3  # s until the thread that scores gives way to the one that receives
 BACKLOG = 2048  # connections that wait to be accepted
 GRACE = 5  # s for requests to end after Ctrl-C
-
-
-@dataclass(frozen=True)
-class Options:
-    """Serve verdicts."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; any other than this machine's needs a token."""
-    port: int = PORT
-    """Port to listen on; 0: any free one."""
-    token: Optional[str] = None  # noqa: UP045 - runtime.support.command gives the reason
-    """Token that callers send; other users of this machine see it, --token-file hides it."""
-    token_file: Optional[Path] = None  # noqa: UP045
-    """File with the token."""
-    tls_cert: Optional[Path] = None  # noqa: UP045
-    """Certificate chain (PEM), for HTTPS: browsers give a microphone only to HTTPS or localhost."""
-    tls_key: Optional[Path] = None  # noqa: UP045
-    """Private key of the certificate (PEM)."""
-    model: str = FILE_DEFAULT
-    """Model of uploads: accurate, edge, f0, or a path to model.onnx or model.engine with its card beside it."""
-    stream_model: str = DEFAULT
-    """Model of streams, in the same forms."""
-    engine: Kind = "auto"
-    """Backend. auto: TensorRT if an engine beside the model runs on this machine, else ONNX Runtime."""
-    backend: Literal["local", "triton"] = "local"
-    """Where the networks are computed; triton: on the server of --triton-url, the rest here."""
-    triton_url: str = ""
-    """Triton server, as in grpc://gpu:8001, or grpcs:// with TLS; shrike export-triton writes its repository."""
-    provider: str = "cpu"
-    """Execution provider of ONNX Runtime: cpu, cuda, tensorrt, openvino, coreml, xnnpack, dml, if installed."""
-    threads: int = 1
-    """CPU threads of a model; 0: ONNX Runtime's choice."""
-    prior: float = 0.5
-    """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
-    sure: Optional[float] = None  # noqa: UP045
-    """Operating point: P(spoof) from which the state becomes spoof, bonafide at 1 - P; default: the card's, and 0.3."""
-    workers: int = 1
-    """Processes that score uploads, each with its own models."""
-    max_uploads: int = 8
-    """Uploads at once, waiting ones included; further ones are refused."""
-    max_mb: int = 100
-    """Largest upload in MB; uploads are held in memory."""
-    max_seconds: float = 7200.0
-    """Longest sound of an upload or a stream in seconds."""
-    max_streams: int = 64
-    """Streams at once; further ones are refused (docs/serve.md: how many a core bears)."""
-    idle: float = 60.0
-    """Seconds without a message after which a stream ends."""
-    config: Optional[Path] = None  # noqa: UP045
-    """TOML file of these options; the command line overrides it."""
-
-
-def check(options: Options) -> None:
-    """Validate options before opening anything."""
-    for name, least in (("workers", 1), ("max_uploads", 1), ("max_mb", 1), ("max_streams", 0), ("port", 0)):
-        if getattr(options, name) < least:
-            raise ShrikeError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {least} or more")
-    for name in ("max_seconds", "idle"):
-        if not 1 <= getattr(options, name) <= 1e9:
-            raise ShrikeError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected 1 second or more")
-    if options.port > 65_535:
-        raise ShrikeError(f"--port {options.port}: expected at most 65535")
-    if options.token and options.token_file:
-        raise ShrikeError("--token and --token-file: expected one of them")
-    if (options.backend == "triton") != bool(options.triton_url):
-        raise ShrikeError("--backend triton and --triton-url grpc://HOST:8001: expected both or none")
-    if options.triton_url and (options.engine, options.provider, options.threads) != ("auto", "cpu", 1):
-        raise ShrikeError("--engine, --provider and --threads have no effect with --backend triton: leave them out")
-    if (options.tls_cert is None) != (options.tls_key is None):
-        raise ShrikeError("--tls-cert and --tls-key: expected both or none")
-    if not (options.token or options.token_file or is_local(options.host)):
-        raise ShrikeError(
-            f"--host {options.host}: expected --token-file with it, because other machines could call; to make one: "
-            'python -c "import secrets; print(secrets.token_urlsafe(32))" > token'
-        )
-
-
-def is_local(host: str) -> bool:
-    """True for addresses that only this machine can reach."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def read_token(options: Options) -> str | None:
-    """Return the token, if there is one."""
-    token, where = options.token, "--token"
-    if options.token_file:
-        where = f"--token-file {options.token_file}"
-        try:
-            token = options.token_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ShrikeError(f"{where}: cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from error
-    if token is not None and not TOKEN.fullmatch(token):
-        raise ShrikeError(f"{where}: expected 16 to 256 letters, digits and . _ ~ - in the token")
-    return token
-
-
-def check_certificate(options: Options) -> None:
-    """Try to load certificate and key."""
-    import ssl
-
-    if options.tls_cert and options.tls_key:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key)
-        except OSError as error:  # ssl.SSLError is one
-            files = f"--tls-cert {options.tls_cert} --tls-key {options.tls_key}"
-            raise ShrikeError(f"{files}: expected a certificate and its key ({error.strerror or error})") from error
 
 
 def main() -> int:
@@ -191,14 +79,13 @@ def open_service(options: Options, token: str | None, stack: ExitStack) -> "Serv
     """Load the models and start the batcher and the processes for uploads. Engines are opened here and there alone."""
     from runtime.card.model_card import read_card
     from runtime.engines.model_loader import find_model
-    from runtime.serve.app import Limits, Service
-    from runtime.serve.guard import Access
+    from runtime.serve.app import Service
     from runtime.serve.metrics import Metrics
     from runtime.serve.streams import LiveBatcher
-    from runtime.serve.uploads import UploadLimits, UploadPool, UploadSetup, open_model
+    from runtime.serve.uploads import UploadPool, UploadSetup
     from runtime.session import VerdictOptions
 
-    metrics = Metrics()
+    options = replace(options, token=None)  # the processes for uploads need not know it
     only = options.backend == "triton"  # the server needs to have no other models than those that the options name
     files = {} if only else {path.stem: str(path) for path in sorted(MODELS.glob("*.onnx"))}
     names = []
@@ -207,29 +94,18 @@ def open_service(options: Options, token: str | None, stack: ExitStack) -> "Serv
         files[name] = wanted
         names.append(name)
     cards = {name: read_card(find_model(file)) for name, file in files.items()}
-    limits, prior, sure = UploadLimits(options.max_seconds), options.prior, options.sure
-    setup = UploadSetup(
-        files, options.engine, options.provider, options.threads, prior, sure, limits, options.triton_url
-    )
-    model = open_model(setup, names[1])
+    metrics, setup = Metrics(), UploadSetup(files, options)
+    model = setup.open(names[1])
     stack.callback(model.engine.close)
-    batcher = LiveBatcher(model, VerdictOptions(prior=prior, sure=sure), metrics, options.max_seconds)
+    verdicts = VerdictOptions(prior=options.prior, sure=options.sure)
+    batcher = LiveBatcher(model, verdicts, metrics, options.max_seconds)
     stack.callback(batcher.close)
-    pool = UploadPool(setup, names[0], options.workers)
+    pool = UploadPool(setup, names[0])
     stack.callback(pool.close)
     for use, name in zip(("score", "stream"), names, strict=True):
         metrics.add_model(use, name, cards[name])
-    return Service(
-        cards=cards,
-        score_model=names[0],
-        stream_model=names[1],
-        batcher=batcher,
-        pool=pool,
-        workers=stack.enter_context(ThreadPoolExecutor(options.workers)),
-        metrics=metrics,
-        limits=Limits(options.max_mb * 1_000_000, options.max_uploads, options.max_streams, options.idle),
-        access=Access(token),
-    )
+    workers = stack.enter_context(ThreadPoolExecutor(options.workers))
+    return Service(options, token, cards, names[0], names[1], batcher, pool, workers, metrics)
 
 
 async def serve(options: Options, service: "Service", listener: socket.socket, stop: "Stop") -> None:
@@ -269,11 +145,6 @@ async def serve(options: Options, service: "Service", listener: socket.socket, s
 
     asyncio.get_running_loop().add_reader(stop.descriptor, end)
     await server.serve([listener])
-
-
-def say(sentence: str) -> None:
-    """Write a line to stderr."""
-    print(sentence, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

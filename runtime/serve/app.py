@@ -11,10 +11,10 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -34,8 +34,9 @@ from runtime.audio.decode import MAX_RATE, MIN_RATE
 from runtime.card.model_card import ModelCard
 from runtime.engines import EngineAwayError
 from runtime.serve.containers import ContainerFeed
-from runtime.serve.guard import PROTOCOL, Access, Guard
+from runtime.serve.guard import PROTOCOL, Guard
 from runtime.serve.metrics import Metrics
+from runtime.serve.options import Options
 from runtime.serve.streams import LiveBatcher, LiveStream, error_line
 from runtime.serve.uploads import Job, UploadPool
 from runtime.support.errors import ShrikeError, printable
@@ -47,25 +48,18 @@ POLL = 0.02  # s between checks whether a stream of a file takes more sound
 BUSY = {"Retry-After": "5"}
 NORMAL, POLICY, AGAIN = 1000, 1008, 1013  # WebSocket close codes; the last: try again later
 SLACK, SLOWEST = 20.0, 8_000  # s, bytes per second: the time that an upload may take
-CONTAINER = "container"
+CONTAINER = "container"  # WebM, Ogg and others, by ffmpeg
+BOOLEAN = ("true", "false")
 AWAY = "the server that computes is away: try again later"
 LONGEST_NAME = 200  # characters
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of one service."""
-
-    upload_bytes: int
-    uploads: int
-    streams: int
-    idle: float  # s without a message or a part of an upload
 
 
 @dataclass(frozen=True)
 class Service:
     """Everything that the endpoints need."""
 
+    options: Options
+    token: str | None
     cards: dict[str, ModelCard]  # of all models, by the names that clients use
     score_model: str
     stream_model: str
@@ -73,8 +67,6 @@ class Service:
     pool: UploadPool
     workers: ThreadPoolExecutor  # as many threads as the pool has processes
     metrics: Metrics
-    limits: Limits
-    access: Access
 
 
 def build_app(service: Service) -> Guard:
@@ -90,14 +82,15 @@ def build_app(service: Service) -> Guard:
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
     handlers: dict[Any, Any] = {HTTPException: _refuse}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), service.access, service.metrics)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), service.token, service.metrics)
 
 
 class Endpoints:
     """The endpoints of one service; all run in the event loop's thread."""
 
     def __init__(self, service: Service) -> None:
-        self._service, self._limits, self._metrics = service, service.limits, service.metrics
+        self._service, self._options, self._metrics = service, service.options, service.metrics
+        self._most = self._options.max_mb * 1_000_000  # bytes of an upload
         self._streams = self._uploads = 0
 
     async def models(self, request: Request) -> Response:
@@ -116,8 +109,10 @@ class Endpoints:
             }
             for name, card in service.cards.items()
         ]
-        use = {"score": service.score_model, "stream": service.stream_model}
-        return JSONResponse({"models": found} | use | {"limits": asdict(self._limits), "version": __version__})
+        use, options = {"score": service.score_model, "stream": service.stream_model}, self._options
+        counts = {"uploads": options.max_uploads, "streams": options.max_streams, "idle": options.idle}
+        limits = {"upload_bytes": self._most} | counts
+        return JSONResponse({"models": found} | use | {"limits": limits, "version": __version__})
 
     async def metrics(self, request: Request) -> Response:
         """Expose the metrics."""
@@ -130,7 +125,7 @@ class Endpoints:
 
     async def ready(self, request: Request) -> Response:
         """Report whether one more stream is accepted."""
-        full = self._service.batcher.broken or self._streams >= self._limits.streams
+        full = self._service.batcher.broken or self._streams >= self._options.max_streams
         state = "full" if full else "ready" if self._service.batcher.available else "away"
         return JSONResponse({"state": state}, 200 if state == "ready" else 503)
 
@@ -142,13 +137,12 @@ class Endpoints:
             job = parse_job(request.query_params, self._service)
         except ShrikeError as error:
             raise HTTPException(400, str(error)) from None
-        most, media = self._limits.upload_bytes, request.headers.get("content-type", "")
-        if media.startswith("multipart/"):
+        if request.headers.get("content-type", "").startswith("multipart/"):
             raise HTTPException(415, "expected the file itself as the body: curl --data-binary @call.wav")
         length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > most:
+        if not length.isdigit() or int(length) > self._most:
             raise self._too_large()
-        if self._uploads >= self._limits.uploads:
+        if self._uploads >= self._options.max_uploads:
             self._metrics.refused.labels("uploads").inc()
             raise HTTPException(503, f"{self._uploads} files are being scored: try again later", BUSY)
         if not self._service.batcher.available:
@@ -191,14 +185,14 @@ class Endpoints:
                     self._metrics.refused.labels("slow").inc()
                     raise HTTPException(408, "the file arrives too slowly", {"Connection": "close"}) from None
                 received += len(part)
-                if received > self._limits.upload_bytes:
+                if received > self._most:
                     raise self._too_large()
                 file.write(part)
 
     def _too_large(self) -> HTTPException:
         self._metrics.refused.labels("size").inc()
-        most = self._limits.upload_bytes / 1e6
-        return HTTPException(413, f"expected at most {most:,.0f} MB: send a shorter part", {"Connection": "close"})
+        reason = f"expected at most {self._options.max_mb:,} MB: send a shorter part"
+        return HTTPException(413, reason, {"Connection": "close"})
 
     # ---- streams
 
@@ -211,7 +205,7 @@ class Endpoints:
             return
         await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
         away = not self._service.batcher.available
-        if away or self._streams >= self._limits.streams or self._service.batcher.broken:
+        if away or self._streams >= self._options.max_streams or self._service.batcher.broken:
             self._metrics.refused.labels("away" if away else "streams").inc()
             reason = AWAY if away else f"{self._streams} streams are open: try again later"
             with suppress(WebSocketDisconnect, RuntimeError):
@@ -221,19 +215,20 @@ class Endpoints:
         self._streams += 1
         self._metrics.streams.set(self._streams)
         rate = self._service.batcher.model.card.frontend.rate
-        outbox = Outbox(asyncio.get_running_loop())
+        outbox = Outbox(socket)
         stream = self._service.batcher.open(name, pcm or PcmFormat("f32le", rate, 1), live, outbox.emit)
         feed = ContainerFeed(stream, rate) if pcm is None else None
-        sending = asyncio.create_task(outbox.send(socket))
+        sending = outbox.sending
         receiving = asyncio.create_task(self._receive_sound(socket, stream, feed))
         try:
             await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and not receiving.exception() and receiving.result():
-                await asyncio.wait((sending,), timeout=self._limits.idle)  # the summary is still to come
-            if sending.done() and not sending.exception():
-                code, reason = sending.result()
-                with suppress(WebSocketDisconnect, RuntimeError):
-                    await socket.close(code, reason)
+                await asyncio.wait((sending,), timeout=self._options.idle)  # the summary is still to come
+            with suppress(WebSocketDisconnect, RuntimeError):
+                if outbox.overflow:
+                    await socket.close(POLICY, f"{WAITING_LINES} lines were not read")
+                elif sending.done() and not sending.exception():
+                    await socket.close(NORMAL)
         finally:
             stream.abort()
             if feed:
@@ -249,9 +244,9 @@ class Endpoints:
         end = stream.end if feed is None else feed.end
         while True:
             try:
-                message = await asyncio.wait_for(socket.receive(), self._limits.idle)
+                message = await asyncio.wait_for(socket.receive(), self._options.idle)
             except asyncio.TimeoutError:
-                stream.end(f"no sound came for {self._limits.idle:g} s")
+                stream.end(f"no sound came for {self._options.idle:g} s")
                 return True
             if message["type"] == "websocket.disconnect":
                 return False
@@ -276,11 +271,12 @@ class Endpoints:
 
 
 class Outbox:
-    """Lines for one client, which may be a slow reader."""
+    """Lines for one client, which may be a slow reader: `sending` ends after the last line or an overflow."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._lines = loop, asyncio.Queue[str | None]()
-        self._overflow = asyncio.Event()
+    def __init__(self, socket: WebSocket) -> None:
+        self._loop, self._lines = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+        self.overflow = False
+        self.sending = asyncio.create_task(self._send(socket))
 
     def emit(self, line: str | None) -> None:
         """Append a line, from any thread; None: the last one was sent."""
@@ -290,24 +286,11 @@ class Outbox:
     def _add(self, line: str | None) -> None:
         if self._lines.qsize() < WAITING_LINES:
             self._lines.put_nowait(line)
-        else:
-            self._overflow.set()
+        elif not self.sending.done():
+            self.overflow = True
+            self.sending.cancel()
 
-    async def send(self, socket: WebSocket) -> tuple[int, str]:
-        """Send until the last line or an overflow; return the WebSocket's close code and reason."""
-        overflow = asyncio.create_task(self._overflow.wait())
-        sending = asyncio.create_task(self._send_all(socket))
-        try:
-            await asyncio.wait((overflow, sending), return_when=asyncio.FIRST_COMPLETED)
-            if self._overflow.is_set():
-                return POLICY, f"{WAITING_LINES} lines were not read"
-            sending.result()
-            return NORMAL, ""
-        finally:
-            overflow.cancel()
-            sending.cancel()
-
-    async def _send_all(self, socket: WebSocket) -> None:
+    async def _send(self, socket: WebSocket) -> None:
         while (line := await self._lines.get()) is not None:
             await socket.send_text(line)
 
@@ -317,38 +300,29 @@ class Outbox:
 
 def parse_job(query: QueryParams, service: Service) -> Job:
     """Parse the query of POST /v1/score."""
-    _check_names(query, ("model", "name", "channel", "verdicts"))
+    _check(query, model=service.cards, name=None, channel=get_args(Channel), verdicts=BOOLEAN)
     model, channel = query.get("model", service.score_model), query.get("channel")
-    if model not in service.cards:
-        raise ShrikeError(f"model {model!r}: expected {' or '.join(service.cards)}")
-    if channel is not None and channel not in get_args(Channel):
-        raise ShrikeError(f"channel {channel!r}: expected {', '.join(get_args(Channel))}")
-    if query.get("verdicts", "false") not in ("true", "false"):
-        raise ShrikeError(f"verdicts {query['verdicts']!r}: expected true or false")
     return Job(_name(query, "upload"), model, cast(Channel | None, channel))
 
 
 def parse_stream(query: QueryParams, service: Service) -> tuple[str, PcmFormat | None, bool]:
     """Parse the query of WS /v1/stream: name, format of raw samples (None: a container), live."""
-    _check_names(query, ("model", "name", "rate", "format", "live"))
-    model, coding = query.get("model", service.stream_model), query.get("format", "s16le")
-    if model != service.stream_model:
-        raise ShrikeError(f"model {model!r}: expected {service.stream_model}")
-    if coding not in (*TYPES, CONTAINER):
-        raise ShrikeError(f"format {coding!r}: expected {', '.join(TYPES)}, or {CONTAINER} for WebM, Ogg, ...")
-    rate = query.get("rate", "16000")
+    codings = (*TYPES, CONTAINER)
+    _check(query, model=(service.stream_model,), name=None, rate=None, format=codings, live=BOOLEAN)
+    rate, coding = query.get("rate", "16000"), query.get("format", "s16le")
     if not (rate.isdecimal() and len(rate) < 8 and MIN_RATE <= int(rate) <= MAX_RATE):
         raise ShrikeError(f"rate {rate!r}: expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
-    if query.get("live", "true") not in ("true", "false"):
-        raise ShrikeError(f"live {query['live']!r}: expected true or false")
     pcm = None if coding == CONTAINER else PcmFormat(coding, int(rate), 1)
     return _name(query, "stream"), pcm, query.get("live", "true") == "true"
 
 
-def _check_names(query: QueryParams, names: Sequence[str]) -> None:
-    for name in query:
-        if name not in names:
-            raise ShrikeError(f"parameter {name!r}: expected {', '.join(names)}{nearest(name, names)}")
+def _check(query: QueryParams, **choices: Iterable[str] | None) -> None:
+    """Refuse other names than those of `choices`, and other values; None: any."""
+    for name, value in query.items():
+        if name not in choices:
+            raise ShrikeError(f"parameter {name!r}: expected {', '.join(choices)}{nearest(name, choices)}")
+        if (known := choices[name]) is not None and value not in known:
+            raise ShrikeError(f"{name} {value!r}: expected {' or '.join(known)}")
 
 
 def _name(query: QueryParams, default: str) -> str:

@@ -1,6 +1,6 @@
 """Checks in front of every request: connections, time for a header, host, origin, token; and headers of every answer.
 
-    app = Guard(app, Access(token, hosts), metrics)
+    app = Guard(app, token, metrics)
     uvicorn.Config(app, http=limited(connections=1024))
 
 Without a token only pages of this machine may call: the Host header must name it, so that no web site can reach the
@@ -9,7 +9,6 @@ service through a name of its own (DNS rebinding). Browsers send an Origin; it m
 
 import asyncio
 import hmac
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import h11
@@ -39,35 +38,27 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class Access:
-    """Token that callers need; None: none, for callers of this machine alone."""
-
-    token: str | None
-
-    def refuse(self, scope: Scope) -> tuple[int, str] | None:
-        """Return status and reason if the request is refused."""
-        headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if self.token is None and urlsplit(f"//{host}").hostname not in LOCAL:
-            return 403, "host: expected 127.0.0.1 or localhost; start the service with --token for other names"
-        if origin is not None and urlsplit(origin).netloc != host:
-            return 403, "origin: expected the service's own page"
-        if self.token is not None and scope["path"].startswith(OPEN_PATHS):
-            given = headers.get("authorization", "").removeprefix("Bearer ")
-            given = given or next(
-                (name[7:] for name in scope.get("subprotocols", ()) if name.startswith("bearer.")), ""
-            )
-            if not hmac.compare_digest(given.encode(), self.token.encode()):
-                return 401, "token: expected the header Authorization: Bearer TOKEN"
-        return None
+def refuse(token: str | None, scope: Scope) -> tuple[int, str] | None:
+    """Return status and reason if the request is refused. `token` None: only callers of this machine."""
+    headers = Headers(scope=scope)
+    host, origin = headers.get("host", ""), headers.get("origin")
+    if token is None and urlsplit(f"//{host}").hostname not in LOCAL:
+        return 403, "host: expected 127.0.0.1 or localhost; start the service with --token for other names"
+    if origin is not None and urlsplit(origin).netloc != host:
+        return 403, "origin: expected the service's own page"
+    if token is not None and scope["path"].startswith(OPEN_PATHS):
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        given = given or next((name[7:] for name in scope.get("subprotocols", ()) if name.startswith("bearer.")), "")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            return 401, "token: expected the header Authorization: Bearer TOKEN"
+    return None
 
 
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
-        self._app, self._access, self._metrics = app, access, metrics
+    def __init__(self, app: ASGIApp, token: str | None, metrics: Metrics) -> None:
+        self._app, self._token, self._metrics = app, token, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -81,7 +72,7 @@ class Guard:
                     headers[name] = value
             await send(message)
 
-        refused = self._access.refuse(scope)
+        refused = refuse(self._token, scope)
         if refused is None:
             await self._app(scope, receive, send_with_headers)
             return

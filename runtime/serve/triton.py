@@ -13,7 +13,6 @@ windows are sent again; a sequence has lost its state: StateLostError.
 
 import re
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from runtime.card.model_card import ModelCard, read_card
 from runtime.engines import Array, EngineAwayError, StateLostError, check_windows
 from runtime.engines.model_loader import LoadedModel
-from runtime.support.errors import ShrikeError, printable
+from runtime.support.errors import ShrikeError, say
 
 ADDRESS = re.compile(r"grpcs?://(\[[0-9A-Fa-f:.]+\]|[^\s/:]+):\d{1,5}/?")
 ONNX_SHA256 = "shrike_onnx_sha256"  # parameter of a model's configuration
@@ -285,11 +284,11 @@ class _Link:
                 "than --streams of its export"
             )
         if code in (codes.INVALID_ARGUMENT, codes.UNIMPLEMENTED, codes.INTERNAL, codes.RESOURCE_EXHAUSTED):
-            _say(f"Triton at {self.url} cannot compute {self.model}: {details}")
+            say(f"Triton at {self.url} cannot compute {self.model}: {details}")
             return ShrikeError(f"Triton cannot compute {self.model}: its operator finds the reason in the log")
         if self._back.is_set() and not self._closed.is_set():
             self._back.clear()
-            _say(f"Triton at {self.url} is away: {details}")
+            say(f"Triton at {self.url} is away: {details}")
             threading.Thread(target=self._search, name="triton", daemon=True).start()
         return EngineAwayError("Triton does not answer: try again later")
 
@@ -298,7 +297,7 @@ class _Link:
         while not self._closed.wait(pause) and not self.ready():
             pause = min(2 * pause, longest)
         if not self._closed.is_set():
-            _say(f"Triton at {self.url} is back")
+            say(f"Triton at {self.url} is back")
         self._back.set()
 
     def _wait(self, until: float) -> bool:
@@ -349,11 +348,6 @@ def check_config(link: _Link, card: ModelCard) -> None:
     digest = config.parameters[ONNX_SHA256].string_value if ONNX_SHA256 in config.parameters else ""
     if digest and digest != onnx_sha256(card):
         raise ShrikeError(f"{where} was made from another file than the model of this name here: export it again")
-
-
-def _say(sentence: str) -> None:
-    """Tell the operator on stderr."""
-    print(printable(sentence), file=sys.stderr, flush=True)
 
 
 def _details(error: Any) -> str:

@@ -1,6 +1,6 @@
 """Score uploads in child processes with limits of memory and time: a hostile file can end one of them, nothing else.
 
-    pool = UploadPool(UploadLimits(), "accurate", workers=1)
+    pool = UploadPool(UploadSetup({"accurate": "accurate"}, Options()), "accurate")
     scored = pool.score(descriptor, Job("call.wav", "accurate"))
     scored.summary, scored.lines                     # JSON lines, as those of shrike scan and shrike stream --json
     pool.close()
@@ -16,37 +16,32 @@ import os
 import queue
 import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 
 from runtime.audio.channels import Channel
+from runtime.audio.features import Samples
 from runtime.engines import EngineAwayError
-from runtime.engines.model_loader import Kind, LoadedModel, find_model, load_model
+from runtime.engines.model_loader import LoadedModel, find_model, load_model
 from runtime.scan.workers import covering
+from runtime.serve.options import Options
 from runtime.session import Session
+from runtime.sinks import Sink, StreamInfo
 from runtime.sinks.jsonl import JsonLines
-from runtime.sources import Block
-from runtime.sources.file import FileSource, open_channels
+from runtime.sources.file import open_channels
 from runtime.summary import Summary, worst
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 
 MEMORY = 2**30  # bytes of address space that decoding and scoring of a file may need
 STARTING = 120.0  # s in which a child must have loaded its model
+LONGEST = 300.0  # s of computing for one upload
 LARGEST = 2**26  # bytes of an answer
 DIED = "the process that scored the file was ended: is the file damaged, or does it need more than 1 GiB of memory?"
-
-
-@dataclass(frozen=True)
-class UploadLimits:
-    """Limits of one upload."""
-
-    seconds: float = 3600.0  # s of sound
-    time: float = 300.0  # s of computing
 
 
 @dataclass(frozen=True)
@@ -54,13 +49,16 @@ class UploadSetup:
     """Model files by the names that clients use, and options of a child."""
 
     models: dict[str, str]
-    engine: Kind
-    provider: str
-    threads: int
-    prior: float
-    sure: float | None
-    limits: UploadLimits
-    triton_url: str = ""  # empty: computed here
+    options: Options
+
+    def open(self, name: str) -> LoadedModel:
+        """Open the model that clients call by this name, here or on the Triton server."""
+        path, options = find_model(self.models[name]), self.options
+        if options.triton_url:
+            from runtime.serve.triton import load_triton
+
+            return load_triton(options.triton_url, name, path)
+        return load_model(path, options.engine, options.threads, options.provider)
 
 
 @dataclass(frozen=True)
@@ -81,24 +79,14 @@ class Scored:
     state: str
 
 
-def open_model(setup: UploadSetup, name: str) -> LoadedModel:
-    """Open the model that clients call by this name, here or on the Triton server."""
-    path = find_model(setup.models[name])
-    if setup.triton_url:
-        from runtime.serve.triton import load_triton
-
-        return load_triton(setup.triton_url, name, path)
-    return load_model(path, setup.engine, setup.threads, setup.provider)
-
-
 class UploadPool:
     """Child processes that score one upload at a time each."""
 
-    def __init__(self, setup: UploadSetup, first: str, workers: int) -> None:
+    def __init__(self, setup: UploadSetup, first: str) -> None:
         """`first`: the model that every child loads at its start. Waits for that."""
         self._setup, self._first = setup, first
         self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
-        children = [_Child(setup, first) for _ in range(workers)]
+        children = [_Child(setup, first) for _ in range(setup.options.workers)]
         for child in children:
             child.wait_until_ready()
             self._idle.put(child)
@@ -124,8 +112,7 @@ class _Child:
         self._process = context.Process(target=_serve, args=(theirs, setup, first), daemon=True)
         self._process.start()
         theirs.close()
-        self._ready, self._time = False, setup.limits.time
-        self.alive = True
+        self._ready, self.alive = False, True
 
     def wait_until_ready(self) -> None:
         if not self._ready:
@@ -141,7 +128,7 @@ class _Child:
         except OSError:
             self.kill()
             raise ShrikeError(DIED) from None
-        answer = self._receive(self._time)
+        answer = self._receive(LONGEST)
         return Scored(str(answer["lines"]), str(answer["summary"]), str(answer["state"]))
 
     def _receive(self, seconds: float) -> dict[str, str]:
@@ -175,7 +162,7 @@ def _serve(connection: Connection, setup: UploadSetup, first: str) -> None:
 
     def find(name: str) -> LoadedModel:
         if name not in opened:
-            opened[name] = open_model(setup, name)
+            opened[name] = setup.open(name)
         return opened[name]
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
@@ -191,7 +178,7 @@ def _serve(connection: Connection, setup: UploadSetup, first: str) -> None:
         except (EOFError, OSError):
             return
         used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + setup.limits.time) + 1)
+        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + LONGEST) + 1)
         try:
             _answer(connection, lambda: _score(find(job.model), setup, job, descriptor, stop))  # noqa: B023
         finally:
@@ -212,47 +199,38 @@ def _answer(connection: Connection, work: Callable[[], dict[str, str]]) -> None:
 
 def _score(model: LoadedModel, setup: UploadSetup, job: Job, descriptor: int, stop: Stop) -> dict[str, str]:
     path, box, summaries = f"/proc/{os.getpid()}/fd/{descriptor}", io.StringIO(), list[Summary]()
-    verdicts = covering(model, prior=setup.prior, sure=setup.sure)
-    with _without(path, job.name):
+    verdicts = covering(model, prior=setup.options.prior, sure=setup.options.sure)
+    try:
         sources = open_channels(path, model.card.frontend.rate, stop, wanted=job.channel)
         lines = JsonLines(box, named=len(sources) > 1)
-        session = Session(model.engine, model.card, [lines], verdicts, model.backend)
+        limit = _LengthLimit(setup.options.max_seconds)
+        session = Session(model.engine, model.card, [limit, lines], verdicts, model.backend)
         for source in sources:
             source.name = job.name
             with closing(source):
-                summaries.append(session.run(_Limited(source, setup.limits.seconds, model.card.frontend.rate), stop))
+                summaries.append(session.run(source, stop))
         if len(summaries) > 1:
             lines.file(worst(summaries), len(summaries))
+    except ShrikeError as error:  # the client knows its own name of the file
+        raise ShrikeError(str(error).replace(f"{path}: ", "").replace(path, job.name)) from error
     summary = io.StringIO()
     JsonLines(summary).end(worst(summaries))
     return {"lines": box.getvalue(), "summary": summary.getvalue(), "state": worst(summaries).state}
 
 
-@contextmanager
-def _without(path: str, name: str) -> Iterator[None]:
-    """Replace the path by the client's name in errors."""
-    try:
-        yield
-    except ShrikeError as error:
-        raise ShrikeError(str(error).replace(f"{path}: ", "").replace(path, name)) from error
+class _LengthLimit(Sink):
+    """Refuses sound beyond a duration, before it is scored."""
 
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
 
-class _Limited:
-    """A source that refuses sound beyond a duration."""
+    def begin(self, info: StreamInfo) -> None:
+        self._left = self._seconds * info.rate
 
-    def __init__(self, source: FileSource, seconds: float, rate: int) -> None:
-        self.name, self.live, self.channel = source.name, source.live, source.channel
-        self._source, self._seconds, self._left = source, seconds, seconds * rate
-
-    def __iter__(self) -> Iterator[Block]:
-        for block in self._source:
-            self._left -= len(block.samples)
-            if self._left < 0:
-                raise ShrikeError(f"longer than {self._seconds:,.0f} s: send a shorter part")
-            yield block
-
-    def close(self) -> None:
-        self._source.close()
+    def sound(self, samples: Samples) -> None:
+        self._left -= len(samples)
+        if self._left < 0:
+            raise ShrikeError(f"longer than {self._seconds:,.0f} s: send a shorter part")
 
 
 def _limit(kind: int, most: int) -> None:

@@ -25,7 +25,7 @@ from runtime.service.unit import MARK, ROOT, Plan, render, unreadable, verify
 from runtime.support.atomic import atomic_file
 from runtime.support.command import parse, run
 from runtime.support.config_file import ConfigError, read_toml
-from runtime.support.errors import ShrikeError
+from runtime.support.errors import ShrikeError, say
 
 SYSTEM = Path("/etc/systemd/system")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -178,11 +178,6 @@ def systemctl(options: Options, *words: str) -> None:
 def manager(options: Options) -> list[str]:
     """Option of systemctl that chooses the service manager."""
     return ["--user"] if options.user else []
-
-
-def say(sentence: str) -> None:
-    """Print one line for people."""
-    print(sentence, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 Any other exception is a bug and keeps its traceback.
 """
 
+import sys
+
 
 class ShrikeError(Exception):
     """The wrong value, the expected one, and the next step. Control characters are escaped."""
@@ -17,6 +19,11 @@ class ShrikeError(Exception):
 
 class AudioError(ShrikeError):
     """A sound file that cannot be decoded; the caller adds the path to the message."""
+
+
+def say(sentence: str) -> None:
+    """Write one line for people to stderr; stdout is for results."""
+    print(printable(sentence), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
