@@ -326,7 +326,7 @@ def together_sinks(options: Options) -> Callable[[], list["Sink"]]:
 def json_sink(options: Options, named: bool = False) -> "Sink":
     """Open the sink of --json: every verdict, or changes and heartbeats."""
     if options.alerts.changes:
-        from runtime.sinks.heartbeat import JsonChanges
+        from runtime.sinks.changes import JsonChanges
 
         return JsonChanges(sys.stdout, named, options.alerts.debounce, options.alerts.heartbeat)
     from runtime.sinks.jsonl import JsonLines

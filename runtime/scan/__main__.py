@@ -17,9 +17,9 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, cast
+from typing import Annotated, Literal, Optional
 
 import tyro
 
@@ -33,19 +33,13 @@ from runtime.scan.remote import FileAccess
 from runtime.scan.results import Form, ResultFile, Settings
 from runtime.scan.workers import EVERY, Result, Setup, covering, file_state, score_files
 from runtime.summary import BORDERLINE, plural
-from runtime.support.command import WORDS, discard_stdout, parse, run
+from runtime.support.command import discard_stdout, parse, run, several
 from runtime.support.errors import ShrikeError, printable, say
 from runtime.support.extras import require_package
 from runtime.support.shutdown import Stop
 
 SPOOF, UNSURE, STOPPED = 10, 11, 130  # exit codes
-PLACES = replace(
-    cast(Any, WORDS),
-    metavar="[PATH|URL ...]",
-    instance_from_str=lambda words: tuple(map(place, words)),
-    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(one, Path | str) for one in value),
-    str_from_instance=lambda places: list(map(str, places)),
-)
+PLACES = several(place, "[PATH|URL ...]")
 
 
 @dataclass(frozen=True)

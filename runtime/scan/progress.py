@@ -33,17 +33,11 @@ class ScanProgress:
         now = time.monotonic()
         if self._done < self._files and now - self._shown >= (EVERY if self._terminal else EVERY_LOG):
             self._shown = now
-            bar = f"{self._bar()} " if self._terminal else ""
-            print(f"{bar}{self.line(now)}", end="" if self._terminal else "\n", file=sys.stderr, flush=True)
-
-    def line(self, now: float) -> str:
-        """Files that are done, and an estimate."""
-        left = (now - self._began) * max(self._bytes - self._size, 0) / max(self._size, 1)
-        return f"{self._done:,} of {plural(self._files, 'file')}, about {left:,.0f} s left"
-
-    def _bar(self) -> str:
-        done = round(WIDTH * min(self._size / max(self._bytes, 1), 1.0))
-        return f"[{'#' * done}{'.' * (WIDTH - done)}]"
+            done = round(WIDTH * min(self._size / max(self._bytes, 1), 1.0))
+            left = (now - self._began) * max(self._bytes - self._size, 0) / max(self._size, 1)
+            bar, end = (f"[{'#' * done}{'.' * (WIDTH - done)}] ", "") if self._terminal else ("", "\n")
+            line = f"{bar}{self._done:,} of {plural(self._files, 'file')}, about {left:,.0f} s left"
+            print(line, end=end, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Remove the line, so that another can be written."""

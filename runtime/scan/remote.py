@@ -12,8 +12,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -84,17 +84,16 @@ def find_remote(urls: Iterable[str]) -> list[Remote]:
 
 def _list(url: str) -> list[Remote]:
     system, path = _open_system(url, LISTING)
+    folder = url.endswith("/")
     try:
         info = _within(LISTING, lambda: system.info(path))
-        if info["type"] != "directory" and not (url.endswith("/") and _within(LISTING, lambda: system.isdir(path))):
+        if info["type"] != "directory" and not (folder and _within(LISTING, lambda: system.isdir(path))):
             return [_remote(url, info)]
-    except Exception as error:
-        if not url.endswith("/"):
-            return [Remote(url)]
-        raise ShrikeError(f"{url}: the folder cannot be listed ({_reason(error)})") from error
-    try:
+        folder = True
         inside = system.find(path, detail=True)
     except Exception as error:
+        if not folder:
+            return [Remote(url)]
         raise ShrikeError(f"{url}: the folder cannot be listed ({_reason(error)})") from error
     names = [name for name in sorted(inside) if is_sound(name) and "/." not in name.removeprefix(path)]
     if not names:
@@ -105,10 +104,8 @@ def _list(url: str) -> list[Remote]:
 def _remote(url: str, info: dict[str, Any]) -> Remote:
     changed = next((info[name] for name in CHANGED if info.get(name) is not None), 0)
     if isinstance(changed, str):
-        try:
+        with suppress(ValueError):
             changed = datetime.fromisoformat(changed.replace("Z", "+00:00"))
-        except ValueError:
-            changed = 0
     if isinstance(changed, datetime):
         changed = changed.timestamp()
     size = info.get("size")
@@ -175,22 +172,18 @@ def _open_system(url: str, timeout: float) -> tuple[Any, str]:
 
 def _within(seconds: float, work: Callable[[], Made]) -> Made:
     """Return the result of `work`, or fail after that time: not every backend has a time-out of its own."""
-    made, failed = list[Made](), list[BaseException]()
+    result = Future[Made]()
 
     def run() -> None:
         try:
-            made.append(work())
+            result.set_result(work())
         except BaseException as error:
-            failed.append(error)
+            result.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not made:
+    threading.Thread(target=run, daemon=True).start()
+    if not wait([result], seconds).done:
         raise _too_slow(seconds)
-    return made[0]
+    return result.result()
 
 
 def _reason(error: BaseException) -> str:

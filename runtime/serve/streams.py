@@ -79,8 +79,6 @@ class LiveStream:
         self._held: tuple[Raw, float, float, int] | None = None  # taken from the queue, for the next piece
         self._last: Block | None = None  # after the last sound
         self.aborted = self.closed = self.over = False  # over: the last sound was given to the session
-        self.batched: BatchedStream | None = None
-        self.session: Session | None = None
 
     # ---- any thread
 
@@ -151,7 +149,7 @@ class LiveBatcher:
         Session(model.engine, model.card, [], verdicts, model.backend)  # checks the options
         self._rate = model.card.frontend.rate
         self._arrivals: queue.SimpleQueue[LiveStream | None] = queue.SimpleQueue()  # None: close
-        self._open: dict[LiveStream, None] = {}
+        self._open: dict[LiveStream, tuple[Session, BatchedStream]] = {}
         self.broken = False
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
@@ -194,10 +192,12 @@ class LiveBatcher:
                 return False
             for stream in [stream for stream in busy if stream and not self._take(stream)]:
                 del busy[stream]
-            while ready := [stream for stream in busy if stream and stream.batched and stream.batched.ready]:
-                self._batcher.decode_streams([stream.batched for stream in ready if stream.batched])
-                for stream in ready:
-                    self._report(stream)
+            found = [(stream, *self._open[stream]) for stream in busy if stream and stream in self._open]
+            while ready := [one for one in found if one[2].ready]:
+                self._batcher.decode_streams([batched for _, _, batched in ready])
+                for stream, session, batched in ready:
+                    with self._guarded(stream):
+                        self._report(session, batched)
         self._metrics.busy.inc(time.thread_time() - began)
         return True
 
@@ -206,32 +206,33 @@ class LiveBatcher:
         if stream.closed:
             return False
         with self._guarded(stream):
-            if stream.session is None or stream.batched is None:
-                sinks = [JsonLines(_Lines(stream.send)), StreamCounter(self._metrics)]  # type: ignore[arg-type]
-                stream.session = Session(self.model.engine, self.model.card, sinks, self._verdicts, self.model.backend)
-                stream.batched = self._batcher.create_stream(stream.session.has_voice)
-                self._open[stream] = None
-                stream.session.begin(stream, stream.batched.framer)
+            session, batched = self._open.get(stream) or self._begin(stream)
             if stream.aborted:
                 self._end(stream)
             elif block := stream.next(self._rate):
-                stream.session.accept(block)
-                stream.batched.accept_waveform(block.samples)
+                session.accept(block)
+                batched.accept_waveform(block.samples)
                 return True
             elif stream.over:
-                stream.session.last_block_heard()
-                self._batcher.finish(stream.batched)
-                self._report(stream)
+                session.last_block_heard()
+                self._batcher.finish(batched)
+                self._report(session, batched)
                 self._end(stream)
         return False
 
-    def _report(self, stream: LiveStream) -> None:
-        with self._guarded(stream):
-            assert stream.session and stream.batched
-            if lost := stream.batched.lost():
-                stream.session.restarted(lost)
-            for score in self._batcher.get_result(stream.batched):
-                stream.session.report(score)
+    def _begin(self, stream: LiveStream) -> tuple[Session, BatchedStream]:
+        sinks = [JsonLines(_Lines(stream.send)), StreamCounter(self._metrics)]  # type: ignore[arg-type]
+        session = Session(self.model.engine, self.model.card, sinks, self._verdicts, self.model.backend)
+        batched = self._batcher.create_stream(session.has_voice)
+        self._open[stream] = session, batched
+        session.begin(stream, batched.framer)
+        return session, batched
+
+    def _report(self, session: Session, batched: BatchedStream) -> None:
+        if lost := batched.lost():
+            session.restarted(lost)
+        for score in self._batcher.get_result(batched):
+            session.report(score)
 
     @contextmanager
     def _guarded(self, stream: LiveStream) -> Iterator[None]:
@@ -246,8 +247,8 @@ class LiveBatcher:
         if stream.closed:
             return
         stream.closed = True
-        self._open.pop(stream, None)
-        if stream.session and stream.batched:
-            stream.session.end()
-            self._batcher.remove(stream.batched)
+        if found := self._open.pop(stream, None):
+            session, batched = found
+            session.end()
+            self._batcher.remove(batched)
         stream.send(None)

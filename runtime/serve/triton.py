@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ModelCard, read_card
-from runtime.engines import Array, EngineAwayError, StateLostError, check_windows
+from runtime.engines import EngineAwayError, StateLostError, check_windows
 from runtime.engines.model_loader import LoadedModel
 from runtime.support.errors import ShrikeError, say
 
@@ -105,19 +105,8 @@ class TritonEngine:
         request.inputs.add(name=self.card.input.name, datatype="FP32", shape=[1, *self.card.input.shape[1:]])
         request.outputs.add(name=self.card.output.name)
         for name, value in parameters.items():
-            if isinstance(value, bool):
-                request.parameters[name].bool_param = value
-            else:
-                request.parameters[name].int64_param = value
+            setattr(request.parameters[name], "bool_param" if isinstance(value, bool) else "int64_param", value)
         return request
-
-    def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[Logits, list[Array]]:
-        """Refuse: Triton holds the states."""
-        raise ShrikeError(f"{self.name}: its states are on the server: use open_store()")
-
-    def batch_buffers(self, count: int) -> Any:
-        """Refuse: Triton holds the states."""
-        raise ShrikeError(f"{self.name}: its states are on the server: use open_store()")
 
     def close(self) -> None:
         self._link.close()
@@ -159,17 +148,16 @@ class TritonSequences:
                 self._sequences[row] = secrets.randbelow(2**62) + 1
             if row not in self._sequences:
                 raise ValueError(f"row {row} has no state: its first step must be fresh")
-            parameters: dict[str, int | bool] = {"sequence_id": self._sequences[row]}
-            requests.append(self._request(new, **parameters, **({"sequence_start": True} if is_fresh else {})))
+            requests.append(self._request(new, sequence_id=self._sequences[row], sequence_start=bool(is_fresh)))
         found: list[Logits | ShrikeError] = []
         for row, answer in zip(rows, self._link.infer(requests, seconds), strict=True):
             try:
                 found.append(_logits(self._card, answer))
+            except EngineAwayError as error:
+                del self._sequences[row]
+                found.append(error)
             except ShrikeError as error:
-                if isinstance(error, EngineAwayError):
-                    del self._sequences[row]
-                else:
-                    self.remove(row)
+                self.remove(row)
                 found.append(error)
         return found
 
@@ -328,10 +316,9 @@ def check_config(link: _Link, card: ModelCard) -> None:
 
     config, types = link.config(), {"float32": pb.TYPE_FP32, "uint8": pb.TYPE_UINT8}
     skipped = 1 if config.max_batch_size else 0
-    sizes = [[max(1, size) for size in spec.shape[:1]] + list(spec.shape[1:]) for spec in (card.input, card.output)]
-    states = card.state.tensors if card.state else ()
-    wanted = [(card.input.name, types["float32"], sizes[0][skipped:])]
-    wanted += [(card.output.name, types["float32"], sizes[1][skipped:])]
+    tensors, states = (card.input, card.output), card.state.tensors if card.state else ()
+    sizes = [[max(1, tensor.shape[0]), *tensor.shape[1:]][skipped:] for tensor in tensors]
+    wanted = [(tensor.name, types["float32"], size) for tensor, size in zip(tensors, sizes, strict=True)]
     wanted += [(f"{state.input} {state.output}", types[state.type], list(state.shape)) for state in states]
     found = [(one.name, one.data_type, list(one.dims)) for one in (*config.input, *config.output)]
     found += [
@@ -339,12 +326,11 @@ def check_config(link: _Link, card: ModelCard) -> None:
     ]
     where = f"--triton-url {link.url}: the model {link.model!r} there"
     if sorted(found) != sorted(wanted):
-        one = next((one for one in found if one not in wanted), None)
-        other = next((other for other in wanted if other not in found), None)
-        shown = " but ".join(
-            f"{verb} {form[0]!a} {form[2]}" for verb, form in (("has", one), ("lacks", other)) if form is not None
+        odd = next((one for one in wanted + found if (one in wanted) != (one in found)), found[0])
+        verb = "lacks" if odd in wanted else "has"
+        raise ShrikeError(
+            f"{where} {verb} {odd[0]!a} {odd[2]}: it is not the one of {card.name}'s card; export it again"
         )
-        raise ShrikeError(f"{where} {shown}: it is not the one of {card.name}'s card; export it again")
     digest = config.parameters[ONNX_SHA256].string_value if ONNX_SHA256 in config.parameters else ""
     if digest and digest != onnx_sha256(card):
         raise ShrikeError(f"{where} was made from another file than the model of this name here: export it again")

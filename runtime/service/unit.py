@@ -28,29 +28,16 @@ MEMORY = 512  # MB; the stream is built to stay below 120 on a CPU
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package `runtime`
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
-CPU_DEVICES = """\
-ProtectClock=yes
-DevicePolicy=closed
-DeviceAllow=char-alsa rw
-"""
-SYSTEM_HARDENING = """\
-CapabilityBoundingSet=
-PrivateTmp=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectSystem=strict
-RestrictNamespaces=yes
-"""
-HARDENING = """\
-LockPersonality=yes
-NoNewPrivileges=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-UMask=0077
-"""
+CPU_DEVICES = ("ProtectClock=yes", "DevicePolicy=closed", "DeviceAllow=char-alsa rw")
+SYSTEM_HARDENING = (
+    "CapabilityBoundingSet=", "PrivateTmp=yes", "ProtectControlGroups=yes", "ProtectHostname=yes",
+    "ProtectKernelLogs=yes", "ProtectKernelModules=yes", "ProtectKernelTunables=yes", "ProtectSystem=strict",
+    "RestrictNamespaces=yes",
+)  # fmt: skip
+HARDENING = (
+    "LockPersonality=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native",
+    "UMask=0077",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,43 +52,37 @@ class Plan:
 
 def render(plan: Plan, values: Mapping[str, Any]) -> str:
     """Return the unit. `values`: of the configuration, names with dashes."""
-    sections = [
-        f"{MARK}\n[Unit]\nDescription=Shrike, fake-speech detector ({plan.name})\n"
-        "After=sound.target network.target\nStartLimitIntervalSec=0\n",
-        f"[Service]\n{_process(plan)}{_rights(plan, values)}",
-        f"[Install]\nWantedBy={'default.target' if plan.user else 'multi-user.target'}\n",
-    ]
-    return "\n".join(sections)
-
-
-def _process(plan: Plan) -> str:
     words = [sys.executable, "-m", "runtime.stream", "--config", str(plan.config)]
     environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if not _installed():
         environment["PYTHONPATH"] = str(ROOT)
-    variables = " ".join(quoted(f"{name}={value}") for name, value in environment.items())
-    return (
-        f"Type=exec\nExecStart={' '.join(quoted(word, command=True) for word in words)}\n"
-        f"Environment={variables}\nStateDirectory={plan.name}\nWorkingDirectory=%S/{plan.name}\n"
-        f"Restart=always\nRestartSec={RESTART}\nRestartPreventExitStatus={CONFIG_ERROR}\n"
-        f"KillMode=mixed\nTimeoutStopSec={STOP}\n"
-    )
+    lines = [
+        *(MARK, "[Unit]", f"Description=Shrike, fake-speech detector ({plan.name})"),
+        *("After=sound.target network.target", "StartLimitIntervalSec=0"),
+        *("", "[Service]", "Type=exec", f"ExecStart={' '.join(quoted(word, command=True) for word in words)}"),
+        f"Environment={' '.join(quoted(f'{name}={value}') for name, value in environment.items())}",
+        *(f"StateDirectory={plan.name}", f"WorkingDirectory=%S/{plan.name}"),
+        *("Restart=always", f"RestartSec={RESTART}", f"RestartPreventExitStatus={CONFIG_ERROR}"),
+        *("KillMode=mixed", f"TimeoutStopSec={STOP}", *_rights(plan, values)),
+        *("", "[Install]", f"WantedBy={'default.target' if plan.user else 'multi-user.target'}", ""),
+    ]
+    return "\n".join(lines)
 
 
-def _rights(plan: Plan, values: Mapping[str, Any]) -> str:
+def _rights(plan: Plan, values: Mapping[str, Any]) -> list[str]:
     """Account, devices, network and folders."""
     network = "AF_UNIX AF_INET AF_INET6" if {"webhook", "on-change"} & values.keys() else "AF_UNIX"
-    text = f"{HARDENING}RestrictAddressFamilies={network}\n"
+    lines = [*HARDENING, f"RestrictAddressFamilies={network}"]
     if on_cpu(values):
-        text += f"MemoryMax={MEMORY}M\n"
+        lines.append(f"MemoryMax={MEMORY}M")
     if plan.user:
-        return text
-    account = f"User={plan.run_as}" if plan.run_as else "DynamicUser=yes"
-    homes = "read-only" if any(_below(path, HOMES) for path in needed(plan)) else "yes"
-    text += f"{account}\nSupplementaryGroups=audio\n{SYSTEM_HARDENING}ProtectHome={homes}\n"
+        return lines
+    in_home = any(path.is_relative_to(home) for path in needed(plan) for home in HOMES)
+    lines += [f"User={plan.run_as}" if plan.run_as else "DynamicUser=yes", "SupplementaryGroups=audio"]
+    lines += [*SYSTEM_HARDENING, f"ProtectHome={'read-only' if in_home else 'yes'}"]
     if on_cpu(values):
-        text += CPU_DEVICES
-    return text + "".join(f"ReadWritePaths={quoted(folder)}\n" for folder in written(values))
+        lines += CPU_DEVICES
+    return lines + [f"ReadWritePaths={quoted(folder)}" for folder in written(values)]
 
 
 def on_cpu(values: Mapping[str, Any]) -> bool:
@@ -162,7 +143,3 @@ def _installed() -> bool:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True, check=False)
     return done.returncode == 0 and Path(done.stdout.strip()).resolve().parents[1] == ROOT
-
-
-def _below(path: Path, folders: tuple[Path, ...]) -> bool:
-    return any(path.is_relative_to(folder) for folder in folders)

@@ -11,18 +11,21 @@ answers yet: they neither are a change nor end the last state.
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, Any
 
+from runtime.audio.features import Samples
 from runtime.sinks import Sink, StreamInfo
-from runtime.sinks.jsonl import SCHEMA, rounded
+from runtime.sinks.jsonl import SCHEMA, JsonLines, rounded
 from runtime.support.errors import ShrikeError
 from runtime.support.wall_clock import utc
 from runtime.verdict import Verdict
 
 DEBOUNCE = 1.0  # s; the state's own hysteresis and smoothing come before it
 LONGEST = 3600.0  # s
+HEARTBEAT = 60.0  # s
 UNDECIDED = {"warming-up", "too-short"}
 
 
@@ -90,6 +93,45 @@ class ChangeSink(Sink):
         )
         for receive in self._receivers:
             receive(change)
+
+
+class JsonChanges(JsonLines):
+    """`--json --changes`: writes changes, and a line every `heartbeat` seconds that the process is alive.
+
+    Heartbeats follow the clock, not the sound: they go on while a microphone is unplugged.
+    """
+
+    def __init__(
+        self, out: IO[str], named: bool = False, debounce: float = DEBOUNCE, heartbeat: float = HEARTBEAT
+    ) -> None:
+        """`named` is that of JsonLines."""
+        super().__init__(out, named)
+        self._changes = ChangeSink([lambda change: self._write("change", change.entries())], debounce)
+        self._heartbeat = heartbeat
+
+    def begin(self, info: StreamInfo) -> None:
+        super().begin(info)
+        self._changes.begin(info)
+        self._newest: Verdict | None = None
+        self._written = self._arrived = time.monotonic()
+
+    def sound(self, samples: Samples) -> None:
+        now = time.monotonic()
+        if len(samples):
+            self._arrived = now
+        if now - self._written >= self._heartbeat:
+            self._written = now
+            newest = {} if self._newest is None else verdict_entries(self._newest)
+            silent = round(now - self._arrived, 1)
+            self._write("heartbeat", {"state": self._changes.state, **newest, "without_sound": silent})
+
+    def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        self._newest = verdict
+        self._changes.verdict(verdict, latency)
+
+    def gap(self, time: float, lost: float, restarted: bool) -> None:
+        super().gap(time, lost, restarted)
+        self._changes.gap(time, lost, restarted)
 
 
 def verdict_entries(verdict: Verdict) -> dict[str, Any]:

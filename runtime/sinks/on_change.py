@@ -3,12 +3,8 @@
     on_change = OnChange("notify-send Shrike", say)
     sink = ChangeSink([on_change.send])
 
-The command is split like a shell's words and run without a shell; `sh -c '...'` asks for one. It gets the JSON line of
-the change on standard input and its entries as environment variables: SHRIKE_STATE, SHRIKE_PREVIOUS, SHRIKE_P_SPOOF,
-SHRIKE_LLR, SHRIKE_SOURCE, SHRIKE_MODEL, SHRIKE_AT, SHRIKE_T, SHRIKE_SINCE, SHRIKE_LEVEL and SHRIKE_FLAGS. Its output
-goes to stderr.
-
-Commands run one after the other on a thread of their own, so that the audio never waits for them.
+It runs without a shell; docs/alerts.md describes its standard input and environment. Commands run one after the other
+on a thread of their own, so that the audio never waits for them.
 """
 
 import os

@@ -3,12 +3,8 @@
     webhook = Webhook("https://example.org/alerts", say)
     sink = ChangeSink([webhook.send])
 
-The body is the JSON line of the change. An answer 2xx ends a delivery. Without an answer, and after 408, 425, 429 and
-5xx, it is tried again after 1, 2, 4 ... 60 s, each with jitter; other answers are final. All attempts for one change
-carry the same Idempotency-Key, because a slow server may have taken what it did not answer in time.
-
-At most MOST changes wait; then the oldest is dropped and counted. Redirects are followed with the same body, to
-http and https alone and never from https to http.
+docs/alerts.md describes body, attempts and redirects. All attempts for one change carry the same Idempotency-Key,
+because a slow server may have taken what it did not answer in time.
 """
 
 import random

@@ -77,7 +77,7 @@ def _running(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
+        pass  # another account's
     return True
 
 
@@ -173,14 +173,7 @@ FULL = 65_536  # bytes; a disk with less has no room for the next block of sound
 def write_problem(error: BaseException, folder: Path) -> str:
     """Return why writing into a folder ended. libsndfile says no more than `System error` when the disk is full."""
     number = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and _is_full(folder)):
-        return "disk full"
+    with suppress(OSError):
+        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and shutil.disk_usage(folder).free < FULL):
+            return "disk full"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _is_full(folder: Path) -> bool:
-    try:
-        status = os.statvfs(folder)
-    except OSError:
-        return False
-    return status.f_bavail * status.f_frsize < FULL

@@ -69,38 +69,27 @@ class BackgroundQueue(Generic[Item]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._items and not self._closing:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._items or self._closing)
                 if not self._items:
                     return
                 item = self._items.popleft()
                 self._busy = True
-            pause = self._call(item)
+            try:
+                pause = self._work(item)
+            except Exception as error:  # a thread that ended here would lose every later item without a word
+                pause = None
+                self._report(f"{self._name}: {type(error).__name__}: {error}")
             with self._changed:
                 self._busy = False
-                if pause is not None:
-                    self._put_back(item)
-                    self._wait(pause)
-
-    def _call(self, item: Item) -> float | None:
-        try:
-            return self._work(item)
-        except Exception as error:  # a thread that ended here would lose every later item without a word
-            self._report(f"{self._name}: {type(error).__name__}: {error}")
-            return None
-
-    def _put_back(self, item: Item) -> None:
-        if len(self._items) < self._most:
-            self._items.appendleft(item)
-        else:
-            self.dropped += 1  # it is the oldest
-
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self._closing and (left := until - time.monotonic()) > 0:
-            self._changed.wait(left)
-        if self._closing:
-            self._changed.wait(FLUSH_PAUSE)
+                if pause is None:
+                    continue
+                if len(self._items) < self._most:
+                    self._items.appendleft(item)
+                else:
+                    self.dropped += 1  # it is the oldest
+                self._changed.wait_for(lambda: self._closing, pause)
+                if self._closing:
+                    self._changed.wait(FLUSH_PAUSE)
 
 
 class RateLimit:

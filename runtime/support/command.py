@@ -35,22 +35,23 @@ REFUSED = {
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 
-# Use Annotated[tuple, PATHS] instead of tuple[Path, ...]: to check the defaults of such types (also of `X | None`, but
-# not of Optional[X]) tyro imports typeguard, and with it unittest.mock, asyncio and ssl, at every start.
-PATHS = tyro.constructors.PrimitiveConstructorSpec[tuple[Path, ...]](
-    nargs="*",
-    metavar="[PATH [PATH ...]]",
-    instance_from_str=lambda words: tuple(map(Path, words)),
-    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(path, Path) for path in value),
-    str_from_instance=lambda paths: list(map(str, paths)),
-)
-WORDS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
-    nargs="*",
-    metavar="[TEXT [TEXT ...]]",
-    instance_from_str=tuple,
-    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(word, str) for word in value),
-    str_from_instance=list,
-)
+
+def several(make: Callable[[str], Any], metavar: str) -> Any:
+    """Describe an option of any number of values, each made from a word: `Annotated[tuple, several(Path, "[PATH]")]`.
+
+    Use it instead of tuple[Path, ...]: to check the defaults of such types (also of `X | None`, but not of Optional[X])
+    tyro imports typeguard, and with it unittest.mock, asyncio and ssl, at every start.
+    """
+    return tyro.constructors.PrimitiveConstructorSpec[Any](
+        nargs="*",
+        metavar=metavar,
+        instance_from_str=lambda words: tuple(map(make, words)),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: list(map(str, values)),
+    )
+
+
+PATHS, WORDS = several(Path, "[PATH [PATH ...]]"), several(str, "[TEXT [TEXT ...]]")
 # Help shows --json without --no-json, PATH and not {None}|PATH, MODEL for a positional model. Older versions of tyro
 # lack some of these.
 STYLE = [

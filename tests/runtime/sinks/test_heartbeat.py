@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.sinks.changes import ChangeSink, StateChange
-from runtime.sinks.heartbeat import JsonChanges
+from runtime.sinks.changes import ChangeSink, JsonChanges, StateChange
 from tests.runtime.sinks.change_feed import feed, info
 
 SOUND = np.zeros(160, np.float32)
