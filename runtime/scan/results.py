@@ -13,11 +13,11 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from runtime.scan.remote import Sound
 from runtime.scan.workers import Result, file_state
@@ -31,7 +31,6 @@ COLUMNS = (
     "file", "state", "p_spoof", "llr", "voiced", "seconds", "segments", "flags", "channel", "model", "error",
     "size", "modified", "sha256", "options",
 )  # fmt: skip
-TAKEN = "another scan writes this table; wait for its end, or give another name"
 TITLES: Row = {name: name for name in COLUMNS}
 
 
@@ -69,17 +68,29 @@ class ResultFile(AbstractContextManager["ResultFile"]):
         self._path, self._form, self._settings = path, form, settings
         self._partial = path.with_name(f"{path.name}.partial")
         for one in (path, self._partial):
-            _check_regular(one)
+            if one.exists() and not one.is_file():  # reading it may never end
+                raise ShrikeError(f"{one}: expected a file or a new name; it is a folder, a device or a pipe")
         self._titles = [TITLES] if form == "csv" else []
         self._rows: dict[str, Row] = {}
-        with _locked(self._partial) as began:
-            for earlier in () if overwrite else (path, self._partial)[: 1 + began]:
-                for row in self._read(earlier):
+        with explain_errors(self._partial):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._partial, "ab+")  # noqa: SIM115 - closed by __exit__
+        with ExitStack() as stack:
+            stack.callback(self._file.close)
+            self._lock()
+            self._file.seek(0)
+            began = b"" if overwrite else self._file.read()
+            if not began:
+                stack.callback(self._partial.unlink)
+            whole = path.read_bytes() if path.exists() and not overwrite else b""
+            for earlier, data in ((path, whole), (self._partial, began)):
+                for row in self._read(earlier, data) if data else ():
                     self._rows[row["file"]] = row
-            with atomic_file(self._partial) as temporary:  # without a cut last line
-                temporary.write_text("".join(map(self._line, [*self._titles, *self._rows.values()])), "utf-8")
-                self._file = open(temporary, "a", encoding="utf-8", newline="")  # noqa: SIM115 - closed by __exit__
-                _lock(self._file, self._partial)
+            with explain_errors(self._partial):
+                self._file.truncate(began.rfind(b"\n") + 1)  # a last line without its end was cut by a kill
+                if not began:
+                    self._write(self._titles)
+            stack.pop_all()
 
     def row(self, path: Sound) -> Row | None:
         """Return the row of an unchanged file, unless it is an error."""
@@ -92,9 +103,7 @@ class ResultFile(AbstractContextManager["ResultFile"]):
         """Append the row of one file, and wait until it is on the disk."""
         row = make_row(result, self._settings)
         self._rows[row["file"]] = row
-        self._file.write(self._line(row))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write([row])
 
     def complete(self) -> None:
         """Replace the file by all rows, sorted by name."""
@@ -106,7 +115,28 @@ class ResultFile(AbstractContextManager["ResultFile"]):
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def _lock(self) -> None:
+        """Lock the partial file until it is closed, on systems and disks that can."""
+        taken = ShrikeError(f"{self._path}: another scan writes this table; wait for its end, or give another name")
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise taken from None
+            except OSError:
+                pass  # a network disk without locks
+        if not self._partial.exists() or not os.path.samestat(os.fstat(self._file.fileno()), self._partial.stat()):
+            raise taken  # it was completed since it was opened
+
     # ---- lines
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        """Append rows, and wait until they are on the disk."""
+        self._file.write("".join(map(self._line, rows)).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def _line(self, row: Row) -> str:
         if self._form == "json":
@@ -115,14 +145,10 @@ class ResultFile(AbstractContextManager["ResultFile"]):
         csv.writer(box, lineterminator="\n").writerow([_cell(row[column]) for column in COLUMNS])
         return box.getvalue()
 
-    def _read(self, path: Path) -> list[Row]:
-        """Read the rows of an earlier run; a last line without its end was cut by a kill."""
+    def _read(self, path: Path, data: bytes) -> list[Row]:
+        """Parse the rows of an earlier run, without a last line that has no end."""
         try:
-            lines = path.read_bytes().decode("utf-8", "replace").split("\n")
-        except FileNotFoundError:
-            return []
-        try:
-            rows = self._parse(lines[:-1])
+            rows = self._parse(data.decode("utf-8", "replace").split("\n")[:-1])
         except (ValueError, csv.Error):
             raise ShrikeError(f"{path}: expected a table of this command; give another name, or --overwrite") from None
         for name, wanted in asdict(self._settings).items():
@@ -141,44 +167,6 @@ class ResultFile(AbstractContextManager["ResultFile"]):
         if not lines or not all(isinstance(row, dict) and set(row) == set(COLUMNS) for row in rows):
             raise ValueError(rows)
         return rows
-
-
-@contextmanager
-def _locked(partial: Path) -> Iterator[bool]:
-    """Lock the partial file of a table, and yield whether it holds rows; one that held none goes if that fails."""
-    with explain_errors(partial):
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        file = open(partial, "ab")  # noqa: SIM115 - closed below
-    with file:
-        _lock(file, partial)
-        if not partial.exists() or not os.path.samestat(os.fstat(file.fileno()), partial.stat()):
-            raise ShrikeError(f"{partial.with_suffix('')}: {TAKEN}")  # it was replaced since it was opened
-        began = os.fstat(file.fileno()).st_size > 0
-        try:
-            yield began
-        except BaseException:
-            if not began:
-                partial.unlink(missing_ok=True)
-            raise
-
-
-def _lock(file: IO[Any], partial: Path) -> None:
-    """Lock an open file until it is closed, on systems and disks that can."""
-    with suppress(ImportError):
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ShrikeError(f"{partial.with_suffix('')}: {TAKEN}") from None
-        except OSError:
-            pass  # a network disk without locks
-
-
-def _check_regular(path: Path) -> None:
-    """Refuse a device or pipe: reading it may never end, and the rename at the end would replace it."""
-    if path.exists() and not path.is_file():
-        raise ShrikeError(f"{path}: expected a file or a new name; it is a folder, a device or a pipe")
 
 
 def _cell(value: Any) -> Any:
