@@ -63,18 +63,16 @@ def steps_table(lineup: Lineup) -> Table:
     """A row for a model in one form with so many threads."""
     rows: Rows = []
     for entry in (found for found in lineup.entries if found.part == "network" and found.batch == 1):
-        name, size = (
-            frontend_name(entry.subject.frontend) if entry.subject else "",
-            lineup.sizes[entry.model, entry.form],
-        )
-        step, features = lineup.find("step", **entry.row), lineup.find("features", model=name)
-        row = entry.row | {"network": entry.median, "file": Measured(size, size, size)}
-        row |= {"features": features.median if features else None, "memory": lineup.memory[entry.model, entry.form]}
-        if step:
-            budget = BUDGET * entry.frames / STEP
-            row |= {"step": step.median, "step p99": 1000 * step.times.percentile(99)}
-            row |= {"of budget": 100 * step.median.value / budget}
-            row |= {"energy": None if step.joules is None else 1000 * step.joules}
+        size, memory = lineup.sizes[entry.model, entry.form], lineup.memory[entry.model, entry.form]
+        row = entry.row | {"network": entry.median, "file": Measured(size, size, size), "memory": memory}
+        if entry.subject and (features := lineup.find("features", model=frontend_name(entry.subject.frontend))):
+            row["features"] = features.median
+        if step := lineup.find("step", **entry.row):
+            row |= {
+                "step": step.median, "step p99": 1000 * step.times.percentile(99),
+                "of budget": 100 * step.median.value / (BUDGET * entry.frames / STEP),
+                "energy": None if step.joules is None else 1000 * step.joules,
+            }  # fmt: skip
         rows.append(row)
     columns = (
         "model*; form*; threads*; features, ms .3; network, ms < .3; step, ms < .3; step p99, ms .3; "
@@ -142,9 +140,8 @@ def times_table(lineup: Lineup) -> Table:
     for e in lineup.entries:
         seconds = {"min": e.times.sorted[0], "mean": e.times.mean, "median": e.times.median, "max": e.times.sorted[-1]}
         seconds |= {f"p{percent}": e.times.percentile(percent) for percent in (90, 95, 99)}
-        row = e.row | {name: 1000 * value for name, value in seconds.items()}
-        row |= {"part": e.part, "batch": e.batch, "runs": len(e.times.sorted), "CV": 100 * e.times.variation}
-        rows.append(row)
+        row = {"part": e.part, "batch": e.batch, "runs": len(e.times.sorted), "CV": 100 * e.times.variation}
+        rows.append(e.row | row | {name: 1000 * value for name, value in seconds.items()})
     columns = (
         "model*; form*; part*; threads*; batch*; runs; min, ms .3; mean, ms .3; median, ms .3; p90, ms .3; p95, ms .3; "
         "p99, ms .3; max, ms .3; CV, % .1"

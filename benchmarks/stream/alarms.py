@@ -10,7 +10,6 @@ included. Its scores are then judged again for each threshold, by the product's 
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from benchmarks.cases import Subject
 from benchmarks.report import Cell, Measured, Plot, Report, Table, new_report
 from benchmarks.report.plots import draw_trade
 from benchmarks.stream.mixture import Clips, Turn, by_source, compose
-from benchmarks.stream.realtime import ArraySource
+from benchmarks.stream.realtime import ArraySource, VerdictList
 from benchmarks.workers import spread
 from runtime.audio.features import Samples
 from runtime.audio.framer import Score
@@ -31,7 +30,6 @@ from runtime.card.schema import require
 from runtime.engines.model_loader import LoadedModel, load_model
 from runtime.scorer import open_framer
 from runtime.session import Session, VerdictOptions
-from runtime.sinks import Sink
 from runtime.support.shutdown import Stop
 from runtime.verdict import WINDOW_VOICE, State, Verdict, VerdictTracker, Voice
 from train.data.processes import cores
@@ -48,16 +46,6 @@ RESAMPLES = 1000  # of sources, for intervals
 
 # A passage and, for each threshold, its false alarms, or the seconds until the fake was found; NaN: it was not.
 TurnResult = tuple[Turn, Floats]
-
-
-class VerdictList(Sink):
-    """Stores every verdict."""
-
-    def __init__(self) -> None:
-        self.verdicts = list[Verdict]()
-
-    def verdict(self, verdict: Verdict, latency: float | None) -> None:
-        self.verdicts.append(replace(verdict, quality=replace(verdict.quality, spectrum=np.empty(0))))
 
 
 def report(options: "Options", subjects: Sequence[Subject], folder: Path) -> Report:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.cases import Subject
 from benchmarks.report import Cell, Measured, Plot, Report, Table, new_report
@@ -35,7 +36,7 @@ SETTLING, SETTLED = 0.2, 0.25  # share of the run, and hours at least, before th
 BATCHES = 20  # means that the slope is fitted to: neighbouring readings are alike, batch means nearly independent
 STUDENT = 2.101  # 97.5 % point of Student's t with BATCHES - 2 degrees of freedom
 
-Readings = Sequence[tuple[float, float]]  # hours of sound, MB
+Readings = NDArray[np.float64]  # hours of sound and MB, (readings, 2)
 
 
 def report(options: "Options", subjects: Sequence[Subject], folder: Path) -> Report:
@@ -69,7 +70,8 @@ def report(options: "Options", subjects: Sequence[Subject], folder: Path) -> Rep
 
 def notes(live: Mapping[str, RealTime], hours: "Endurance | None") -> list[str]:
     """Lost or unscored sound, missing verdicts, and growing memory."""
-    found = [f"{name}: {one.lost:.2f} s of {one.sent:.0f} s were lost." for name, one in live.items() if one.lost]
+    found = [f"{name}: {one.summary.lost:.2f} s of {one.sent:.0f} s were lost." for name, one in live.items()
+             if one.summary.lost]  # fmt: skip
     found += [f"{name}: {one.unscored:.2f} s were unscored at the end." for name, one in live.items()
               if one.unscored > UNSCORED]  # fmt: skip
     if hours is None:
@@ -102,7 +104,7 @@ class Endurance:
         return self.sent == self.scored and self.missing == 0
 
     def table(self) -> Table:
-        memory = [megabytes for _, megabytes in self.readings]
+        memory = self.readings[:, 1].tolist()
         row: dict[str, Cell] = {
             "sound": self.seconds / 3600, "speed": self.seconds / self.wall, "samples in": self.sent,
             "samples scored": self.scored, "verdicts": self.verdicts, "verdicts missing": self.missing,
@@ -122,8 +124,9 @@ class Counter(Sink):
     """Counts verdicts, and those that were due and did not come, by the clock of the sound, and reads memory."""
 
     def __init__(self, seconds: float, bar: Progress) -> None:
-        self.readings, self._seconds, self._bar = list[tuple[float, float]](), seconds, bar
-        self.verdicts, self._missing, self._last = 0, 0, 0.0
+        self._table = np.ones((READINGS + 1, 2))  # written now, so that readings add nothing to what they measure
+        self._seconds, self._bar = seconds, bar
+        self.verdicts, self._read, self._missing, self._last = 0, 0, 0, 0.0
 
     def begin(self, info: StreamInfo) -> None:
         self._interval = info.interval
@@ -132,9 +135,14 @@ class Counter(Sink):
         if self.verdicts:
             self._missing += abs(round((verdict.time - self._last) / self._interval) - 1)
         self.verdicts, self._last = self.verdicts + 1, verdict.time
-        if self._last >= len(self.readings) * self._seconds / READINGS and (memory := resident()) is not None:
-            self.readings.append((self._last / 3600, memory))
+        if self._last >= self._read * self._seconds / READINGS and (memory := resident()) is not None:
+            self._table[self._read] = self._last / 3600, memory
+            self._read += 1
             self._bar.advance()
+
+    @property
+    def readings(self) -> Readings:
+        return self._table[: self._read]
 
     @property
     def missing(self) -> int:
@@ -159,7 +167,7 @@ def endure(model: LoadedModel, samples: Samples, hours: float, step: int | None 
 
 def slope(readings: Readings) -> Measured | None:
     """MB per hour of sound: least squares on batch means with Student's interval; None for too short a run."""
-    hours, memory = np.array(readings).reshape(-1, 2).T
+    hours, memory = readings.T
     settled = hours >= max(SETTLED, SETTLING * float(np.max(hours, initial=0.0)))
     if np.count_nonzero(settled) < 2 * BATCHES:
         return None

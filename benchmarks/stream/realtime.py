@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,16 +111,16 @@ class SoundCard:
         self._stop.request()
 
 
-class Stopwatch(Sink):
-    """Record the latencies of verdicts; placed behind the sink that writes them."""
+class VerdictList(Sink):
+    """Stores every verdict, when it came, and its latency; placed behind the sink that writes them."""
 
-    def __init__(self, card: SoundCard) -> None:
-        self._card, self.spoken, self.arrived = card, list[float](), list[float]()  # ms
+    def __init__(self) -> None:
+        self.verdicts, self.timed = list[Verdict](), list[tuple[float, float, float]]()  # s
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
+        self.verdicts.append(replace(verdict, quality=replace(verdict.quality, spectrum=np.empty(0))))
         if latency is not None:  # of the last one, at the end of the sound, there is none
-            self.spoken.append(1000 * (time.monotonic() - self._card.began - verdict.time))
-            self.arrived.append(1000 * latency)
+            self.timed.append((verdict.time, time.monotonic(), latency))
 
 
 @dataclass(frozen=True)
@@ -130,17 +130,8 @@ class RealTime:
     spoken_ms: list[float]  # of every verdict
     arrived_ms: list[float]
     sent: float  # s of sound that the card delivered
+    unscored: float  # s that were still in queue and resampler at the end
     summary: Summary
-
-    @property
-    def lost(self) -> float:
-        """s that the full queue dropped."""
-        return self.summary.lost
-
-    @property
-    def unscored(self) -> float:
-        """s that were still in queue and resampler at the end."""
-        return max(0.0, self.sent - self.summary.seconds - self.summary.lost)
 
 
 def in_real_time(
@@ -152,15 +143,16 @@ def in_real_time(
     spoken = samples[: round(seconds * RATE)]
     spoken = spoken if rate == RATE else soxr.resample(spoken, RATE, rate, quality="HQ")
     with Stop() as stop, open(os.devnull, "w") as nowhere:
-        card = SoundCard(spoken, rate, stop)
-        watch = Stopwatch(card)
-        sinks = [JsonLines(nowhere), watch]
+        card, found = SoundCard(spoken, rate, stop), VerdictList()
+        sinks = [JsonLines(nowhere), found]
         session = Session(model.engine, model.card, sinks, VerdictOptions(step=step), model.backend)
         with closing(Microphone(None, model.card.frontend.rate, stop, card)) as source:
             summary = session.run(source, stop)
         if not card.finished:
             raise KeyboardInterrupt
-    return RealTime(watch.spoken, watch.arrived, card.delivered / rate, summary)
+    spoken_ms = [1000 * (came - card.began - newest) for newest, came, _ in found.timed]
+    arrived_ms, sent = [1000 * latency for _, _, latency in found.timed], card.delivered / rate
+    return RealTime(spoken_ms, arrived_ms, sent, max(0.0, sent - summary.seconds - summary.lost), summary)
 
 
 @contextmanager
@@ -184,7 +176,7 @@ def live_table(live: Mapping[str, RealTime]) -> Table:
         row: dict[str, Cell] = {"condition": name, "verdicts": one.summary.verdicts}
         for kind, values in (("spoken", one.spoken_ms), ("arrived", one.arrived_ms)):
             row |= {f"{kind} p{share}": float(np.percentile(values, share)) for share in SHARES if values}
-        row |= {"lost": 1000 * one.lost, "gaps": one.summary.gaps, "unscored": 1000 * one.unscored}
+        row |= {"lost": 1000 * one.summary.lost, "gaps": one.summary.gaps, "unscored": 1000 * one.unscored}
         rows.append(row | {"CPU": 100 * one.summary.cost.core, "memory": one.summary.cost.resident_mb})
     about = "From the newest sample being spoken, and its block being delivered, to the verdict being written."
     columns = (

@@ -65,7 +65,7 @@ class Slow:
 def test_every_sample_is_accounted_for_in_real_time(model: LoadedModel) -> None:
     run = in_real_time(model, sound((), 3.0), 3.0, rate=48_000, step=24)
     assert run.sent == pytest.approx(3.0)
-    assert run.summary.seconds + run.lost + run.unscored == pytest.approx(run.sent)
+    assert run.summary.seconds + run.summary.lost + run.unscored == pytest.approx(run.sent)
     assert len(run.spoken_ms) == len(run.arrived_ms) > 0
     # A sample is spoken before its block is delivered.
     assert all(spoken > arrived >= 0 for spoken, arrived in zip(run.spoken_ms, run.arrived_ms, strict=True))
@@ -74,8 +74,8 @@ def test_every_sample_is_accounted_for_in_real_time(model: LoadedModel) -> None:
 def test_a_slow_engine_loses_sound_and_every_lost_sample_is_counted(model: LoadedModel) -> None:
     slow: Any = Slow(model.engine, 0.5)
     run = in_real_time(replace(model, engine=slow), sound((), 5.0), 5.0, rate=RATE, step=12)  # due every 0.0975 s
-    assert run.lost > 0 and run.summary.gaps > 0 and notes({"slow": run}, None)
-    assert run.summary.seconds + run.lost + run.unscored == pytest.approx(run.sent)
+    assert run.summary.lost > 0 and run.summary.gaps > 0 and notes({"slow": run}, None)
+    assert run.summary.seconds + run.summary.lost + run.unscored == pytest.approx(run.sent)
 
 
 def test_a_microphone_scores_as_a_file_does(model: LoadedModel) -> None:
@@ -88,7 +88,7 @@ def test_a_microphone_scores_as_a_file_does(model: LoadedModel) -> None:
 def test_minutes_of_sound_are_scored_completely(model: LoadedModel) -> None:
     run = endure(model, sound((), 30.0), MINUTES / 60, step=60)
     assert run.complete and run.sent == run.scored == round(60 * MINUTES * RATE) and run.verdicts > 0
-    hours, memory = np.array(run.readings).reshape(-1, 2).T
+    hours, memory = run.readings.T
     assert (np.diff(hours) > 0).all() and hours.max(initial=0) <= MINUTES / 60
     assert np.ptp(memory[hours >= 0.5 * hours.max(initial=0)]) < 8  # MB
 
@@ -116,13 +116,13 @@ def test_a_slope_is_found_with_its_interval_after_settling() -> None:
     rng, hours, inside = np.random.default_rng(5), np.linspace(0, 24, 400), 0
     for _ in range(200):
         memory = 80 - 20 * np.exp(-hours / 0.1) + 0.05 * hours + rng.normal(0, 0.3, 400)
-        found = slope(list(zip(hours, memory, strict=True)))
+        found = slope(np.stack([hours, memory], axis=1))
         assert found is not None and found.low is not None and found.high is not None
         inside += found.low <= 0.05 <= found.high
     assert 180 <= inside <= 199  # 190 are expected
-    level = slope([(hour, 80.0) for hour in hours])
+    level = slope(np.stack([hours, np.full(400, 80.0)], axis=1))
     assert level is not None and abs(level.value) < 1e-9
-    assert slope([(hour / 100, 80 + hour) for hour in hours]) is None and slope([]) is None
+    assert slope(np.stack([hours / 100, 80 + hours], axis=1)) is None and slope(np.zeros((0, 2))) is None
 
 
 # ---- many streams
