@@ -17,6 +17,7 @@ from export.options import GateOptions, Int8Options, ModelOptions, expect
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import Precision
 from runtime.support.command import parse, run
+from runtime.support.extras import require_package
 
 NO_ENGINE = 4  # exit code: no TensorRT or no GPU
 MOST_STREAMS = 65_536
@@ -69,9 +70,7 @@ def main() -> int:
     options = parse(Options, "export.trt", __doc__)
     if options.device_check:
         return check_device(options.workspace)
-    from export.tensorrt.check import load_onnx_package
-
-    load_onnx_package()  # a device may lack it, and the modules below import it
+    require_package("onnx")  # a device may lack it, and the modules below import it
     from export.tensorrt.builder import BuildOptions
     from export.tensorrt.device import NoDeviceError, advice, find_device
     from export.tensorrt.engine_writer import build_engine, read_job
@@ -84,7 +83,7 @@ def main() -> int:
     try:
         device = find_device()
     except NoDeviceError as reason:
-        say(advice(reason, job.path, job.target, job.build, job.card.input, job.card.state))
+        say(advice(reason, job))
         return NO_ENGINE
     corpus = options.gate.verification or options.int8.calibration
     print(build_engine(job, device, options.built, options.gate, corpus, source.cache))

@@ -17,19 +17,18 @@ small Jetson's memory, and from 10 on they are off by default. In fp32 rounding 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx
 
 from export.tensorrt.check import is_quantised
 from export.tensorrt.half import half
 from export.tensorrt.layer_norm import expand_layer_norm
-from runtime.card.model_card import Precision
+from runtime.card.model_card import ModelCard, Precision
 from runtime.engines.tensorrt import error_logger
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from train.progress import say
-
-if TYPE_CHECKING:
-    import onnx
 
 MIB = 1 << 20
 ANY = -1  # TensorRT's dynamic dimension
@@ -45,16 +44,35 @@ class BuildOptions:
     streams: int = 1  # largest batch of an engine with a dynamic batch
 
 
+@dataclass(frozen=True)
+class BuildJob:
+    """One engine to build."""
+
+    path: Path  # of the ONNX file
+    graph: onnx.ModelProto
+    card: ModelCard
+    build: BuildOptions
+    target: Path  # of the engine
+
+
 def is_strongly_typed(trt: Any) -> bool:
     """True if types come from the graph only: TensorRT 11 and TensorRT-RTX."""
     return not hasattr(trt.BuilderFlag, "INT8")
 
 
-def build_plan(trt: Any, graph: "onnx.ModelProto", build: BuildOptions) -> bytes:
-    """Parse, configure and build; TensorRT's errors become one ShrikeError."""
+def check_precision(graph: onnx.ModelProto, build: BuildOptions) -> None:
+    """Refuse a graph whose form does not fit the precision."""
     if is_quantised(graph) != (build.precision == "int8"):
         form, fitting = ("quantised", "int8") if is_quantised(graph) else ("float", "fp16 or fp32")
-        raise ShrikeError(f"--precision {build.precision}: the ONNX graph is {form}; use --precision {fitting}")
+        raise ShrikeError(
+            f"--precision {build.precision}: the ONNX graph is {form}; use --precision {fitting}, or export another: "
+            "python -m export.onnx MODEL.pt --target tensorrt"
+        )
+
+
+def build_plan(trt: Any, graph: onnx.ModelProto, build: BuildOptions) -> bytes:
+    """Parse, configure and build; TensorRT's errors become one ShrikeError."""
+    check_precision(graph, build)
     if not hasattr(trt, "INormalizationLayer"):
         graph = expand_layer_norm(graph)
     if build.precision != "fp32" and is_strongly_typed(trt):
@@ -92,7 +110,7 @@ def network_flags(trt: Any) -> int:
     return 0
 
 
-def parse(trt: Any, network: Any, logger: Any, graph: "onnx.ModelProto") -> None:
+def parse(trt: Any, network: Any, logger: Any, graph: onnx.ModelProto) -> None:
     """Parse the graph into the network; the parser's errors become one line."""
     parser = trt.OnnxParser(network, logger)
     if parser.parse(graph.SerializeToString()):

@@ -9,16 +9,14 @@ bias behind a DequantizeLinear; opset 17 at most before TensorRT 10.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
 
+from runtime.engines.onnx_safety import check_standalone
 from runtime.support.errors import ShrikeError
-from runtime.support.extras import require_package
 from runtime.support.suggestions import nearby
-
-if TYPE_CHECKING:
-    import onnx
 
 NEWEST_OPSET_OF_8 = 17
 LARGEST_ONNX = 1 << 30  # bytes
@@ -26,40 +24,30 @@ SHOWN = 3  # faults that the error lists
 REQUANTISE = "python -m export.onnx MODEL.pt --precision int8 --target tensorrt writes one that TensorRT takes"
 
 
-def load_onnx_package() -> Any:
-    """Import the onnx package, which a device's Python may lack."""
-    return require_package("onnx")
-
-
-def read_onnx(path: Path) -> "onnx.ModelProto":
-    """Read a graph and run ONNX's checker."""
-    onnx = load_onnx_package()
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read a graph that is complete in itself and run ONNX's checker."""
     try:
-        if not path.is_file():
-            state = "is a folder" if path.is_dir() else "does not exist"
-            raise ShrikeError(f"{path} {state}; python -m export.onnx writes such files{nearby(path)}")
         if path.stat().st_size > LARGEST_ONNX:
             raise ShrikeError(f"{path} is larger than {LARGEST_ONNX >> 20:,} MiB: not a model of Shrike")
-        model = onnx.load_model_from_string(path.read_bytes())
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-            raise ShrikeError(f"{path} has weights in other files, which the card does not cover: export it again")
-        onnx.checker.check_model(model)
+        data = path.read_bytes()
     except OSError as error:
-        raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ShrikeError(f"{path} is not a valid ONNX file; export it again ({_first_line(error)})") from error
-    except Exception as error:  # protobuf's DecodeError, which moved between its versions
-        if type(error).__name__ != "DecodeError":
-            raise
-        raise ShrikeError(f"{path} is not an ONNX file; export it again ({_first_line(error)})") from error
+        hint = f"python -m export.onnx writes such files{nearby(path)}"
+        raise ShrikeError(f"{path} cannot be read: {error.strerror}; {hint}") from error
+    check_standalone(data, path.name)
+    try:
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's DecodeError among them, which moved between its versions
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ShrikeError(f"{path} is not a valid ONNX file; export it again ({reason})") from error
     return model
 
 
-def is_quantised(model: "onnx.ModelProto") -> bool:
+def is_quantised(model: onnx.ModelProto) -> bool:
     return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
-def check(model: "onnx.ModelProto", name: str, version: str | None = None) -> None:
+def check(model: onnx.ModelProto, name: str, version: str | None = None) -> None:
     """Raise ShrikeError for a graph that the parser would refuse; `version` is TensorRT's, if known."""
     faults = [*_opset_faults(model, version), *_quantisation_faults(model, version)]
     if faults:
@@ -67,7 +55,7 @@ def check(model: "onnx.ModelProto", name: str, version: str | None = None) -> No
         raise ShrikeError(f"{name} is not for TensorRT: {'; '.join(faults[:SHOWN])}{more}; {REQUANTISE}")
 
 
-def _opset_faults(model: "onnx.ModelProto", version: str | None) -> Iterator[str]:
+def _opset_faults(model: onnx.ModelProto, version: str | None) -> Iterator[str]:
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx"):
             yield f"operators of {entry.domain}, which TensorRT does not support"
@@ -75,56 +63,37 @@ def _opset_faults(model: "onnx.ModelProto", version: str | None) -> Iterator[str
             yield f"opset {entry.version}, but TensorRT {version} reads {NEWEST_OPSET_OF_8} at most"
 
 
-def _quantisation_faults(model: "onnx.ModelProto", version: str | None) -> Iterator[str]:
-    onnx = load_onnx_package()
+def _quantisation_faults(model: onnx.ModelProto, version: str | None) -> Iterator[str]:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
-    users: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-
-    kinds = onnx.TensorProto.DataType
-    for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
+    pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    convolved = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input}
+    for node in reversed(pairs):  # from a convolution back to what it reads
+        convolved.update(node.input[:1] if node.output[0] in convolved else ())
+    for node in pairs:
         where = f"{node.op_type} {node.name or node.output[0]}"
         source = constants.get(node.input[0])
         if node.op_type == "DequantizeLinear" and source is not None:
-            if source.data_type == kinds.INT32:
+            if source.data_type == TensorProto.INT32:
                 yield f"{where} has an INT32 bias, ONNX Runtime's form for CPUs; TensorRT needs it in float"
                 continue
-            if source.data_type == kinds.INT8 and version is not None and version.startswith("8.5"):
+            if source.data_type == TensorProto.INT8 and version is not None and version.startswith("8.5"):
                 yield f"{where} has INT8 weights, which TensorRT {version} does not read"
         zero = constants.get(node.input[2]) if len(node.input) > 2 else None
         scale = constants.get(node.input[1])
         if zero is None or scale is None:
             yield f"{where} has no constant scale and zero point"
             continue
-        if zero.data_type != kinds.INT8:
-            kind = kinds.Name(zero.data_type)
+        if zero.data_type != TensorProto.INT8:
+            kind = TensorProto.DataType.Name(zero.data_type)
             yield f"{where} is {kind}: this is a file for CPUs (U8); TensorRT takes INT8 only"
-        elif np.any(onnx.numpy_helper.to_array(zero)):
+        elif np.any(numpy_helper.to_array(zero)):
             yield f"{where} has a zero point other than 0; TensorRT takes symmetric quantisation only"
-        factors = onnx.numpy_helper.to_array(scale).astype(np.float64)
+        factors = numpy_helper.to_array(scale).astype(np.float64)
         if not np.all(np.isfinite(factors) & (factors > 0)):
             yield f"{where} has a scale of 0 or below"
-        if factors.size > 1 and source is not None and _axis(node) != 0 and _feeds_convolution(node, users):
-            yield f"{where} quantises a convolution's weights along axis {_axis(node)} instead of 0"
-
-
-def _axis(node: Any) -> int:
-    return next((int(entry.i) for entry in node.attribute if entry.name == "axis"), 1)
-
-
-def _feeds_convolution(node: Any, users: dict[str, list[Any]]) -> bool:
-    following = users.get(node.output[0], [])
-    if node.op_type == "QuantizeLinear":
-        following = [user for after in following for user in users.get(after.output[0], [])]
-    return any(user.op_type == "Conv" for user in following)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        axis = next((int(entry.i) for entry in node.attribute if entry.name == "axis"), 1)
+        if factors.size > 1 and source is not None and axis != 0 and node.output[0] in convolved:
+            yield f"{where} quantises a convolution's weights along axis {axis} instead of 0"

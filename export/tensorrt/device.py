@@ -2,17 +2,16 @@
 
 device = find_device()              # or a NoDeviceError with what is missing and how to get it
 print("\\n".join(device.lines()))
-print(trtexec(Path("model.onnx"), Path("model.engine"), build, window))
+print(trtexec(job))
 """
 
 import re
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from export.tensorrt.builder import MIB, BuildOptions
-from runtime.card.model_card import ANY_BATCH, State, TensorSpec
+from export.tensorrt.builder import MIB, BuildJob
+from runtime.card.model_card import ANY_BATCH
 from runtime.engines.cuda import Cuda, CudaError, open_cuda
 from runtime.engines.jetpack import jetpack, l4t, load_tensorrt, memory_available
 from runtime.support.errors import ShrikeError
@@ -68,52 +67,40 @@ def find_device() -> BuildDevice:
     return BuildDevice(trt, cuda, version, l4t(), memory_available())
 
 
-def trtexec(
-    graph: Path,
-    engine: Path,
-    build: BuildOptions,
-    window: TensorSpec,
-    state: State | None = None,
-    strongly_typed: bool = False,
-) -> str:
+def trtexec(job: BuildJob, strongly_typed: bool = False) -> str:
     """Return the trtexec command that builds the same engine; `strongly_typed`: for TensorRT 11."""
-    options = [f"--onnx={graph}", f"--saveEngine={engine}", f"--memPoolSize=workspace:{build.workspace}"]
+    build, card = job.build, job.card
+    options = [f"--onnx={job.path}", f"--saveEngine={job.target}", f"--memPoolSize=workspace:{build.workspace}"]
     if not strongly_typed:
         options += {"int8": ["--int8", "--fp16"], "fp16": ["--fp16"], "fp32": []}[build.precision]
         options.append("--tacticSources=-CUDNN,-CUBLAS,-CUBLAS_LT")
     if build.precision == "fp32":
         options.append("--noTF32")
-    if window.shape[0] == ANY_BATCH:
-        states = [(tensor.input, tensor.shape) for tensor in state.tensors] if state else []
-        ports = [(window.name, window.shape[1:]), *states]
-        ends = {"": 1} if build.streams == 1 else {"min": 1, "opt": build.streams, "max": build.streams}
+    if card.input.shape[0] == ANY_BATCH:
+        states = [(tensor.input, tensor.shape) for tensor in card.state.tensors] if card.state else []
+        ports = [(card.input.name, card.input.shape[1:]), *states]
+        most = build.streams
+        ends = {"minShapes": 1, "optShapes": most, "maxShapes": most} if most > 1 else {"shapes": 1}
         for end, count in ends.items():
-            sizes = ",".join(f"{name}:{'x'.join(map(str, (count, *shape)))}" for name, shape in ports)
-            options.append(f"--{end}Shapes={sizes}" if end else f"--shapes={sizes}")
+            sizes = (f"{name}:{'x'.join(map(str, (count, *shape)))}" for name, shape in ports)
+            options.append(f"--{end}={','.join(sizes)}")
     if build.timing_cache:
         options.append(f"--timingCacheFile={build.timing_cache}")
     return shlex.join([TRTEXEC, *options, "--profilingVerbosity=detailed"])
 
 
-def advice(
-    reason: NoDeviceError,
-    graph: Path,
-    engine: Path,
-    build: BuildOptions,
-    window: TensorSpec,
-    state: State | None = None,
-) -> str:
+def advice(reason: NoDeviceError, job: BuildJob) -> str:
     """Explain what is done, what is missing, how to get it, and how to build with trtexec."""
     version = l4t()
     row = jetpack(version) if version else None
     lines = [
-        f"{graph} and its card are ready ({graph.stat().st_size / MIB:.2f} MiB), but no engine was built here.",
+        f"{job.path} and its card are ready ({job.path.stat().st_size / MIB:.2f} MiB), but no engine was built here.",
         str(reason),
-        f"Build on the device that runs it, without torch: python -m export.trt {shlex.quote(str(graph))}",
-        f"or with TensorRT's own tool: {trtexec(graph, engine, build, window, state)}",
+        f"Build on the device that runs it, without torch: python -m export.trt {shlex.quote(str(job.path))}",
+        f"or with TensorRT's own tool: {trtexec(job)}",
         "Then --built FILE of this command, on the device, verifies trtexec's engine and writes its card.",
     ]
-    if build.precision != "fp32" and (row is None or "11" in row[3]):
-        strong = trtexec(graph, engine, build, window, state, strongly_typed=True)
+    if job.build.precision != "fp32" and (row is None or "11" in row[3]):
+        strong = trtexec(job, strongly_typed=True)
         lines.insert(4, f"TensorRT 11 takes types from the graph, so float layers stay float32: {strong}")
     return "\n".join(lines)

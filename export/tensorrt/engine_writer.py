@@ -4,41 +4,25 @@ job = read_job(Path("model.onnx"), Path("model.engine"), BuildOptions("int8", 25
 path = build_engine(job, find_device(), None, GateOptions(), corpus, cache)   # raises Rejected if the engine is worse
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from export import verify
 from export.options import GateOptions
 from export.streaming_eval import by_steps
-from export.tensorrt.builder import BuildOptions, build_plan
-from export.tensorrt.check import check, is_quantised, read_onnx
+from export.tensorrt.builder import BuildJob, BuildOptions, build_plan, check_precision
+from export.tensorrt.check import check, read_onnx
+from export.tensorrt.device import BuildDevice
 from export.tensorrt.layers import read_layers
 from runtime.card.checksums import sha256_file
-from runtime.card.model_card import ANY_BATCH, ModelCard, TensorRT, read_card, write_card
+from runtime.card.model_card import ANY_BATCH, TensorRT, read_card, write_card
 from runtime.engines.tensorrt import TensorRTEngine
 from runtime.support.atomic import atomic_files
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
 from train.progress import say
 
-if TYPE_CHECKING:
-    import onnx
-
-    from export.tensorrt.device import BuildDevice
-
 UNVERIFIED = "the engine was not compared with its ONNX file: no --verification corpus was given"
-
-
-@dataclass(frozen=True)
-class BuildJob:
-    """One engine to build."""
-
-    path: Path  # of the ONNX file
-    graph: "onnx.ModelProto"
-    card: ModelCard
-    build: BuildOptions
-    target: Path  # of the engine
 
 
 def read_job(path: Path, target: Path, build: BuildOptions) -> BuildJob:
@@ -46,19 +30,13 @@ def read_job(path: Path, target: Path, build: BuildOptions) -> BuildJob:
     graph = read_onnx(path)
     check(graph, path.name)
     card = read_card(path)
-    if is_quantised(graph) and build.precision != "int8":
-        raise ShrikeError(f"{path} is quantised: use --precision int8, or export a float one for {build.precision}")
-    if not is_quantised(graph) and build.precision == "int8":
-        raise ShrikeError(
-            f"{path} has no Q/DQ: use --precision fp16 or fp32, or quantise it first: "
-            "python -m export.onnx MODEL.pt --target tensorrt --calibration CORPUS"
-        )
+    check_precision(graph, build)
     dynamic = card.input.shape[0] == ANY_BATCH
     return BuildJob(path, graph, card, build if dynamic else replace(build, streams=1), target)
 
 
 def build_engine(
-    job: BuildJob, device: "BuildDevice", built: Path | None, gate: GateOptions, corpus: Path | None, cache: Path
+    job: BuildJob, device: BuildDevice, built: Path | None, gate: GateOptions, corpus: Path | None, cache: Path
 ) -> Path:
     """Build an engine (or take `built`), inspect and verify it, and write it with its card; both or neither."""
     build = job.build

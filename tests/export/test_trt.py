@@ -18,7 +18,7 @@ from export import trt as command
 from export.tensorrt import device as devices
 from export.tensorrt.builder import BuildOptions
 from export.tensorrt.device import TRTEXEC, BuildDevice, NoDeviceError, trtexec
-from export.tensorrt.engine_writer import UNVERIFIED
+from export.tensorrt.engine_writer import UNVERIFIED, read_job
 from runtime.card.model_card import State, StateTensor, TensorSpec, read_card, write_card
 from runtime.engines.cuda import CudaError
 from runtime.support.command import run
@@ -94,13 +94,14 @@ def test_without_tensorrt_all_else_is_done_and_reported(
     assert read_card(path).tensorrt is None
 
 
-def test_the_trtexec_line_says_what_the_builder_does() -> None:
-    window = TensorSpec("features", (-1, 1, 45, 600))
-    half = trtexec(Path("m.onnx"), Path("m.engine"), BuildOptions("fp16", 256), window)
+def test_the_trtexec_line_says_what_the_builder_does(tmp_path: Path) -> None:
+    path = exported(tmp_path, float_graph("ecanet9", dynamic=True))
+    job = read_job(path, Path("m.engine"), BuildOptions("fp16", 256))
+    half = trtexec(job)
     assert "--fp16" in half and "--int8" not in half and "--shapes=features:1x1x45x600" in half
-    wide = trtexec(Path("m.onnx"), Path("m.engine"), BuildOptions("fp32", 256), window)
+    wide = trtexec(replace(job, path=Path("m.onnx"), build=BuildOptions("fp32", 256)))
     assert "--noTF32" in wide and "16" not in wide.replace("x1x", "")
-    newest = trtexec(Path("m.onnx"), Path("m.engine"), BuildOptions("int8", 256), window, strongly_typed=True)
+    newest = trtexec(replace(job, build=BuildOptions("int8", 256)), strongly_typed=True)
     assert not re.search("--int8|--fp16|tacticSources", newest)
 
 
