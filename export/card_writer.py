@@ -4,6 +4,7 @@ judgement = judge(prepared, scores, "int8")                       # raises Rejec
 path = write_model(prepared, judgement, Path("model.onnx"), "cpu")    # model.onnx and model.json, both or neither
 """
 
+import copy
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ import onnx
 import onnxruntime
 
 from export import verify
-from export.graph import with_metadata
 from export.int8.calibration import FEW
 from export.model_graph import ModelGraph, as_runner
 from export.options import GateOptions, ModelOptions, Precision
@@ -26,10 +26,7 @@ from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.progress import say
 
-LEVEL_NOTES = {
-    "window-mean": "the graph subtracts each window's mean itself (frontend.level): feed raw log power",
-    "running-mean": "the graph subtracts the running mean itself (frontend.level): feed raw log power",
-}
+SUBTRACTED = {"window-mean": "each window's mean", "running-mean": "the running mean"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,8 @@ def write_model(prepared: Prepared, judgement: Judgement, path: Path, target: ca
         "shrike.frontend": json.dumps(asdict(prepared.checkpoint.settings.frontend), sort_keys=True),
         "shrike.card": card_name,
     }
-    model = with_metadata(prepared.graph.graph, properties)
+    model = copy.deepcopy(prepared.graph.graph)
+    onnx.helper.set_model_props(model, properties)  # ONNX Runtime shows them as custom_metadata_map
     with atomic_files(path.parent, [path.name, card_name]) as folder:
         (folder / path.name).write_bytes(model.SerializeToString(deterministic=True))
         made = make_card(prepared, judgement, {path.name: sha256_file(folder / path.name)}, target)
@@ -159,7 +157,9 @@ def make_card(prepared: Prepared, judgement: Judgement, files: dict[str, str], t
 
 def _notes(prepared: Prepared) -> tuple[str, ...]:
     level = prepared.checkpoint.settings.frontend.level
-    notes = [LEVEL_NOTES[level]] if level in LEVEL_NOTES else []
+    notes = list[str]()
+    if mean := SUBTRACTED.get(level):
+        notes.append(f"the graph subtracts {mean} itself (frontend.level): feed raw log power")
     if prepared.fused is not None:
         recipe = prepared.fused.recipe()
         kept = ", ".join(f"{name} {recipe[name]}" for name in ("network", "width", "level", "epochs", "lr", "seed"))

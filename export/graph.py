@@ -4,7 +4,8 @@ A tidy graph has names that follow the modules (`stages.0.0.body.0.Conv`), own w
 opsets, and the same bytes for the same network.
 """
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,7 @@ def tidy(model: onnx.ModelProto, around: str) -> onnx.ModelProto:
     for source in model.graph.node:
         if source.op_type == "Identity":
             continue
-        node = onnx.NodeProto()
-        node.CopyFrom(source)
+        node = copy.deepcopy(source)
         inner, whole = _readable(source.name).removeprefix(around), source.name.strip("/").replace("/", ".")
         node.name = whole if any(node.name == inner for node in nodes) else inner
         for place, value in enumerate(source.input):
@@ -74,14 +74,6 @@ def check(model: onnx.ModelProto) -> None:
     """Run onnx.checker with full shape inference; a failure is our bug."""
     onnx.checker.check_model(model, full_check=True)
     assert [(item.domain, item.version) for item in model.opset_import] == [("", OPSET)]
-
-
-def with_metadata(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
-    """Return a copy with metadata_props, which ONNX Runtime shows as custom_metadata_map."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    helper.set_model_props(copy, dict(properties))
-    return copy
 
 
 def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:

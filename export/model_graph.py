@@ -12,6 +12,7 @@ The graph has no loop: the number of new frames is fixed, and the batch may be a
 is the same without states: its step is one window.
 """
 
+import copy
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -182,8 +183,7 @@ class StepSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
-        graph = onnx.ModelProto()
-        graph.CopyFrom(model.graph)
+        graph = copy.deepcopy(model.graph)
         graph.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extra)
         self._session = onnxruntime.InferenceSession(
             graph.SerializeToString(), options, providers=["CPUExecutionProvider"]

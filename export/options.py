@@ -36,7 +36,7 @@ class ModelOptions:
     """The checkpoint and the form of its export."""
 
     model: tyro.conf.Positional[Path]
-    """A model.pt of python -m train."""
+    """A model.pt of python -m train; export.trt also takes a model.onnx of export.onnx --target tensorrt."""
     exit: int | None = None
     """Exit to export, 1 is the shallowest trained by self-distillation; by default the last one, the whole network."""
     fuse: Path | None = None

@@ -14,6 +14,7 @@ ReduceSum also add in an order that depends on the batch; products give a stream
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from train.networks.blocks import EfficientChannelAttention, SqueezeExcitation
 from train.networks.streaming import BLOCK, RunningLevel, RunningMean, SlidingMean, StatefulModule
@@ -115,10 +116,5 @@ def step_gate(gate: SqueezeExcitation | EfficientChannelAttention) -> StepGate:
 
 def banded(kernel: Tensor, channels: int) -> Tensor:
     """Write a zero-padded convolution along channels as a matrix (channels, channels), for products from the right."""
-    places = torch.arange(channels)
-    matrix = torch.zeros(channels, channels)
-    for number, weight in enumerate(kernel.detach()):
-        sources = places + number - len(kernel) // 2
-        there = (sources >= 0) & (sources < channels)
-        matrix[sources[there], places[there]] = weight
-    return matrix
+    impulses = torch.eye(channels)[:, None]
+    return functional.conv1d(impulses, kernel.detach()[None, None], padding=len(kernel) // 2)[:, 0]

@@ -97,9 +97,8 @@ def linear_exit(exit: Exit, head: nn.Linear) -> nn.Module:
         cosine = isinstance(head, DirectionLinear)
         if not cosine:
             weight, bias = head.weight.double() @ weight, head.weight.double() @ bias + head.bias.double()
-        merged = nn.Linear(weight.shape[1], weight.shape[0])
-        merged.weight.copy_(weight)
-        merged.bias.copy_(bias)
+    merged = nn.Linear(weight.shape[1], weight.shape[0])
+    merged.load_state_dict({"weight": weight, "bias": bias})
     return nn.Sequential(merged, head) if cosine else merged
 
 
@@ -176,10 +175,9 @@ def linear(head: Head) -> nn.Linear:
     """Compute a head's matrix once; a missing bias is zero: ONNX exports a map with a bias as Gemm."""
     with torch.no_grad():
         weight, bias = copy.deepcopy(head).double().matrix()
-        classes, width = weight.shape
-        plain = DirectionLinear(width, classes) if head.cosine else nn.Linear(width, classes)
-        plain.weight.copy_(weight)
-        plain.bias.copy_(torch.zeros(classes) if bias is None else bias)
+    classes, width = weight.shape
+    plain = DirectionLinear(width, classes) if head.cosine else nn.Linear(width, classes)
+    plain.load_state_dict({"weight": weight, "bias": torch.zeros(classes) if bias is None else bias})
     return plain
 
 
@@ -194,8 +192,7 @@ class ChannelMixing(nn.Module):
         (kernel,) = gate.mix.kernel_size
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.mix = nn.Conv2d(1, 1, (kernel, 1), padding=(kernel // 2, 0), bias=False)
-        with torch.no_grad():
-            self.mix.weight.copy_(gate.mix.weight[..., None])
+        self.mix.load_state_dict({"weight": gate.mix.weight[..., None]})
 
     def forward(self, x: Tensor) -> Tensor:
         means = self.pool(x).transpose(1, 2)  # (batch, 1, channels, 1)
@@ -217,9 +214,7 @@ class SeparateGroups(nn.Module):
         self.bodies = nn.ModuleList()
         for weight, bias in zip(whole.weight.chunk(SCALE), whole.bias.chunk(SCALE), strict=True):
             part = nn.Conv2d(whole.in_channels, len(bias), 1)
-            with torch.no_grad():
-                part.weight.copy_(weight)
-                part.bias.copy_(bias)  # type: ignore[union-attr]
+            part.load_state_dict({"weight": weight, "bias": bias})
             self.bodies.append(nn.Sequential(part, nn.ReLU()))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

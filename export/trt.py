@@ -25,18 +25,10 @@ WORKSPACE = (1, 65_536)  # MiB
 
 
 @dataclass(frozen=True)
-class EngineSource(ModelOptions):
-    """The model that becomes an engine."""
-
-    model: tyro.conf.Positional[Path]
-    """A model.onnx of python -m export.onnx --target tensorrt, or a model.pt of python -m train."""
-
-
-@dataclass(frozen=True)
 class Options:
     """Build a TensorRT engine."""
 
-    source: tyro.conf.OmitArgPrefixes[EngineSource]
+    source: tyro.conf.OmitArgPrefixes[ModelOptions]
     precision: Precision = "int8"
     """What the network computes in; int8: where the graph has Q/DQ, FP16 elsewhere; fp16, fp32: a float graph."""
     workspace: int = 256

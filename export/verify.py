@@ -10,12 +10,12 @@ This module does not need torch: a device compares the engine it has built with 
 One bona fide and one spoofed trial that swap ranks change an EER by 0.6 % of 330 trials, more than the 0.2 % a gate
 allows. So a short list gives several windows of each clip: as many as make that step a quarter of the allowed rise.
 
-The gate judges by the 95 % bootstrap interval of the EER's change:
+The gate judges by the 95 % bootstrap interval of the EER's change (docs/int8.md):
 
     allowed rise                |
-    passes            [====]    |                the interval ends below it
-    passes, noted          [==*=|====]           the estimate * is below it; the card notes that the trials are too few
-    unproven                [===|=*====]         refused, unless --accept-unproven; then the card notes it
+    passes            [====]    |
+    passes, noted          [==*=|====]           the estimate * is below it
+    unproven                [===|=*====]         refused, unless --accept-unproven
     lost                        |    [===*===]   refused
 """
 

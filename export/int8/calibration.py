@@ -10,8 +10,9 @@ speech. Each class gets half of the trials, each attack an equal share.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -48,24 +49,19 @@ def choose(partition: Partition, count: int, seed: int = 0) -> list[Trial]:
         say(f"warning: {count} calibration trials; below {FEW} single clips decide the ranges")
     rng = np.random.default_rng(seed)
     trials = [partition.trials[place] for place in rng.permutation(len(partition.trials))]
-    by_class = [
-        _rounds([trial for trial in trials if trial.bonafide], lambda trial: trial.attack),
-        _rounds([trial for trial in trials if not trial.bonafide], lambda trial: trial.attack),
-    ]
-    longest = max(map(len, by_class))
-    taken = [part[turn] for turn in range(longest) for part in by_class if turn < len(part)][:count]
+    by_class = (_rounds([trial for trial in trials if trial.bonafide is bonafide]) for bonafide in (True, False))
+    taken = [trial for pair in zip_longest(*by_class) for trial in pair if trial is not None][:count]
     if len(taken) < count:
         say(f"warning: {partition.name} has only {len(taken)} of {count} calibration trials")
     return sorted(taken, key=lambda trial: trial.utterance)
 
 
-def _rounds(trials: Sequence[Trial], kind: Callable[[Trial], str]) -> list[Trial]:
-    """Order trials round-robin over kinds."""
-    turn: Counter[str] = Counter()
-    order = []
+def _rounds(trials: Sequence[Trial]) -> list[Trial]:
+    """Order trials round-robin over attacks."""
+    turn, order = Counter[str](), list[tuple[int, Trial]]()
     for trial in trials:
-        order.append((turn[kind(trial)], trial))
-        turn[kind(trial)] += 1
+        order.append((turn[trial.attack], trial))
+        turn[trial.attack] += 1
     return [trial for _, trial in sorted(order, key=lambda pair: pair[0])]
 
 

@@ -5,16 +5,11 @@
     s8 = quantise(model, layers, ranges, "int8")
     u8 = quantise(model, layers, ranges, "uint8")
 
-Placement, as TensorRT fuses it: Q/DQ on the inputs of a layer, never on its output.
-
-    x --Q/DQ--+--> Conv -> Relu --Q/DQ--> Conv --Q/DQ--+--> GlobalAveragePool -> gate -> Sigmoid --Q/DQ--+
-              |                                        +----------------------------------> Mul --Q/DQ--> Add -> Relu
-              +--> Conv 1x1 (or nothing) ----------------------------------------Q/DQ (skip) -------------+
-
-Both branches of an Add are quantised. NVIDIA's rule, the skip branch only, suits a convolution that adds in its own
-kernel; in all networks but Res2Net50 the gate's Mul is between. It costs 0.5 dB and makes the U8 file a fifth faster:
-2.2 instead of 1.75 times ONNX Runtime's float on one core. Without it a third of Res2Net50 would run in float there:
-ONNX Runtime computes a convolution in INT8 only if its output is quantised too.
+Placement, as TensorRT fuses it: Q/DQ on the inputs of a layer, never on its output (drawn in docs/int8.md). Both
+branches of an Add are quantised. NVIDIA's rule, the skip branch only, suits a convolution that adds in its own kernel;
+in all networks but Res2Net50 the gate's Mul is between. It costs 0.5 dB and makes the U8 file a fifth faster: 2.2 times
+ONNX Runtime's float on one core instead of 1.75. Without it a third of Res2Net50 would run in float there: ONNX Runtime
+computes a convolution in INT8 only if its output is quantised too.
 
 The inputs of a Concat take the scale of its output, so that Res2Net's groups, and a state with new frames, are joined
 as integers. In the U8 file such a state is uint8 and is never requantised; in S8 it is float32 with the same values:
@@ -23,15 +18,14 @@ as integers. In the U8 file such a state is uint8 and is never requantised; in S
          x --Q--+----------------> Concat --DQ--> Conv     x --Q/DQ--> Concat --Q/DQ--> Conv
                 '--DQ--> shortcut     '--> Slice, the next state           '--> Slice, the next state
 
-Both files have the same integers. S8 is symmetric with zero point 0, float weights with Q/DQ and a float bias: the form
-that TensorRT 8.5 reads. ONNX Runtime would compute every ReLU of it in float, so U8 has the zero point 0 behind Relu
-and Sigmoid and 128 elsewhere, and clips at 127 as S8 does; its weights are INT8, its biases INT32. Their scales avoid
-ties (export.int8.scales), so both files give the same logits, to the last bit.
+Both files have the same integers, and give the same logits to the last bit, because their scales avoid ties
+(export.int8.scales). ONNX Runtime would compute every ReLU of the S8 form, TensorRT's, in float.
 
 Why not onnxruntime.quantization: it quantises by kind of node, not by operand, so it treats both branches of an Add
 alike; its INT32 bias does not parse in TensorRT; and two runs of it would not give one table of scales.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -160,8 +154,7 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
     stored = stored_in_int8(model, layers) if kind == "uint8" else {}
     products = {layer.name for layer in layers if layer.operation == "MatMul"}
     for source in model.graph.node:
-        node = onnx.NodeProto()
-        node.CopyFrom(source)
+        node = copy.deepcopy(source)
         if (joined := node.output[0]) in stateful and kind == "uint8":
             states[joined] = writer.join(node, *stateful[joined])
             continue
@@ -184,18 +177,12 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Ranges, ki
         writer.nodes.append(node)
     used = {name for node in writer.nodes for name in node.input}
     constants = {name: value for name, value in writer.constants.items() if name in used}
-    inputs, outputs = [*map(_copy, model.graph.input)], [*map(_copy, model.graph.output)]
+    inputs, outputs = copy.deepcopy([*model.graph.input]), copy.deepcopy([*model.graph.output])
     pasts = {stateful[joined][0] for joined in states}
     _become_uint8(writer.nodes, [*inputs, *outputs], pasts, set(states.values()))
     quantised = assemble(writer.nodes, inputs, outputs, constants)
     check(quantised)
     return quantised
-
-
-def _copy(port: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    copy = onnx.ValueInfoProto()
-    copy.CopyFrom(port)
-    return copy
 
 
 def _become_uint8(
@@ -223,19 +210,16 @@ class _Writer:
         self.done: dict[str, str] = {}
 
     def activation(self, name: str) -> str:
-        return self._once(name, self._activation)
+        """Write a tensor's Q/DQ pair; return its end."""
+        return self._once(name, lambda: self._floats(name, self.integers(name)))
 
-    def weight(self, name: str, axis: int) -> str:
-        """Write a weight with a scale for each output channel, which lie on `axis`."""
-        return self._once(name, lambda _: self._weight(name, axis))
+    def integers(self, name: str) -> str:
+        return self._once(f"{name}.integers", lambda: self._integers(name))
 
-    def _once(self, name: str, make: Callable[[str], str]) -> str:
+    def _once(self, name: str, make: Callable[[], str]) -> str:
         if name not in self.done:
-            self.done[name] = make(name)
+            self.done[name] = make()
         return self.done[name]
-
-    def _activation(self, name: str) -> str:
-        return self._floats(name, self._once(f"{name}.integers", lambda _: self._integers(name)))
 
     def _integers(self, name: str) -> str:
         integers = self._add("QuantizeLinear", [name, *self._grid(name)], f"{name}.Q")
@@ -257,15 +241,15 @@ class _Writer:
     def join(self, concat: onnx.NodeProto, state: str, frames: str) -> str:
         """Write a Concat of integers; `activation` of its output then reads it as if quantised there."""
         (joined,) = concat.output
-        concat.input[:] = [state, self._once(f"{frames}.integers", lambda _: self._integers(frames))]
+        concat.input[:] = [state, self.integers(frames)]
         concat.output[0] = f"{joined}.Q"
         self.nodes.append(concat)
         self.done[joined] = self._floats(joined, concat.output[0])
         return concat.output[0]
 
-    def _weight(self, name: str, axis: int) -> str:
-        weight = self.constants[name]
-        scales = self.scales[name]
+    def weight(self, name: str, axis: int) -> str:
+        """Write a weight with a scale for each output channel, which lie on `axis`."""
+        weight, scales = self.constants[name], self.scales[name]
         scale = self._constant(f"{name}.scale", scales)
         point = self._constant(f"{name}.zero", np.zeros(len(scales), np.int8))
         if self.unsigned:

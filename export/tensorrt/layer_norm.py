@@ -3,6 +3,8 @@
 graph = expand_layer_norm(read_onnx("model.onnx"))
 """
 
+import copy
+
 import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper, parser
@@ -29,9 +31,8 @@ LayerNormalization (x, scale, bias, epsilon) => (y) {
 
 def expand_layer_norm(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy without LayerNormalization; the model itself if it has none."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    found = [node for node in copy.graph.node if node.op_type == TYPE]
+    changed = copy.deepcopy(model)
+    found = [node for node in changed.graph.node if node.op_type == TYPE]
     if not found:
         return model
     for node in found:
@@ -39,13 +40,13 @@ def expand_layer_norm(model: onnx.ModelProto) -> onnx.ModelProto:
         fits = attributes.get("axis", LAST) == LAST and len(node.input) == 3 and len(node.output) == 1
         assert fits, f"{node.name}: expected scale and bias over the last axis"
         epsilon = np.array(attributes.get("epsilon", EPSILON), np.float32)
-        copy.graph.initializer.append(numpy_helper.from_array(epsilon, f"{node.name}.epsilon"))
+        changed.graph.initializer.append(numpy_helper.from_array(epsilon, f"{node.name}.epsilon"))
         node.input.append(f"{node.name}.epsilon")
         node.domain = OWN
         del node.attribute[:]
-    copy.functions.append(parser.parse_function(PARTS))
-    copy.opset_import.append(helper.make_opsetid(OWN, 1))
-    expanded = inliner.inline_local_functions(copy)
+    changed.functions.append(parser.parse_function(PARTS))
+    changed.opset_import.append(helper.make_opsetid(OWN, 1))
+    expanded = inliner.inline_local_functions(changed)
     for entry in [entry for entry in expanded.opset_import if entry.domain == OWN]:
         expanded.opset_import.remove(entry)
     onnx.checker.check_model(expanded)

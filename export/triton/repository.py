@@ -6,7 +6,6 @@ repository/edge/config.pbtxt
                 warmup/features         of a windowed model
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,20 +47,15 @@ def write_models(models: Sequence[str], out: Path, batch: int, streams: int) -> 
 def write_model(name: str, path: Path, card: ModelCard, folder: Path, batch: int, streams: int) -> str:
     """Fill the folder of one model; return its description."""
     platform = TENSORRT if path.suffix == ".engine" else ONNX
-    version = folder / VERSION
-    version.mkdir()
+    graph = path.read_bytes()
     if card.input.shape[0] != ANY_BATCH:
         if card.state:
             export = "export.trt --streams 16" if platform == TENSORRT else "export.onnx --batch dynamic"
             raise ShrikeError(f"{path} takes one stream at a time; expected any number: python -m {export}")
-        graph = open_batch(path, card) if platform == ONNX else None
-        if graph is None:
-            batch = 0
-            shutil.copyfile(path, version / FILES[platform])
-        else:
-            (version / FILES[platform]).write_bytes(graph)
-    else:
-        shutil.copyfile(path, version / FILES[platform])
+        opened = open_batch(path, card) if platform == ONNX else None
+        graph, batch = (opened, batch) if opened else (graph, 0)
+    (folder / VERSION).mkdir()
+    (folder / VERSION / FILES[platform]).write_bytes(graph)
     config = build_config(name, card, platform, batch, streams)
     (folder / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
     for state, tensor in zip(config.sequence_batching.state, card.state.tensors if card.state else (), strict=True):
