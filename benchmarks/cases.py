@@ -167,12 +167,10 @@ def _export(
     """Files with cards in `folder`, one for each form."""
     import torch
 
-    from export.card_writer import Judgement, Prepared, write_model
+    from export.card_writer import Prepared, write_model
     from export.model_graph import trace
     from export.options import GateOptions, ModelOptions
-    from export.score_map import UNFITTED
     from export.strip import DeployedStream, strip
-    from export.verify import UNMEASURED
     from train.checkpoint import write_checkpoint
 
     torch.set_num_threads(1)
@@ -193,7 +191,7 @@ def _export(
         plain = trace(network, frontend, batch > 1, layout="channels first" if form == "s8" else "channels last")
         prepared = Prepared(source, GateOptions(), checkpoint, plain, plain, "fp32")
         prepared = prepared if form == "float" else _in_int8(prepared, "int8" if form == "s8" else "uint8")
-        write_model(prepared, Judgement(UNFITTED, UNMEASURED), path, TARGETS[form])
+        write_model(prepared, path, TARGETS[form])
         found.append(Subject(label, form, path, frontend, ANY_BATCH if batch > 1 else 1, frames, notes))
     return found
 

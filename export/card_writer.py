@@ -1,12 +1,12 @@
 """The gate's judgement on a prepared model, and the files that are written if it passes.
 
-judgement = judge(prepared, scores, "int8")                       # raises Rejected if too much was lost
-path = write_model(prepared, judgement, Path("model.onnx"), "cpu")    # model.onnx and model.json, both or neither
+judged = judge(prepared, scores, "int8")                      # raises Rejected if too much was lost
+path = write_model(judged, Path("model.onnx"), "cpu")         # model.onnx and model.json, both or neither
 """
 
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -16,7 +16,7 @@ from export import verify
 from export.int8.calibration import FEW
 from export.model_graph import ModelGraph, as_runner
 from export.options import GateOptions, ModelOptions, Precision
-from export.score_map import fit_score
+from export.score_map import UNFITTED, fit_score
 from export.streaming_eval import Drift
 from runtime import __version__
 from runtime.card import model_card as card
@@ -46,41 +46,38 @@ class Prepared:
     drift: Drift | None = None  # of INT8 against float
     step_faults: tuple[str, ...] = ()  # differences of float steps from the whole network
     fused: TrainConfig | None = None  # settings of the second network
+    score: card.ScoreMap = UNFITTED  # this, and all below, of a graph that passed the gate
+    accuracy: card.Accuracy = verify.UNMEASURED
+    notes: tuple[str, ...] = ()
 
     def scores(self, title: str) -> verify.Scores | None:
         """Compute the scores of the graph that ships on the trials."""
         return None if self.trials is None else self.trials.scores(as_runner(self.graph), title)
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """Measurements of a model that passed."""
+def judge(prepared: Prepared, scores: verify.Scores | None, name: str) -> Prepared:
+    """Compare the scores of the model that would ship with the float network's, and add the measurements.
 
-    score: card.ScoreMap
-    accuracy: card.Accuracy
-    notes: tuple[str, ...] = ()
-
-
-def judge(prepared: Prepared, scores: verify.Scores | None, name: str) -> Judgement:
-    """Compare the scores of the model that would ship with the float network's; raise Rejected if too much was lost."""
+    Raises Rejected if too much was lost.
+    """
     trials, before, gate = prepared.trials, prepared.float_scores, prepared.gate
     labels = None if trials is None else trials.labels
     accuracy, notes = verify.UNMEASURED, list[str]()
     if trials is not None and before is not None and scores is not None:
-        comparison = verify.compare(before, scores, labels, gate, trials.windows)
+        comparison = verify.compare(before, scores, labels, gate, trials.windows, trials.name)
         lost = comparison.faults
         faults = [*lost, *prepared.step_faults, *(prepared.drift.faults if prepared.drift else ())]
         verify.show(comparison, faults, ("float", name))
         if faults:
             raise verify.Rejected(comparison, faults, advice(prepared, bool(lost)))
-        accuracy = comparison.accuracy(trials.name)
+        accuracy = comparison.accuracy
         notes += [comparison.note] if comparison.note else []
     # The map belongs to the model that ships: it is fitted on its scores.
     score, reason = fit_score(scores, labels, "" if trials is None else trials.name, gate.sure)
     if reason:
         say(f"warning: scores are raw, not likelihood ratios: {reason}")
         notes += [f"scores are raw, not likelihood ratios: {reason}"] * (trials is not None)
-    return Judgement(score, accuracy, tuple(notes))
+    return replace(prepared, score=score, accuracy=accuracy, notes=tuple(notes))
 
 
 def advice(prepared: Prepared, lost: bool) -> str:
@@ -93,7 +90,7 @@ def advice(prepared: Prepared, lost: bool) -> str:
     return f"Try {', '.join(ways[:-1])} or {ways[-1]}"
 
 
-def write_model(prepared: Prepared, judgement: Judgement, path: Path, target: card.Target) -> Path:
+def write_model(prepared: Prepared, path: Path, target: card.Target) -> Path:
     """Write the graph and its card, both or neither."""
     card_name = path.with_suffix(".json").name
     properties = {
@@ -106,7 +103,7 @@ def write_model(prepared: Prepared, judgement: Judgement, path: Path, target: ca
     onnx.helper.set_model_props(model, properties)  # ONNX Runtime shows them as custom_metadata_map
     with atomic_files(path.parent, [path.name, card_name]) as folder:
         (folder / path.name).write_bytes(model.SerializeToString(deterministic=True))
-        made = make_card(prepared, judgement, {path.name: sha256_file(folder / path.name)}, target)
+        made = make_card(prepared, {path.name: sha256_file(folder / path.name)}, target)
         card.write_card(folder / card_name, made)
     return path
 
@@ -120,7 +117,7 @@ def model_name(prepared: Prepared) -> str:
     return f"{model.network}{fused}{streaming}{width}{'' if exit is None else f'-exit{exit}'}"
 
 
-def make_card(prepared: Prepared, judgement: Judgement, files: dict[str, str], target: card.Target) -> card.ModelCard:
+def make_card(prepared: Prepared, files: dict[str, str], target: card.Target) -> card.ModelCard:
     """Collect everything known about the model; `files` maps names to sha256."""
     settings = prepared.checkpoint.settings
     model, shape = settings.model, prepared.graph.shape
@@ -137,8 +134,8 @@ def make_card(prepared: Prepared, judgement: Judgement, files: dict[str, str], t
         state=prepared.graph.state,
         precision=prepared.precision,
         target=target,
-        score=judgement.score,
-        accuracy=judgement.accuracy,
+        score=prepared.score,
+        accuracy=prepared.accuracy,
         calibration=prepared.calibration,
         quantisation=prepared.quantisation,
         training=card.Training(
@@ -151,7 +148,7 @@ def make_card(prepared: Prepared, judgement: Judgement, files: dict[str, str], t
         files=files,
         origin=card.Origin(shrike=__version__, packages=packages),
         tensorrt=None,
-        notes=(*_notes(prepared), *judgement.notes),
+        notes=(*_notes(prepared), *prepared.notes),
     )
 
 

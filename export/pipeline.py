@@ -42,9 +42,8 @@ def export_onnx(
     """Write model.onnx and model.json, both or neither; return the path of the first."""
     prepared = prepare(source, int8, gate, precision, "uint8" if target == "cpu" else "int8")
     scores = prepared.float_scores if precision == "fp32" else prepared.scores("INT8")
-    judgement = judge(prepared, scores, precision)
     runs_on: card.Target = "any" if precision == "fp32" else target
-    return write_model(prepared, judgement, source.output_path(".onnx"), runs_on)
+    return write_model(judge(prepared, scores, precision), source.output_path(".onnx"), runs_on)
 
 
 def prepare(
@@ -115,9 +114,7 @@ def _quantised(
     layers = quantize.plan(before.graph)
     say(f"calibration: {len(chosen):,} trials of {partition.describe()}")
     cache = build_cache(checkpoint.settings.frontend, chosen, source.cache)
-    clips = calibration.CalibrationWindows(cache, int8.seed)
-    if before.state:
-        clips = calibration.CalibrationClips(cache, int8.seed, before.frames)
+    clips = calibration.CalibrationClips(cache, int8.seed, before.frames if before.state else None)
     ranges = calibration.find_ranges(before, quantize.tensors(layers), clips, int8.method, int8.percentile)
     tuned = before
     if int8.qat:

@@ -141,20 +141,19 @@ class Comparison:
     """Two models on the same trials: `before` is the reference, `after` the model that would ship. Rates in 0..1."""
 
     gate: GateOptions
-    trials: int
     windows: int  # of every trial, each with its score
-    correlation: float
-    largest_change: float  # of a raw score
-    eer_before: float | None = None  # None, as all below: the trials have no labels
-    eer_after: float | None = None
-    interval: tuple[float, float] | None = None  # of the EER's change, 95 %
-    tdcf_before: float | None = None  # None: without --asv
-    tdcf_after: float | None = None
+    accuracy: card.Accuracy  # as in the card: float is `before`
 
     @property
     def rise(self) -> float | None:
         """Change of the EER; None without labels."""
-        return None if self.eer_before is None or self.eer_after is None else self.eer_after - self.eer_before
+        before, after = self.accuracy.eer_float, self.accuracy.eer
+        return None if before is None or after is None else after - before
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of that change."""
+        return self.accuracy.eer_change_interval
 
     @property
     def is_lost(self) -> bool:
@@ -169,11 +168,12 @@ class Comparison:
     @property
     def faults(self) -> list[str]:
         """Reasons, as sentences, why the model must not ship."""
-        if self.rise is None and self.correlation < LEAST_CORRELATION:
-            return [f"scores correlate by {self.correlation:.4f}; expected {LEAST_CORRELATION} or more"]
+        correlation = self.accuracy.correlation or 0.0
+        if self.rise is None and correlation < LEAST_CORRELATION:
+            return [f"scores correlate by {correlation:.4f}; expected {LEAST_CORRELATION} or more"]
         rises = f"EER rises by {self._span()}; allowed: {self.gate.max_eer_rise:.2f} % (--max-eer-rise)"
         if self.is_unproven and not self.gate.accept_unproven:
-            count = self.trials * self.windows
+            count = self.accuracy.trials * self.windows
             return [f"{rises}. These {count:,} windows cannot decide: give more trials, or use --accept-unproven"]
         return [rises] if self.is_lost else []
 
@@ -188,23 +188,6 @@ class Comparison:
     def _span(self) -> str:
         rise, (low, high) = self.rise or 0.0, self.interval or (0.0, 0.0)
         return f"{100 * rise:.2f} % absolute ({100 * low:+.2f} to {100 * high:+.2f}, 95 %)"
-
-    def accuracy(self, name: str) -> card.Accuracy:
-        """Convert to the card's entry."""
-        measured = self.rise is not None
-        return card.Accuracy(
-            measured=measured,
-            reason="" if measured else "EER was not measured: the trials have no labels; agreement only",
-            partition=name,
-            trials=self.trials,
-            eer_float=self.eer_before,
-            eer=self.eer_after,
-            eer_change_interval=self.interval,
-            min_tdcf_float=self.tdcf_before,
-            min_tdcf=self.tdcf_after,
-            correlation=self.correlation,
-            largest_change=self.largest_change,
-        )
 
 
 UNMEASURED = card.Accuracy(False, "no trials were given to verify with", None, 0, *[None] * 7)
@@ -221,31 +204,43 @@ class Rejected(ShrikeError):  # noqa: N818 - a judgement, not a failure
 
 
 def compare(
-    before: Scores, after: Scores, labels: NDArray[np.int64] | None, gate: GateOptions, windows: int = 1
+    before: Scores, after: Scores, labels: NDArray[np.int64] | None, gate: GateOptions, windows: int = 1, name: str = ""
 ) -> Comparison:
-    """Compare two models' scores (n,), `windows` successive ones of each trial; without labels only their agreement."""
+    """Compare two models' scores (n,), `windows` successive ones of each trial; without labels only their agreement.
+
+    `name` is that of the trials, for the card.
+    """
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise ShrikeError("a model gives scores that are not finite; train or export it again")
     constant = np.ptp(before) == 0 or np.ptp(after) == 0  # no correlation is defined
-    correlation = 0.0 if constant else float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1))
-    agreement = Comparison(gate, len(before) // windows, windows, correlation, float(np.abs(after - before).max()))
+    agreement = replace(
+        UNMEASURED,
+        reason="EER was not measured: the trials have no labels; agreement only",
+        partition=name,
+        trials=len(before) // windows,
+        correlation=0.0 if constant else float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1)),
+        largest_change=float(np.abs(after - before).max()),
+    )
     if labels is None:
-        return agreement
+        return Comparison(gate, windows, agreement)
     true = labels == 1
     _, low, high = paired_bootstrap_eer_difference(after, before, true, gate.bootstrap, together=windows)
-    rates = [metrics.eer(scores[true], scores[~true]) for scores in (before, after)]
+    eers = [metrics.eer(scores[true], scores[~true]) for scores in (before, after)]
     costs: list[float | None] = [None, None]
     if gate.asv is not None:
         errors = read_asv_scores(gate.asv).errors()
         costs = [metrics.min_tdcf_2019(scores[true], scores[~true], errors) for scores in (before, after)]
-    return replace(
+    measured = replace(
         agreement,
-        eer_before=rates[0],
-        eer_after=rates[1],
-        interval=(low, high),
-        tdcf_before=costs[0],
-        tdcf_after=costs[1],
+        measured=True,
+        reason="",
+        eer_float=eers[0],
+        eer=eers[1],
+        eer_change_interval=(low, high),
+        min_tdcf_float=costs[0],
+        min_tdcf=costs[1],
     )
+    return Comparison(gate, windows, measured)
 
 
 def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] = ("float", "INT8")) -> None:
@@ -253,21 +248,21 @@ def show(comparison: Comparison, faults: Sequence[str], names: tuple[str, str] =
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table("on the same trials", *names, "change", box=SIMPLE)
+    table, found = Table("on the same trials", *names, "change", box=SIMPLE), comparison.accuracy
     for column in table.columns[1:]:
         column.justify = "right"
-    if (rise := comparison.rise) is not None and comparison.interval is not None:
-        rates = (f"{100 * (rate or 0.0):.2f}" for rate in (comparison.eer_before, comparison.eer_after))
-        low, high = comparison.interval
+    if (rise := comparison.rise) is not None and found.eer_change_interval is not None:
+        rates = (f"{100 * (rate or 0.0):.2f}" for rate in (found.eer_float, found.eer))
+        low, high = found.eer_change_interval
         table.add_row("EER %", *rates, f"{100 * rise:+.2f}, {100 * low:+.2f} to {100 * high:+.2f} (95 %)")
-    if comparison.tdcf_before is not None and comparison.tdcf_after is not None:
-        change = comparison.tdcf_after - comparison.tdcf_before
-        table.add_row("min t-DCF", f"{comparison.tdcf_before:.4f}", f"{comparison.tdcf_after:.4f}", f"{change:+.4f}")
-    table.add_row("correlation of scores", "", "", f"{comparison.correlation:.5f}")
-    table.add_row("largest change of a score", "", "", f"{comparison.largest_change:.3f}")
+    if found.min_tdcf_float is not None and found.min_tdcf is not None:
+        change = found.min_tdcf - found.min_tdcf_float
+        table.add_row("min t-DCF", f"{found.min_tdcf_float:.4f}", f"{found.min_tdcf:.4f}", f"{change:+.4f}")
+    table.add_row("correlation of scores", "", "", f"{found.correlation:.5f}")
+    table.add_row("largest change of a score", "", "", f"{found.largest_change:.3f}")
     windows = "" if comparison.windows == 1 else f", {comparison.windows} windows of each"
     labels = ", without labels" if comparison.rise is None else ""
-    table.add_row("trials", "", "", f"{comparison.trials:,}{windows}{labels}")
+    table.add_row("trials", "", "", f"{found.trials:,}{windows}{labels}")
     for fault in faults:
         table.add_row(f"[red]failed[/red]: {fault}")
     CONSOLE.print(table)

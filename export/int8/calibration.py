@@ -1,7 +1,7 @@
 """Calibration: the choice of training trials that set the INT8 ranges, and three range estimators.
 
     chosen = choose(open_corpus("/data/LA", "train"), 500)
-    windows = CalibrationWindows(build_cache(frontend, chosen, folder))     # (1, 1, bands, 600) each, cropped at random
+    windows = CalibrationClips(build_cache(frontend, chosen, folder))     # (1, 1, bands, 600) each, cropped at random
     ranges = find_ranges(model, tensors(layers), windows, "min-max")
 
 Ranges come from labelled training trials only: random numbers or arbitrary sound give ranges that cost accuracy on
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from export.graph import INPUT, Floats
 from export.int8.scales import LEVELS, Ranges
 from export.model_graph import ModelGraph, StepSession, split_steps
-from runtime.audio.score_times import STEP, first
+from runtime.audio.score_times import first
 from runtime.card import model_card as card
 from runtime.support.errors import ShrikeError
 from train.data.cache import FeatureCache
@@ -66,36 +66,29 @@ def _rounds(trials: Sequence[Trial]) -> list[Trial]:
 
 
 @dataclass(frozen=True)
-class CalibrationWindows:
-    """One random window of every clip, cropped as in training; the same ones in each iteration."""
+class CalibrationClips:
+    """One random window of every clip, cropped as in training; the same ones in each iteration.
+
+    With `step`, a streaming model's frames: every clip from its first frame on, at most two windows long; by then the
+    states are renewed. A clip that ends before a stream's first score is repeated up to there.
+    """
 
     cache: FeatureCache
     seed: int = 0
+    step: int | None = None
 
     def __len__(self) -> int:
         return len(self.cache)
 
     def __iter__(self) -> Iterator[Floats]:
-        rng = np.random.default_rng(self.seed)
-        width = self.cache.frontend.width
+        frontend, rng = self.cache.frontend, np.random.default_rng(self.seed)
+        width = frontend.width
         for clip, frames in enumerate(self.cache.lengths):
-            start = int(rng.integers(frames - width + 1 if frames > width else frames))
-            yield network_input(self.cache.window(clip, start))
-
-
-@dataclass(frozen=True)
-class CalibrationClips(CalibrationWindows):
-    """Every clip as a stream from its first frame on, at most two windows long: by then the states are renewed.
-
-    A clip that ends before a stream's first score is repeated up to there.
-    """
-
-    step: int = STEP  # frames
-
-    def __iter__(self) -> Iterator[Floats]:
-        frontend = self.cache.frontend
-        for clip in range(len(self.cache)):
-            yield repeated_clip(self.cache.frames(clip)[: 2 * frontend.width], first(frontend, self.step))
+            if self.step is not None:
+                yield repeated_clip(self.cache.frames(clip)[: 2 * width], first(frontend, self.step))
+            else:
+                start = int(rng.integers(frames - width + 1 if frames > width else frames))
+                yield network_input(self.cache.window(clip, start))
 
 
 def repeated_clip(frames: NDArray[np.float16], least: int) -> Floats:
@@ -108,7 +101,7 @@ def network_input(window: NDArray[np.float16]) -> Floats:
     return np.ascontiguousarray(window.T, np.float32)[None, None]
 
 
-def describe(crops: CalibrationWindows, partition: Partition, method: Method) -> card.Calibration:
+def describe(crops: CalibrationClips, partition: Partition, method: Method) -> card.Calibration:
     """Describe these trials for the card."""
     trials = crops.cache.trials
     names = "".join(sorted(f"{trial.utterance}\n" for trial in trials))
@@ -136,7 +129,7 @@ def silence(window: Floats) -> float:
 def find_ranges(
     model: ModelGraph,
     names: Sequence[str],
-    clips: CalibrationWindows | Sequence[Floats],
+    clips: CalibrationClips | Sequence[Floats],
     method: Method,
     percentile: float = 99.999,
 ) -> Ranges:

@@ -62,8 +62,8 @@ def build_engine(
         workspace=build.workspace,
         precision=build.precision,
         not_int8=layers.floating if build.precision == "int8" else (),
-        trials=comparison.trials if comparison else 0,
-        largest_change=comparison.largest_change if comparison else None,
+        trials=comparison.accuracy.trials if comparison else 0,
+        largest_change=comparison.accuracy.largest_change if comparison else None,
     )
     _write(plan, record, job, note)
     return job.target
@@ -97,7 +97,7 @@ def _compare(job: BuildJob, engine: TensorRTEngine, gate: GateOptions, corpus: P
     with open_onnx(job.path) as reference:
         before = trials.scores(by_steps(reference), "ONNX")
     after = trials.scores(by_steps(engine), "engine")
-    comparison = verify.compare(before, after, trials.labels, gate, trials.windows)
+    comparison = verify.compare(before, after, trials.labels, gate, trials.windows, trials.name)
     verify.show(comparison, comparison.faults, ("ONNX", "engine"))
     if comparison.faults:
         advice = f"{job.path} is unchanged; a float one can be built with --precision fp16"

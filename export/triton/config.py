@@ -12,6 +12,7 @@ outside the sequence batcher, where its backends cannot store states, and would 
 from typing import Any
 
 import numpy as np
+from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from runtime.card.model_card import ModelCard, StateTensor
@@ -21,7 +22,7 @@ from runtime.support.errors import ShrikeError
 ONNX, TENSORRT = "onnxruntime_onnx", "tensorrt_plan"
 BACKENDS = {ONNX: "onnxruntime", TENSORRT: "tensorrt"}
 FILES = {ONNX: "model.onnx", TENSORRT: "model.plan"}
-TYPES = {"float32": pb.TYPE_FP32, "uint8": pb.TYPE_UINT8}
+TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
 QUEUE_DELAY = 1_000  # us that a request may wait for others of its batch; a step is due every 130,000
 IDLE = 120_000_000  # us after which Triton drops the state of a client that left without a word
 WARMUP = "features"  # file of the sample in the folder `warmup`
@@ -29,57 +30,54 @@ WARMUP = "features"  # file of the sample in the folder `warmup`
 
 def build_config(name: str, card: ModelCard, platform: str, batch: int, streams: int) -> pb.ModelConfig:
     """Return the configuration; `batch` 0: the graph's batch is fixed, and its dimensions include it."""
-    config = pb.ModelConfig(
-        name=name,
-        platform=platform,
-        backend=BACKENDS[platform],
-        default_model_filename=FILES[platform],
-        max_batch_size=batch,
-        instance_group=[_instances(card, platform)],
+    features, logits = (
+        {"name": spec.name, "data_type": "TYPE_FP32", "dims": spec.shape[1:] if batch else spec.shape}
+        for spec in (card.input, card.output)
     )
-    features, logits = (list(spec.shape[1:] if batch else spec.shape) for spec in (card.input, card.output))
-    config.input.add(name=card.input.name, data_type=pb.TYPE_FP32, dims=features)
-    config.output.add(name=card.output.name, data_type=pb.TYPE_FP32, dims=logits)
-    config.parameters[ONNX_SHA256].string_value = onnx_sha256(card)
+    parameters = {ONNX_SHA256: onnx_sha256(card)}
+    # On GPUs where there are any, but for integers in the form that CPUs compute fast.
+    kind = "KIND_CPU" if card.precision == "int8" and card.target == "cpu" else "KIND_AUTO"
     if platform == ONNX:  # threads gain nothing on networks this small
-        config.parameters["intra_op_thread_count"].string_value = "1"
+        parameters["intra_op_thread_count"] = "1"
+    config: dict[str, Any] = {
+        "name": name,
+        "platform": platform,
+        "backend": BACKENDS[platform],
+        "default_model_filename": FILES[platform],
+        "max_batch_size": batch,
+        "instance_group": [{"count": 1, "kind": "KIND_GPU" if platform == TENSORRT else kind}],
+        "input": [features],
+        "output": [logits],
+        "parameters": {key: {"string_value": value} for key, value in parameters.items()},
+    }
     if card.state:
         check_order(card.state.tensors)
-        _add_states(config.sequence_batching, card.state.tensors, streams)
-        return config
-    if batch:
-        config.dynamic_batching.max_queue_delay_microseconds = QUEUE_DELAY
-    for size in sorted({1, batch or 1}):
-        sample = config.model_warmup.add(name=f"{size} windows", batch_size=size)
-        given = sample.inputs[card.input.name]
-        given.data_type, given.input_data_file = pb.TYPE_FP32, WARMUP
-        given.dims.extend(features)
-    return config
+        config["sequence_batching"] = {
+            "max_sequence_idle_microseconds": IDLE,
+            "oldest": {"max_candidate_sequences": streams, "max_queue_delay_microseconds": QUEUE_DELAY},
+            "state": [_state(place, tensor) for place, tensor in enumerate(card.state.tensors)],
+        }
+    else:
+        sample = {"data_type": "TYPE_FP32", "dims": features["dims"], "input_data_file": WARMUP}
+        config["model_warmup"] = [
+            {"name": f"{size} windows", "batch_size": size, "inputs": {card.input.name: sample}}
+            for size in sorted({1, batch or 1})
+        ]
+        if batch:
+            config["dynamic_batching"] = {"max_queue_delay_microseconds": QUEUE_DELAY}
+    return json_format.ParseDict(config, pb.ModelConfig())
 
 
-def _instances(card: ModelCard, platform: str) -> pb.ModelInstanceGroup:
-    """On GPUs where there are any, but for integers in the form that CPUs compute fast."""
-    if platform == TENSORRT:
-        return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_GPU)
-    on_cpu = card.precision == "int8" and card.target == "cpu"
-    kind = pb.ModelInstanceGroup.KIND_CPU if on_cpu else pb.ModelInstanceGroup.KIND_AUTO
-    return pb.ModelInstanceGroup(count=1, kind=kind)
-
-
-def _add_states(batching: Any, tensors: tuple[StateTensor, ...], streams: int) -> None:
-    batching.max_sequence_idle_microseconds = IDLE
-    batching.oldest.max_candidate_sequences = streams
-    batching.oldest.max_queue_delay_microseconds = QUEUE_DELAY
-    for place, tensor in enumerate(tensors):
-        kind = TYPES[tensor.type]
-        state = batching.state.add(
-            input_name=tensor.input, output_name=tensor.output, data_type=kind, dims=tensor.shape
-        )
-        initial = state.initial_state.add(name=tensor.input, data_type=kind, dims=tensor.shape)
-        if any(tensor.reset):
-            initial.data_file = str(place)  # a card's names may hold anything
-        else:
-            initial.zero_data = True
+def _state(place: int, tensor: StateTensor) -> dict[str, Any]:
+    form = {"data_type": TYPES[tensor.type], "dims": tensor.shape}
+    # A file's name is a number: a card's names may hold anything.
+    initial = {"data_file": str(place)} if any(tensor.reset) else {"zero_data": True}
+    return {
+        "input_name": tensor.input,
+        "output_name": tensor.output,
+        "initial_state": [{"name": tensor.input, **form, **initial}],
+        **form,
+    }
 
 
 def initial_bytes(tensor: StateTensor) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.int8.calibration import CalibrationWindows, Histogram, check_disjoint, choose, describe, silence
+from export.int8.calibration import CalibrationClips, Histogram, check_disjoint, choose, describe, silence
 from export.options import GateOptions, Int8Options, ModelOptions
 from export.pipeline import prepare
 from runtime.audio.features import PRESETS
@@ -78,16 +78,16 @@ def test_the_gate_must_not_see_what_calibrated() -> None:
 def test_real_crops_and_the_cards_entry(corpus_root: Path, tmp_path: Path) -> None:
     train = select(open_corpus(corpus_root, "train"), "open=1")
     chosen = choose(train, 12)
-    crops = CalibrationWindows(build_cache(PRESETS["f0"], chosen, tmp_path, processes=1))
+    crops = CalibrationClips(build_cache(PRESETS["f0"], chosen, tmp_path, processes=1))
     windows = list(crops)
     assert len(windows) == 12 and all(window.shape == (1, 1, 45, 600) for window in windows)
     assert all(np.array_equal(a, b) for a, b in zip(windows, crops, strict=True))
-    assert any(not np.array_equal(a, b) for a, b in zip(windows, CalibrationWindows(crops.cache, seed=1), strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(windows, CalibrationClips(crops.cache, seed=1), strict=True))
     record = describe(crops, train, "entropy")
     assert record.classes == {"bonafide": 6, "spoof": 6} and sum(record.attacks.values()) == 6
     assert record.partition == "train where open=1" and record.corpus == train.identity()
     assert 0.0 < record.silence < 0.9
-    assert describe(CalibrationWindows(crops.cache, seed=1), train, "entropy").trials_sha256 == record.trials_sha256
+    assert describe(CalibrationClips(crops.cache, seed=1), train, "entropy").trials_sha256 == record.trials_sha256
 
 
 def test_silence_is_the_share_of_frames_far_below_the_loudest() -> None:

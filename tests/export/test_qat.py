@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from export import graph
-from export.int8.calibration import CalibrationWindows, find_ranges
+from export.int8.calibration import CalibrationClips, find_ranges
 from export.int8.qat import GraphNetwork, fine_tune, round_activation, round_weight
 from export.int8.quantize import plan, quantise, tensors
 from export.int8.scales import Ranges, weight_scales
@@ -79,7 +79,7 @@ def test_a_network_that_int8_hurts_comes_nearer_to_its_float_self(corpus_root: P
     layers = plan(model)
     train = open_corpus(corpus_root, "train")
     few = replace(train, trials=train.trials[:8] + train.trials[-8:])
-    windows = list(CalibrationWindows(build_cache(checkpoint.settings.frontend, few.trials, tmp_path, processes=1)))
+    windows = list(CalibrationClips(build_cache(checkpoint.settings.frontend, few.trials, tmp_path, processes=1)))
     ranges = find_ranges(windowed(model), tensors(layers), windows[::3], "percentile", 95.0)  # clips far too much
 
     def lost(tuned: onnx.ModelProto, scales: Ranges) -> float:

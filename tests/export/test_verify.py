@@ -35,8 +35,8 @@ def at(change: Comparison, rise: float, accept: bool = False) -> Comparison:
 def test_a_model_against_itself_passes() -> None:
     scores, labels = scored()
     same = compare(scores, scores, labels, GateOptions(bootstrap=50))
-    assert same.correlation == pytest.approx(1.0) and same.largest_change == 0.0
-    assert same.eer_before == same.eer_after and same.interval == (0.0, 0.0)
+    assert same.accuracy.correlation == pytest.approx(1.0) and same.accuracy.largest_change == 0.0
+    assert same.accuracy.eer_float == same.accuracy.eer and same.interval == (0.0, 0.0)
     assert same.faults == []
 
 
@@ -61,7 +61,7 @@ def test_the_gate_judges_by_the_interval() -> None:
 
 def test_flipped_scores_never_pass() -> None:
     scores, labels = scored()
-    assert compare(scores, -scores, labels, GATE).eer_after == pytest.approx(
+    assert compare(scores, -scores, labels, GATE).accuracy.eer == pytest.approx(
         1 - metrics.eer(scores[labels == 1], scores[labels == 0]), abs=0.01
     )
     assert compare(scores, -scores, labels, GATE).faults
@@ -71,8 +71,8 @@ def test_flipped_scores_never_pass() -> None:
 def test_without_labels_only_agreement_counts_as_the_card_states() -> None:
     scores, _ = scored()
     agreeing = compare(scores, scores + 0.01, None, GATE)
-    assert not agreeing.faults and agreeing.eer_after is None
-    record = agreeing.accuracy("some trials")
+    assert not agreeing.faults and agreeing.accuracy.eer is None
+    record = agreeing.accuracy
     assert not record.measured and "EER was not measured" in record.reason
     assert record.trials == len(scores) and record.correlation == pytest.approx(1.0)
     assert compare(scores, np.zeros_like(scores), None, GATE).faults  # a dead model agrees with nothing
@@ -92,7 +92,7 @@ def test_min_tdcf_where_the_organisers_scores_are_given(corpus_root: Path) -> No
         pytest.skip("no ASV scores there")
     scores, labels = scored()
     both = compare(scores, scores, labels, GateOptions(asv=asv, bootstrap=10))
-    assert both.tdcf_before == both.tdcf_after and 0 < (both.tdcf_after or 0) < 1
+    assert both.accuracy.min_tdcf_float == both.accuracy.min_tdcf and 0 < (both.accuracy.min_tdcf or 0) < 1
 
 
 def test_the_table_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +191,7 @@ def test_the_windows_of_one_clip_count_as_one_trial() -> None:
     labels_5 = np.repeat(labels, 5)
     one = compare(scores, scores[::-1], labels, GateOptions())
     five = compare(before, after, labels_5, GateOptions(), windows=5)
-    assert (five.trials, five.windows) == (200, 5)
+    assert (five.accuracy.trials, five.windows) == (200, 5)
     assert five.interval == one.interval  # copies of a score are no new evidence
     apart = compare(before, after, labels_5, GateOptions())
     assert apart.interval is not None and one.interval is not None
