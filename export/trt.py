@@ -14,6 +14,7 @@ from pathlib import Path
 import tyro
 
 from export.options import GateOptions, Int8Options, ModelOptions, expect
+from export.options import Precision as OnnxPrecision
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import Precision
 from runtime.support.command import parse, run
@@ -70,7 +71,12 @@ def main() -> int:
 
     source = options.source
     build = BuildOptions(options.precision, options.workspace, options.timing_cache, options.streams)
-    path = source.model if source.model.suffix == ".onnx" else export_graph(options)
+    path = source.model
+    if path.suffix != ".onnx":
+        from export.pipeline import export_onnx
+
+        form: OnnxPrecision = "int8" if options.precision == "int8" else "fp32"
+        path = export_onnx(source, form, "tensorrt", options.int8, options.gate)
     job = read_job(path, source.output_path(".engine"), build)
     try:
         device = find_device()
@@ -94,14 +100,6 @@ def check_device(workspace: int) -> int:
         return NO_ENGINE
     print("\n".join([*device.lines(), *device.warnings(workspace)]))
     return 0
-
-
-def export_graph(options: Options) -> Path:
-    """model.pt -> model.onnx in the form that TensorRT takes, with its card."""
-    from export.pipeline import export_onnx
-
-    precision = "int8" if options.precision == "int8" else "fp32"
-    return export_onnx(options.source, precision, "tensorrt", options.int8, options.gate)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

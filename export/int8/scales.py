@@ -18,12 +18,13 @@ no further value is clipped.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
 from export.graph import INPUT, weights_of
 
@@ -95,27 +96,29 @@ def without_ties(
 ) -> Scales:
     """Compute the scale of every tensor and weight of these layers; `weights` replaces the model's own."""
     weights = weights_of(model) if weights is None else weights
-    names = [name for layer in layers for name in (*layer.tensors, *layer.state)]
-    scales = _Shared(scale_owners(model), names, ranges)
+    names = {name for layer in layers for name in (*layer.tensors, *layer.state)}
+    owners = {name: name for name in names} | scale_owners(model)  # tensors of one owner share a scale
+    scales: dict[str, Any] = {
+        owner: float(activation_scale(ranges[owner])) for owner in {owners[name] for name in names}
+    }
     made_by, nodes = producers(model), {node.name: node for node in model.graph.node}
-    rounded = _rounded_as(model, scales.names)
+    rounded = _rounded_as(model, names)
     for layer in layers:  # in the graph's order: the output of one Add is the skip branch of the next
-        output = rounded.get(layer.name)
-        if layer.operation == "Add" and output:
-            main, skip = layer.tensors
+        if layer.operation == "Add" and layer.name in rounded:
+            main, skip, output = (owners[name] for name in (*layer.tensors, rounded[layer.name]))
             smallest = min(scales[name] for name in (main, skip, output))
             unit = scales[skip] / min(np.ceil(UNIT_PARTS[0] * scales[skip] / smallest), UNIT_PARTS[1])
             scales[main] = unit * np.ceil(scales[main] / unit)
             scales[output] = unit * (np.ceil(scales[output] / unit) // 2 * 2 + 1)
     for layer in layers:
-        output = rounded.get(layer.name)
-        if layer.operation == "Mul" and output:
-            value, gate = layer.tensors
-            scales[value] = _dividing(scales[output] / scales[gate], scales[value])
-        elif layer.operation == "AveragePool" and output:
-            (source,) = layer.tensors
-            scales[source] = _dividing(scales[output] * _cells(nodes[layer.name]), scales[source])
-    found = {name: scales[name] for name in scales.names}
+        if layer.operation in ("Mul", "AveragePool") and layer.name in rounded:
+            source, result = owners[layer.tensors[0]], scales[owners[rounded[layer.name]]]
+            if layer.operation == "Mul":
+                whole = result / scales[owners[layer.tensors[1]]]
+            else:
+                whole = result * math.prod(helper.get_node_attr_value(nodes[layer.name], "kernel_shape"))
+            scales[source] = _dividing(whole, scales[source])
+    found = {name: scales[owners[name]] for name in names}
     for layer in layers:
         if layer.weight:
             weight, (source,) = weights[layer.weight], layer.tensors
@@ -128,31 +131,10 @@ def without_ties(
     return {name: np.asarray(scale, np.float32) for name, scale in found.items()}
 
 
-class _Shared:
-    """Scales by tensor; tensors of one owner share one."""
-
-    def __init__(self, owners: dict[str, str], names: Iterable[str], ranges: Ranges) -> None:
-        self.names, self._owners = frozenset(names), owners
-        by_owner = {owners.get(name, name) for name in self.names}
-        self._scales: dict[str, Any] = {name: float(activation_scale(ranges[name])) for name in by_owner}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._scales[self._owners.get(name, name)]
-
-    def __setitem__(self, name: str, scale: Any) -> None:
-        self._scales[self._owners.get(name, name)] = scale
-
-
 def _dividing(whole: Any, scale: Any) -> Any:
     """Grow the scale until it divides `whole` by an odd number; leave it where that number is out of range."""
     n = np.floor((whole / scale - 1) / 2) * 2 + 1
     return np.where((n >= 1) & (n < LARGEST), whole / np.maximum(n, 1), scale)
-
-
-def _cells(pool: onnx.NodeProto) -> int:
-    """Number of values that a pooling averages."""
-    (shape,) = (item.ints for item in pool.attribute if item.name == "kernel_shape")
-    return math.prod(shape)
 
 
 def _rounded_as(model: onnx.ModelProto, names: Collection[str]) -> dict[str, str]:

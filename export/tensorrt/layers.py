@@ -48,10 +48,11 @@ def read_layers(text: str) -> EngineLayers:
         raise ShrikeError("TensorRT's engine inspector gave no list of layers; build the engine again") from error
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise ShrikeError("the engine has only its layers' names: build it with --profilingVerbosity=detailed")
-    kinds: dict[str, list[str]] = {"integer": [], "floating": [], "opaque": [], "other": []}
-    for layer in layers:
-        kinds[_kind(layer)].append(str(layer.get("Name", "without a name")))
-    return EngineLayers(tuple(kinds["integer"]), tuple(kinds["floating"]), tuple(kinds["opaque"]), len(kinds["other"]))
+    named = [(_kind(layer), str(layer.get("Name", "without a name"))) for layer in layers]
+    integer, floating, opaque, other = (
+        tuple(name for kind, name in named if kind == wanted) for wanted in ("integer", "floating", "opaque", "other")
+    )
+    return EngineLayers(integer, floating, opaque, len(other))
 
 
 def _kind(layer: dict[str, Any]) -> str:
