@@ -1,6 +1,6 @@
 """The gate's judgement on a prepared model, and the files that are written if it passes.
 
-judged = judge(prepared, scores, "int8")                      # raises Rejected if too much was lost
+judged = judge(prepared)                                      # raises Rejected if too much was lost
 path = write_model(judged, Path("model.onnx"), "cpu")         # model.onnx and model.json, both or neither
 """
 
@@ -55,19 +55,20 @@ class Prepared:
         return None if self.trials is None else self.trials.scores(as_runner(self.graph), title)
 
 
-def judge(prepared: Prepared, scores: verify.Scores | None, name: str) -> Prepared:
+def judge(prepared: Prepared) -> Prepared:
     """Compare the scores of the model that would ship with the float network's, and add the measurements.
 
     Raises Rejected if too much was lost.
     """
     trials, before, gate = prepared.trials, prepared.float_scores, prepared.gate
+    scores = before if prepared.precision == "fp32" else prepared.scores("INT8")
     labels = None if trials is None else trials.labels
     accuracy, notes = verify.UNMEASURED, list[str]()
     if trials is not None and before is not None and scores is not None:
         comparison = verify.compare(before, scores, labels, gate, trials.windows, trials.name)
         lost = comparison.faults
         faults = [*lost, *prepared.step_faults, *(prepared.drift.faults if prepared.drift else ())]
-        verify.show(comparison, faults, ("float", name))
+        verify.show(comparison, faults, ("float", prepared.precision))
         if faults:
             raise verify.Rejected(comparison, faults, advice(prepared, bool(lost)))
         accuracy = comparison.accuracy

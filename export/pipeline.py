@@ -41,9 +41,8 @@ def export_onnx(
 ) -> Path:
     """Write model.onnx and model.json, both or neither; return the path of the first."""
     prepared = prepare(source, int8, gate, precision, "uint8" if target == "cpu" else "int8")
-    scores = prepared.float_scores if precision == "fp32" else prepared.scores("INT8")
     runs_on: card.Target = "any" if precision == "fp32" else target
-    return write_model(judge(prepared, scores, precision), source.output_path(".onnx"), runs_on)
+    return write_model(judge(prepared), source.output_path(".onnx"), runs_on)
 
 
 def prepare(

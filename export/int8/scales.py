@@ -125,8 +125,8 @@ def without_ties(
             weight = weight.T if layer.operation == "MatMul" else weight
             sums = weight[0].size > 1 and not never_negative(made_by, source)
             scale = weight_scales(weight, SIGNED_LEVELS if sums else LEVELS).astype(np.float64)
-            if output := rounded.get(layer.name):
-                scale = _dividing(found[output] / found[source], scale)
+            if layer.name in rounded:
+                scale = _dividing(found[rounded[layer.name]] / found[source], scale)
             found[layer.weight] = scale
     return {name: np.asarray(scale, np.float32) for name, scale in found.items()}
 
