@@ -7,16 +7,8 @@
 
 This module does not need torch: a device compares the engine it has built with its ONNX file.
 
-One bona fide and one spoofed trial that swap ranks change an EER by 0.6 % of 330 trials, more than the 0.2 % a gate
-allows. So a short list gives several windows of each clip: as many as make that step a quarter of the allowed rise.
-
-The gate judges by the 95 % bootstrap interval of the EER's change (docs/int8.md):
-
-    allowed rise                |
-    passes            [====]    |
-    passes, noted          [==*=|====]           the estimate * is below it
-    unproven                [===|=*====]         refused, unless --accept-unproven
-    lost                        |    [===*===]   refused
+The gate judges by the 95 % bootstrap interval of the EER's change. docs/int8.md has its rules, and the reason why a
+short list gives several windows of each clip.
 """
 
 from collections.abc import Iterator, Sequence

@@ -7,9 +7,8 @@ A layer's result is round(sum * M): a sum of integers, and M from its scales. Wi
     n = 4   ... 1.25  1.5  1.75 ...      1.5 is a tie: the last bit of a float decides
     n = 5   ... 1.2   1.4  1.6  1.8      values are at least half an n-th from a tie, a thousand times a float's error
 
-So the S8 file's convolutions, which ONNX Runtime computes in float, and the U8 file's, which it computes in integers,
-give the same integers, as does any other arithmetic with a smaller error. Scales only grow, mostly by less than 1 %, so
-no further value is clipped.
+So S8, which ONNX Runtime computes in float, and U8, in integers, give the same integers. Scales only grow: no further
+value is clipped.
 
     Conv   M = input * weight / output       the weight's scales are adjusted, one for every channel
     Mul    M = value * gate / output         the value's scale is adjusted, that of the convolution before the gate
