@@ -30,6 +30,7 @@ from runtime.audio.features import FrontEnd
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import ANY_BATCH, State, StateTensor
 from runtime.engines import initial_states
+from runtime.engines.onnx import open_session
 from runtime.support.errors import ShrikeError
 
 if TYPE_CHECKING:
@@ -173,21 +174,14 @@ def _reset(values: "Tensor") -> tuple[float, ...]:
 
 
 class StepSession:
-    """Runs a batch of streams through ONNX Runtime on one core; `extra` names inner tensors that become outputs."""
+    """Runs a batch of streams in the runtime's session, on one core; `extra` names inner tensors to return."""
 
     def __init__(self, model: ModelGraph, batch: int = 1, extra: tuple[str, ...] = ()) -> None:
-        import onnxruntime
-
         self.model, self._batch = model, batch
         self._outputs = [OUTPUT, *(tensor.output for tensor in model.tensors), *extra]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors
         graph = copy.deepcopy(model.graph)
         graph.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extra)
-        self._session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session, _, _ = open_session(graph.SerializeToString(), "the exported graph", threads=1, provider="cpu")
         self.reset()
 
     def reset(self) -> None:
