@@ -14,7 +14,7 @@ from typing import Literal
 import tyro
 
 from runtime.audio.score_times import STEP
-from runtime.support.errors import ShrikeError
+from runtime.card.schema import require
 from runtime.support.suggestions import nearby
 
 SHORTEST_DRIFT = 3  # minutes: the first, one between, the first again
@@ -23,12 +23,6 @@ ENDINGS = (".onnx", ".engine", ".json")  # of --out, which names files without t
 
 Precision = Literal["fp32", "int8"]
 Batch = Literal["1", "dynamic"]
-
-
-def expect(holds: bool, message: str) -> None:
-    """Raise ShrikeError with `message` unless the condition holds."""
-    if not holds:
-        raise ShrikeError(message)
 
 
 @dataclass(frozen=True)
@@ -51,8 +45,8 @@ class ModelOptions:
     """Where features are kept between runs; safe to delete."""
 
     def __post_init__(self) -> None:
-        expect(self.exit is None or self.exit >= 1, f"--exit {self.exit}: expected 1 or more")
-        expect(self.frames > 0, f"--frames {self.frames}: expected a multiple of the model's stride, 8 or 16")
+        require(self.exit is None or self.exit >= 1, f"--exit {self.exit}: expected 1 or more")
+        require(self.frames > 0, f"--frames {self.frames}: expected a multiple of the model's stride, 8 or 16")
 
     def output_path(self, ending: str) -> Path:
         """Path of a file of this export: beside the model, in the folder --out, or under the name --out."""
@@ -93,11 +87,11 @@ class Int8Options:
 
     def __post_init__(self) -> None:
         count = self.calibration_trials
-        expect(count >= 1, f"--calibration-trials {count}: expected 1 or more; 500 are enough")
-        expect(0 < self.percentile <= 100, f"--percentile {self.percentile}: expected more than 0, at most 100")
-        expect(self.qat >= 0, f"--qat {self.qat}: expected a number of epochs, 0 or more")
-        expect(self.qat_lr > 0, f"--qat-lr {self.qat_lr}: expected a number above 0")
-        expect(self.seed >= 0, f"--seed {self.seed}: expected 0 or more")
+        require(count >= 1, f"--calibration-trials {count}: expected 1 or more; 500 are enough")
+        require(0 < self.percentile <= 100, f"--percentile {self.percentile}: expected more than 0, at most 100")
+        require(self.qat >= 0, f"--qat {self.qat}: expected a number of epochs, 0 or more")
+        require(self.qat_lr > 0, f"--qat-lr {self.qat_lr}: expected a number above 0")
+        require(self.seed >= 0, f"--seed {self.seed}: expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -128,17 +122,17 @@ class GateOptions:
 
     def __post_init__(self) -> None:
         trials, windows, minutes = self.verification_trials, self.verification_windows, self.drift_minutes
-        expect(trials >= 0, f"--verification-trials {trials}: expected 0 (all) or more")
-        expect(windows >= 0, f"--verification-windows {windows}: expected 0 (automatic) or more")
+        require(trials >= 0, f"--verification-trials {trials}: expected 0 (all) or more")
+        require(windows >= 0, f"--verification-windows {windows}: expected 0 (automatic) or more")
         sure = self.sure
-        expect(sure is None or 0.5 < sure < 1, f"--sure {sure}: expected a probability above 0.5 and below 1")
-        expect(self.bootstrap >= 1, f"--bootstrap {self.bootstrap}: expected 1 or more")
-        expect(
+        require(sure is None or 0.5 < sure < 1, f"--sure {sure}: expected a probability above 0.5 and below 1")
+        require(self.bootstrap >= 1, f"--bootstrap {self.bootstrap}: expected 1 or more")
+        require(
             minutes == 0 or SHORTEST_DRIFT <= minutes <= LONGEST_DRIFT,
             f"--drift-minutes {minutes}: expected 0 (no check) or {SHORTEST_DRIFT} to {LONGEST_DRIFT}",
         )
         # The file is read after all trials went through both models: check it now.
-        expect(
+        require(
             self.asv is None or self.asv.is_file(),
             f"--asv {self.asv}: expected the organisers' score file" + (nearby(self.asv) if self.asv else ""),
         )

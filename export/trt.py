@@ -13,10 +13,11 @@ from pathlib import Path
 
 import tyro
 
-from export.options import GateOptions, Int8Options, ModelOptions, expect
+from export.options import GateOptions, Int8Options, ModelOptions
 from export.options import Precision as OnnxPrecision
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import Precision
+from runtime.card.schema import require
 from runtime.support.command import parse, run
 from runtime.support.extras import require_package
 
@@ -47,12 +48,12 @@ class Options:
 
     def __post_init__(self) -> None:
         least, most = WORKSPACE
-        expect(least <= self.workspace <= most, f"--workspace {self.workspace}: expected {least} to {most:,} MiB")
-        expect(1 <= self.streams <= MOST_STREAMS, f"--streams {self.streams}: expected 1 to {MOST_STREAMS:,}")
+        require(least <= self.workspace <= most, f"--workspace {self.workspace}: expected {least} to {most:,} MiB")
+        require(1 <= self.streams <= MOST_STREAMS, f"--streams {self.streams}: expected 1 to {MOST_STREAMS:,}")
         # An ONNX file has its shape already: an option without effect is an error.
         source = self.source
         shaped = self.int8 != Int8Options() or source.exit or source.fuse or source.batch or source.frames != STEP
-        expect(
+        require(
             not (shaped and source.model.suffix == ".onnx"),
             f"{source.model} is exported already: --exit, --batch, --frames, --calibration and its options have no "
             "effect on it; give the model.pt, or leave them out (--verification names trials)",

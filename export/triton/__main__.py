@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-from export.options import expect
+from runtime.card.schema import require
 from runtime.support.command import parse, run
 
 MOST = 65_536
@@ -34,9 +34,9 @@ class Options:
     """Streams whose states Triton holds at once; further ones wait."""
 
     def __post_init__(self) -> None:
-        expect(bool(self.models), "models: expected at least one, as in edge or model.onnx")
-        expect(1 <= self.max_batch <= MOST, f"--max-batch {self.max_batch}: expected 1 to {MOST:,}")
-        expect(1 <= self.streams <= MOST, f"--streams {self.streams}: expected 1 to {MOST:,}")
+        require(bool(self.models), "models: expected at least one, as in edge or model.onnx")
+        require(1 <= self.max_batch <= MOST, f"--max-batch {self.max_batch}: expected 1 to {MOST:,}")
+        require(1 <= self.streams <= MOST, f"--streams {self.streams}: expected 1 to {MOST:,}")
 
 
 def main() -> None:
