@@ -51,11 +51,12 @@ def open_file(path: str | os.PathLike[str]) -> "soundfile.SoundFile | FfmpegSoun
     try:
         sound = open_sound(path)
     except UndecodableError as error:
-        return FfmpegSound(path, str(error))
+        return FfmpegSound(Ffmpeg(path, str(error)), str(error))
     if sound.format != "MP3" or mp3_states_length(path) or not shutil.which("ffmpeg"):
         return sound
     sound.close()  # libsndfile reads as much as it estimates, which may be the half
-    return FfmpegSound(path, "its header states no length")
+    reason = "its header states no length"
+    return FfmpegSound(Ffmpeg(path, reason), reason)
 
 
 class Ffmpeg:
@@ -152,9 +153,9 @@ class FfmpegSound:
 
     frames = UNKNOWN_FRAMES
 
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        """`reason`: why libsndfile cannot open the file, for the error."""
-        self._child = Ffmpeg(path, reason)
+    def __init__(self, child: Ffmpeg, reason: str) -> None:
+        """`reason`: why ffmpeg is needed, for the error."""
+        self._child = child
         try:
             self._rest = self._read_header(reason)
             if not len(self._rest) and not self._more():  # a file that cannot be decoded fails here

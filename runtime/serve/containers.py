@@ -8,21 +8,20 @@ ffmpeg is a child process with limits of its own (runtime.audio.ffmpeg). Threads
 """
 
 import asyncio
-import os
 import queue
 import threading
 import time
 from contextlib import closing
 
-from runtime.audio.containers import parse_wav
-from runtime.audio.decode import check_rate
-from runtime.audio.ffmpeg import READ, Ffmpeg
+from runtime.audio.ffmpeg import Ffmpeg, FfmpegSound
 from runtime.audio.resampler import Resampler
 from runtime.serve.streams import LiveStream
 from runtime.support.errors import ShrikeError
 
 PARTS = 8  # that wait for ffmpeg
 POLL = 0.02  # s between checks whether one more fits
+BLOCKS = 0.02, 0.5  # s of sound decoded at once: live, the length of an Opus packet; of a file
+REASON = "the sound is a container"  # why ffmpeg is needed
 
 
 class ContainerFeed:
@@ -41,7 +40,7 @@ class ContainerFeed:
         if not data:
             return
         if self._child is None:
-            self._child = Ffmpeg(None, "the sound is a container")
+            self._child = Ffmpeg(None, REASON)
             self._child.feed(data, self._parts.get)
             threading.Thread(target=self._decode, args=(self._child,), daemon=True).start()
         else:
@@ -63,31 +62,20 @@ class ContainerFeed:
 
     def _decode(self, child: Ffmpeg) -> None:
         """Read ffmpeg's output to its end, in a thread of its own."""
-        problem = ""
-        with closing(child):
-            try:
-                data, resampler = b"", None
-                header = None
-                while new := os.read(child.descriptor, READ):
-                    data += new
-                    if header is None:
-                        if (header := parse_wav(data)) is None or header.pcm is None:
-                            continue
-                        check_rate(header.pcm.rate)
-                        data = data[header.start :]
-                        resampler = Resampler(header.pcm.rate, self._rate)
-                    assert header.pcm and resampler
-                    whole = len(data) // header.pcm.size * header.pcm.size
-                    samples, _ = resampler.push(header.pcm.decode(data[:whole]))
-                    data = data[whole:]
-                    while not self._stream.live and self._stream.full and not self._stream.closed:
+        problem, stream = "", self._stream
+        try:
+            with closing(FfmpegSound(child, REASON)) as sound:
+                resampler = Resampler(sound.samplerate, self._rate)
+                size = round(BLOCKS[0 if stream.live else 1] * sound.samplerate)
+                while len(block := sound.read(size)):
+                    samples, _ = resampler.push(block)
+                    while not stream.live and stream.full and not stream.closed:
                         time.sleep(POLL)
-                    if not self._stream.put(samples.astype("<f4").tobytes()):
+                    if not stream.put(samples.astype("<f4").tobytes()):
                         return
-                if resampler:
-                    self._stream.put(resampler.flush().astype("<f4").tobytes())
-                problem = child.problem() or ("" if resampler else "no sound in it")
-            except ShrikeError as error:
-                problem = str(error)
-            finally:
-                self._stream.end(problem, ("truncated",) if problem else ())
+                stream.put(resampler.flush().astype("<f4").tobytes())
+                problem = sound.problem()
+        except ShrikeError as error:
+            problem = str(error)
+        finally:
+            stream.end(problem, ("truncated",) if problem else ())

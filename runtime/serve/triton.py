@@ -237,8 +237,8 @@ class _Link:
         until = time.monotonic() + PATIENCE
         found = self._infer(requests, seconds)
         while missed := [place for place, answer in enumerate(found) if type(answer) is EngineAwayError]:
-            if not self._wait(until):
-                return found
+            if not self._back.wait(max(0.0, until - time.monotonic())) or self._closed.is_set():
+                return found  # the server stays away
             if not again:
                 lost = StateLostError("Triton was away, and lost the state of this stream: send it again")
                 return [lost if type(answer) is EngineAwayError else answer for answer in found]
@@ -287,10 +287,6 @@ class _Link:
         if not self._closed.is_set():
             say(f"Triton at {self.url} is back")
         self._back.set()
-
-    def _wait(self, until: float) -> bool:
-        """Wait for the server; False if it stays away."""
-        return self._back.wait(max(0.0, until - time.monotonic())) and not self._closed.is_set()
 
     def send(self, request: Any) -> None:
         """Send a request whose answer nobody needs."""

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from runtime.audio.decode import load
-from runtime.audio.ffmpeg import FfmpegSound, open_file
+from runtime.audio.ffmpeg import Ffmpeg, FfmpegSound, open_file
 from runtime.sources.file import FileSource
 from runtime.support.errors import AudioError, ShrikeError
 from runtime.support.shutdown import Stop
@@ -142,7 +142,7 @@ def test_what_neither_decodes_is_one_line(tmp_path: Path, data: bytes) -> None:
 def test_closing_ends_the_child(wav: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.mka"
     subprocess.run(["ffmpeg", "-v", "error", "-stream_loop", "100", "-i", wav, "-c:a", "pcm_s16le", path], check=True)
-    sound = FfmpegSound(path, "a test")
+    sound = FfmpegSound(Ffmpeg(path, "a test"), "a test")
     child = sound._child._process
     assert child.poll() is None  # the pipe is full, and it waits
     sound.close()
