@@ -67,10 +67,10 @@ class TritonEngine:
     def __init__(self, url: str, name: str, card: ModelCard) -> None:
         self.name, self.card, self.state = card.name, card, card.state
         self.precision: str = card.precision
-        self._link = _Link(url, name)
+        self._link = _Link(url, name, card)
         try:
             self._link.open()
-            check_config(self._link, card)
+            self._link.check_config()
             if card.state:  # a first run, for which Triton's own samples do not suit
                 store = self.open_store()
                 row = store.add()
@@ -90,23 +90,14 @@ class TritonEngine:
     def __call__(self, features: NDArray[np.float32]) -> Logits:
         """Compute logits (n, 2) of raw log power (n, 1, bands, frames): a request for each window."""
         check_windows(self.card, features)
-        found = self._link.infer([self._request(window) for window in features], WINDOW, again=True)
-        return np.stack([_logits(self.card, answer) for answer in found])
+        found = self._link.infer([self._link.request(window) for window in features], WINDOW, again=True)
+        if error := next((answer for answer in found if isinstance(answer, ShrikeError)), None):
+            raise error
+        return np.stack(found)
 
     def open_store(self, most: int = 0) -> "TritonSequences":
         """Return the sequences of a streaming model."""
-        return TritonSequences(self._link, self._request, self.card)
-
-    def _request(self, window: NDArray[np.float32], **parameters: int | bool) -> Any:
-        """Build the request of one window or step (1, bands, frames)."""
-        from tritonclient.grpc import service_pb2
-
-        request = service_pb2.ModelInferRequest(model_name=self._link.model, raw_input_contents=[window.tobytes()])
-        request.inputs.add(name=self.card.input.name, datatype="FP32", shape=[1, *self.card.input.shape[1:]])
-        request.outputs.add(name=self.card.output.name)
-        for name, value in parameters.items():
-            setattr(request.parameters[name], "bool_param" if isinstance(value, bool) else "int64_param", value)
-        return request
+        return TritonSequences(self._link)
 
     def close(self) -> None:
         self._link.close()
@@ -117,8 +108,8 @@ class TritonSequences:
 
     bytes = 0  # of a state here
 
-    def __init__(self, link: "_Link", request: Any, card: ModelCard) -> None:
-        self._link, self._request, self._card = link, request, card
+    def __init__(self, link: "_Link") -> None:
+        self._link = link
         self._sequences: dict[int, int] = {}  # row -> Triton's correlation id
         self._rows = 0
 
@@ -130,8 +121,8 @@ class TritonSequences:
     def remove(self, row: int) -> None:
         """End a stream's sequence."""
         if sequence := self._sequences.pop(row, 0):
-            nothing = np.zeros(self._card.input.shape[1:], np.float32)  # a request without an input would be refused
-            self._link.send(self._request(nothing, sequence_id=sequence, sequence_end=True))
+            nothing = np.zeros(self._link.card.input.shape[1:], np.float32)  # without an input it would be refused
+            self._link.send(self._link.request(nothing, sequence_id=sequence, sequence_end=True))
 
     def step(
         self,
@@ -148,40 +139,27 @@ class TritonSequences:
                 self._sequences[row] = secrets.randbelow(2**62) + 1
             if row not in self._sequences:
                 raise ValueError(f"row {row} has no state: its first step must be fresh")
-            requests.append(self._request(new, sequence_id=self._sequences[row], sequence_start=bool(is_fresh)))
-        found: list[Logits | ShrikeError] = []
-        for row, answer in zip(rows, self._link.infer(requests, seconds), strict=True):
-            try:
-                found.append(_logits(self._card, answer))
-            except EngineAwayError as error:
+            start = bool(is_fresh)
+            requests.append(self._link.request(new, sequence_id=self._sequences[row], sequence_start=start))
+        found = self._link.infer(requests, seconds)
+        for row, answer in zip(rows, found, strict=True):
+            if isinstance(answer, EngineAwayError):
                 del self._sequences[row]
-                found.append(error)
-            except ShrikeError as error:
+            elif isinstance(answer, ShrikeError):
                 self.remove(row)
-                found.append(error)
         return found
-
-
-def _logits(card: ModelCard, answer: Any) -> Logits:
-    if isinstance(answer, ShrikeError):
-        raise answer
-    logits, outputs = card.output.name, answer.outputs
-    fits = [(one.name, one.datatype, list(one.shape)) for one in outputs] == [(logits, "FP32", [1, 2])]
-    if not fits or [len(part) for part in answer.raw_output_contents] != [8]:
-        raise ShrikeError(f"{card.name}: Triton's output is not {logits} (1, 2) of FP32: export the model again")
-    return np.frombuffer(answer.raw_output_contents[0], "<f4")
 
 
 class _Link:
     """Requests to one model of one server, and the search for a server that is away."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, card: ModelCard) -> None:
         import grpc
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
         if not ADDRESS.fullmatch(url):
             raise ShrikeError(f"--triton-url {url}: expected grpc://HOST:PORT, or grpcs:// with TLS; Triton's is 8001")
-        self.url, self.model, self._grpc, self._messages = url, model, grpc, service_pb2
+        self.url, self.model, self.card, self._grpc, self._messages = url, model, card, grpc, service_pb2
         options = [
             ("grpc.max_receive_message_length", 2**24),
             ("grpc.initial_reconnect_backoff_ms", round(1e3 * PAUSES[0])),
@@ -223,17 +201,44 @@ class _Link:
         except (self._grpc.RpcError, ValueError):  # ValueError: the channel was closed meanwhile
             return False
 
-    def config(self) -> Any:
-        """Return Triton's configuration of the model."""
+    def check_config(self) -> None:
+        """Compare the server's model with the card: tensors, states, and the file that it was made from."""
+        from tritonclient.grpc import model_config_pb2 as pb
+
+        where = f"--triton-url {self.url}: the model {self.model!r} there"
         try:
-            return self._stub.ModelConfig(self._messages.ModelConfigRequest(name=self.model), timeout=OPENING).config
+            request = self._messages.ModelConfigRequest(name=self.model)
+            config = self._stub.ModelConfig(request, timeout=OPENING).config
         except self._grpc.RpcError as error:
-            raise ShrikeError(
-                f"--triton-url {self.url}: no configuration of {self.model!r} ({_details(error)})"
-            ) from error
+            raise ShrikeError(f"{where} has no configuration ({_details(error)})") from error
+        card, types = self.card, {"float32": pb.TYPE_FP32, "uint8": pb.TYPE_UINT8}
+        skipped = 1 if config.max_batch_size else 0
+        tensors, states = (card.input, card.output), card.state.tensors if card.state else ()
+        sizes = [[max(1, tensor.shape[0]), *tensor.shape[1:]][skipped:] for tensor in tensors]
+        wanted = [(tensor.name, types["float32"], size) for tensor, size in zip(tensors, sizes, strict=True)]
+        wanted += [(f"{state.input} {state.output}", types[state.type], list(state.shape)) for state in states]
+        found = [(one.name, one.data_type, list(one.dims)) for one in (*config.input, *config.output)]
+        held = config.sequence_batching.state
+        found += [(f"{one.input_name} {one.output_name}", one.data_type, list(one.dims)) for one in held]
+        if sorted(found) != sorted(wanted):
+            odd = next((one for one in wanted + found if (one in wanted) != (one in found)), wanted[0])
+            verb = "lacks" if odd in wanted else "has"
+            raise ShrikeError(f"{where} {verb} {odd[0]!a} {odd[2]}, unlike {card.name}'s card: export it again")
+        digest = config.parameters[ONNX_SHA256].string_value if ONNX_SHA256 in config.parameters else ""
+        if digest and digest != onnx_sha256(card):
+            raise ShrikeError(f"{where} was made from another file than the model of this name here: export it again")
+
+    def request(self, window: NDArray[np.float32], **parameters: int | bool) -> Any:
+        """Build the request of one window or step (1, bands, frames)."""
+        request = self._messages.ModelInferRequest(model_name=self.model, raw_input_contents=[window.tobytes()])
+        request.inputs.add(name=self.card.input.name, datatype="FP32", shape=[1, *self.card.input.shape[1:]])
+        request.outputs.add(name=self.card.output.name)
+        for name, value in parameters.items():
+            setattr(request.parameters[name], "bool_param" if isinstance(value, bool) else "int64_param", value)
+        return request
 
     def infer(self, requests: list[Any], seconds: float, again: bool = False) -> list[Any]:
-        """Send all requests; return the answer, or the error, of each. `again`: repeat those that met no server."""
+        """Send all requests; return logits (2,) or an error of each. `again`: repeat those that met no server."""
         until = time.monotonic() + PATIENCE
         found = self._infer(requests, seconds)
         while missed := [place for place, answer in enumerate(found) if type(answer) is EngineAwayError]:
@@ -254,10 +259,17 @@ class _Link:
         found = []
         for call in calls:
             try:
-                found.append(call.result())
+                found.append(self._logits(call.result()))
             except (self._grpc.RpcError, self._grpc.FutureCancelledError) as error:
                 found.append(self._explain(error, seconds))
         return found
+
+    def _logits(self, answer: Any) -> Logits | ShrikeError:
+        logits, parts = self.card.output.name, answer.raw_output_contents
+        fits = [(one.name, one.datatype, list(one.shape)) for one in answer.outputs] == [(logits, "FP32", [1, 2])]
+        if not fits or [len(part) for part in parts] != [8]:
+            return ShrikeError(f"{self.card.name}: Triton's output is not {logits} (1, 2) of FP32: export it again")
+        return np.frombuffer(parts[0], "<f4")
 
     def _explain(self, error: Any, seconds: float) -> ShrikeError:
         """Return the error of one request, for clients, who need not know the server's address. A server that is away
@@ -304,32 +316,6 @@ class _Link:
             self._closed.set()
             self._back.set()
             self._channel.close()
-
-
-def check_config(link: _Link, card: ModelCard) -> None:
-    """Compare the server's model with the card: tensors, states, and the file that it was made from."""
-    from tritonclient.grpc import model_config_pb2 as pb
-
-    config, types = link.config(), {"float32": pb.TYPE_FP32, "uint8": pb.TYPE_UINT8}
-    skipped = 1 if config.max_batch_size else 0
-    tensors, states = (card.input, card.output), card.state.tensors if card.state else ()
-    sizes = [[max(1, tensor.shape[0]), *tensor.shape[1:]][skipped:] for tensor in tensors]
-    wanted = [(tensor.name, types["float32"], size) for tensor, size in zip(tensors, sizes, strict=True)]
-    wanted += [(f"{state.input} {state.output}", types[state.type], list(state.shape)) for state in states]
-    found = [(one.name, one.data_type, list(one.dims)) for one in (*config.input, *config.output)]
-    found += [
-        (f"{one.input_name} {one.output_name}", one.data_type, list(one.dims)) for one in config.sequence_batching.state
-    ]
-    where = f"--triton-url {link.url}: the model {link.model!r} there"
-    if sorted(found) != sorted(wanted):
-        odd = next((one for one in wanted + found if (one in wanted) != (one in found)), found[0])
-        verb = "lacks" if odd in wanted else "has"
-        raise ShrikeError(
-            f"{where} {verb} {odd[0]!a} {odd[2]}: it is not the one of {card.name}'s card; export it again"
-        )
-    digest = config.parameters[ONNX_SHA256].string_value if ONNX_SHA256 in config.parameters else ""
-    if digest and digest != onnx_sha256(card):
-        raise ShrikeError(f"{where} was made from another file than the model of this name here: export it again")
 
 
 def _details(error: Any) -> str:
