@@ -82,20 +82,27 @@ def _running(process: int) -> bool:
 
 
 @contextmanager
+def _staged(temporary: Path, target: Path) -> Iterator[None]:
+    """Let errors name the target, and remove the temporary file or folder at the end if it is still there."""
+    try:
+        with explain_errors(target):
+            yield
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path with the same suffix; rename it on success, remove it on any failure."""
     path = Path(path)
     temporary = temporary_name(path.with_suffix(""), path.suffix)
-    try:
-        with explain_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            _flush_to_disk(temporary)
-            os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):  # it may not exist
-            temporary.unlink()
-        raise
+    with _staged(temporary, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
 
 
 @contextmanager
@@ -106,19 +113,16 @@ def atomic_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
     """
     folder = Path(folder)
     temporary = temporary_name(folder / names[-1])
-    try:
-        with explain_errors(folder):
-            for name in names:
-                if (folder / name).is_dir():
-                    raise ShrikeError(f"{folder / name} is a folder; expected a file, give another name")
-            temporary.mkdir(parents=True)
-            yield temporary
-            for name in names:
-                _flush_to_disk(temporary / name)
-            for name in names:
-                os.replace(temporary / name, folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _staged(temporary, folder):
+        for name in names:
+            if (folder / name).is_dir():
+                raise ShrikeError(f"{folder / name} is a folder; expected a file, give another name")
+        temporary.mkdir(parents=True)
+        yield temporary
+        for name in names:
+            _flush_to_disk(temporary / name)
+        for name in names:
+            os.replace(temporary / name, folder / name)
 
 
 @contextmanager
@@ -126,24 +130,20 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside the target; on success it replaces the target, which the caller may overwrite."""
     folder = Path(os.path.abspath(folder))
     temporary, before = temporary_name(folder), temporary_name(folder, BEFORE)
-    try:
-        with explain_errors(folder):
-            temporary.mkdir(parents=True)
-            yield temporary
-            for path in filter(Path.is_file, temporary.rglob("*")):
-                _flush_to_disk(path)
-            if folder.exists():
-                os.replace(folder, before)
-            try:
-                os.replace(temporary, folder)
-            except OSError:
-                if before.exists():
-                    os.replace(before, folder)
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _staged(temporary, folder):
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in filter(Path.is_file, temporary.rglob("*")):
+            _flush_to_disk(path)
         if folder.exists():
-            shutil.rmtree(before, ignore_errors=True)
+            os.replace(folder, before)
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if before.exists():
+                os.replace(before, folder)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -26,6 +26,7 @@ MOST_ENTRIES = 4_096  # of one list or object: more layers than any of our netwo
 DEEPEST = 16  # nested objects and lists
 LARGEST_INTEGER = 2**53  # beyond it, other programs that read it as a float change its value
 SHOWN = 60  # characters of a wrong value that an error repeats
+ANY: dict[type, Any] = {dict: dict[str, Any], list: list[Any]}  # what a value of no declared type may be, and leaves
 NOUNS = {str: "text", float: "a number", int: "a whole number", bool: "true or false"}
 
 
@@ -90,6 +91,8 @@ def show(value: Any) -> str:
 
 
 def _build(kind: Any, value: Any, where: str, depth: int) -> Any:
+    if kind is Any and value is not None:
+        kind = ANY.get(type(value), type(value))
     choices, origin = get_args(kind), get_origin(kind)
     if depth > DEEPEST:
         raise ShrikeError(f"{where}: expected at most {DEEPEST} levels of nesting")
@@ -103,23 +106,18 @@ def _build(kind: Any, value: Any, where: str, depth: int) -> Any:
         return value
     if kind is Path:
         return Path(_build(str, value, where, depth))
-    if origin is dict or (kind is Any and isinstance(value, dict)):
+    if origin is dict:
         _check_container(dict, value, where)
-        inner = choices[1] if choices else Any
+        inner = choices[1]
         return {_build(str, key, where, depth): _build(inner, value[key], f"{where}.{key}", depth + 1) for key in value}
-    if origin is tuple or (kind is Any and isinstance(value, list)):
+    if origin in (tuple, list):
         _check_container(list, value, where)
-        choices = choices or (Any, Ellipsis)
-        kinds = (choices[0],) * len(value) if choices[-1] is Ellipsis else choices
+        kinds = (choices[0],) * len(value) if origin is list or choices[-1] is Ellipsis else choices
         if len(value) != len(kinds):
             raise ShrikeError(f"{where}: {len(value)} values; expected {len(kinds)}")
-        items = [
-            _build(k, item, f"{where}[{i}]", depth + 1) for i, (k, item) in enumerate(zip(kinds, value, strict=True))
-        ]
-        return tuple(items) if origin is tuple else items
-    if kind is Any:
-        return None if value is None else _build_leaf(type(value), value, where)
-    return _build_leaf(kind, value, where)
+        pairs = enumerate(zip(kinds, value, strict=True))
+        return origin(_build(inner, item, f"{where}[{i}]", depth + 1) for i, (inner, item) in pairs)
+    return None if kind is Any else _build_leaf(kind, value, where)
 
 
 def _build_record(kind: Any, value: Any, where: str, depth: int) -> Any:
