@@ -25,7 +25,7 @@ from runtime.verdict import CLAIM, IMPRESSION, WINDOW_VOICE, State, Verdict, Ver
 SHOWN = 4  # segments in the one-line summary
 # Gains of -20 to +10 dB, as files of 16 bits, move about 95 % of clips by less, where they set no other flag: measured
 # by python -m scripts.robustness (docs/experiments.md) on clips of dev that are not among those of its counts.
-LLR_MARGIN = 0.3
+LLR_MARGIN = 0.4
 VOICED_MARGIN = 0.1  # s
 BORDERLINE = "borderline: the state is close to another; a small change of level or noise may change it"
 WORSE: tuple[State, ...] = ("no-voice", "too-short", "warming-up", "bonafide", "unsure", "spoof")  # from left to right

@@ -166,6 +166,8 @@ class ResultFile(AbstractContextManager["ResultFile"]):
                 raise ValueError(header)
         if not lines or not all(isinstance(row, dict) and set(row) == set(COLUMNS) for row in rows):
             raise ValueError(rows)
+        if any(isinstance(row[name], list | dict) for row in rows for name in ("file", "state", "size", "modified")):
+            raise ValueError(rows)
         return rows
 
 

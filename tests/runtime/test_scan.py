@@ -169,6 +169,15 @@ def test_a_refused_table_leaves_nothing_behind(run: Scan, calls: Path, tmp_path:
     assert os.listdir(tmp_path) == ["v.csv"]
 
 
+@pytest.mark.parametrize("name", ["file", "state", "size", "modified"])
+def test_a_table_with_lists_for_values_is_refused(name: str, run: Scan, calls: Path, tmp_path: Path) -> None:
+    table = tmp_path / "v.jsonl"
+    run(calls / "0.flac", "--json", table)
+    table.write_text(json.dumps(json.loads(table.read_text("utf-8")) | {name: [1]}) + "\n", "utf-8")
+    with pytest.raises(ShrikeError):
+        run(calls / "0.flac", "--json", table)
+
+
 def test_a_finished_scan_is_not_repeated(
     run: Scan, calls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
