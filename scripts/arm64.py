@@ -54,6 +54,7 @@ class Machine:
 
     options: Options
     cpu: str = ""  # in place of the option's
+    packages_of_root: tuple[str, ...] = ()  # Debian's, beyond what the runtime needs
 
     @cached_property
     def emulator(self) -> str:
@@ -64,13 +65,14 @@ class Machine:
 
     @cached_property
     def root(self) -> Path:
-        return self.options.folder / f"root{self.options.python or ''}"
+        return self.options.folder / "-".join([f"root{self.options.python or ''}", *self.packages_of_root])
 
     @cached_property
     def python(self) -> Path:
         """The interpreter; a root without one is made first."""
         if not (found := self._interpreters()):
-            command = [str(ROOT / "scripts/arm64_root.sh"), str(self.root), *filter(None, [self.options.python])]
+            command = [str(ROOT / "scripts/arm64_root.sh"), str(self.root), self.options.python or ""]
+            command += self.packages_of_root
             if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
                 raise ShrikeError(f"{' '.join(command)} failed: its last lines say why")
             found = self._interpreters()
@@ -146,9 +148,9 @@ RUNS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def results(command: list[str]) -> tuple[list[float], list[str]]:
-    """Run a command of RUNS; return the log-likelihood ratios and states of its JSON lines."""
-    sound = soundfile.read(CLIPS[0], dtype="int16")[0].tobytes()
+def results(command: list[str], clip: str = CLIPS[0]) -> tuple[list[float], list[str]]:
+    """Run a command of RUNS, `clip` on its standard input; return the log-likelihood ratios and states it prints."""
+    sound = soundfile.read(clip, dtype="int16")[0].tobytes()
     with TemporaryDirectory() as folder:
         table = Path(folder, "table.jsonl")
         command = [str(table) if word == TABLE else word for word in command]
@@ -156,6 +158,11 @@ def results(command: list[str]) -> tuple[list[float], list[str]]:
         output = table.read_bytes() if table.exists() else done.stdout
     if done.returncode:
         raise ShrikeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+    return scores(output)
+
+
+def scores(output: bytes) -> tuple[list[float], list[str]]:
+    """The log-likelihood ratios and states of JSON lines."""
     rows = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
     judged = [row for row in rows if row.get("llr") is not None]
     return [row["llr"] for row in judged], [row["state"] for row in judged]

@@ -4,6 +4,7 @@
 #   scripts/arm64_root.sh FOLDER         # the Python of this machine's release: its own arm64 packages, 20 MB
 #   scripts/arm64_root.sh FOLDER 3.10    # JetPack 6's: cross-compiled from Ubuntu 22.04's source, 5 minutes
 #   scripts/arm64_root.sh FOLDER 3.12    # JetPack 7's: from Ubuntu 24.04's
+#   scripts/arm64_root.sh FOLDER "" libasound2-plugins    # with more packages
 #
 # Needs apt-get and, to cross-compile, debootstrap (it knows Ubuntu's archive), gcc-aarch64-linux-gnu and the same
 # Python for this machine. Prints the path of the interpreter.
@@ -28,7 +29,7 @@ get() {
         -o APT::Sandbox::User= -o Debug::NoLocking=true "$@"
 }
 get update >&2
-get --download-only install libstdc++6 libportaudio2 "${packages[@]}" >&2
+get --download-only install libstdc++6 libportaudio2 "${packages[@]}" "${@:3}" >&2
 for package in "$apt"/cache/archives/*.deb; do
     # The cross-compiler brings its own C library's headers; libnsl and libtirpc serve a module that nobody needs.
     case ${package##*/} in libc*-dev_* | linux-libc-dev_* | libnsl-dev_* | libtirpc-dev_*) ;; *) dpkg -x "$package" "$folder" ;; esac

@@ -2,12 +2,13 @@
 
     unshare --mount python -m tests.benchmarks.jtop_board TREE
 
-/etc and /sys are TREE's in this mount namespace alone. Two things are not the board's: platform.machine is set to
-aarch64, and /proc is the machine's own.
+/etc, /usr/bin and /sys are TREE's in this mount namespace alone. Two things are not the board's: platform.machine is
+set to aarch64, and /proc is the machine's own.
 """
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,17 +21,17 @@ def mount(*words: str) -> None:
 
 
 def enter(tree: Path) -> None:
-    """Replace /etc and /sys by the tree's, /run and the service's folder by empty ones."""
+    """Add the tree's files to /etc and /usr/bin, replace /sys by its own and /run by an empty folder."""
     layers = tree.parent / "layers"
     layers.mkdir()
     mount("--make-rprivate", "/")
     mount("-t", "tmpfs", "none", str(layers))
-    for name in ("upper", "work"):
-        (layers / name).mkdir()
-    for file in (tree / "etc").iterdir():
-        (layers / "upper" / file.name).write_bytes(file.read_bytes())
-    (layers / "upper/group").write_text(Path("/etc/group").read_text("utf-8") + GROUP + "\n", "utf-8")
-    mount("-t", "overlay", "overlay", "-o", f"lowerdir=/etc,upperdir={layers}/upper,workdir={layers}/work", "/etc")
+    (tree / "etc/group").write_text(Path("/etc/group").read_text("utf-8") + GROUP + "\n", "utf-8")
+    for folder in ("etc", "usr/bin"):
+        upper, work = layers / folder / "upper", layers / folder / "work"
+        shutil.copytree(tree / folder, upper)
+        work.mkdir()
+        mount("-t", "overlay", "none", "-o", f"lowerdir=/{folder},upperdir={upper},workdir={work}", f"/{folder}")
     mount("--bind", str(tree / "sys"), "/sys")
     mount("-t", "tmpfs", "none", "/run")
 
@@ -44,7 +45,8 @@ def main() -> None:
     config.get_config_service = lambda *_: "/run/jtop-config"  # by default a folder of Python's installation
     Path("/run/jtop-config").mkdir()
 
-    from benchmarks.host import accelerator
+    from benchmarks.host import accelerator, facts
+    from benchmarks.host.watch import PowerMeter
 
     server = JtopServer(force=True)
     server.start()
@@ -53,8 +55,12 @@ def main() -> None:
 
         with jtop() as device:
             direct = accelerator.from_jtop(device)
-            hardware = device.board["hardware"]
-        print(json.dumps({"jetson": accelerator.jetson(), "direct": direct, "hardware": hardware}))
+            hardware, milliwatts = device.board["hardware"], device.power["tot"]["power"]
+            celsius = {name: zone["temp"] for name, zone in device.temperature.items() if zone["online"]}
+        print(json.dumps({
+            "jetson": accelerator.jetson(), "direct": direct, "hardware": hardware, "state": facts.state(),
+            "watts": PowerMeter().watts(), "jtop": {"milliwatts": milliwatts, "celsius": celsius},
+        }))  # fmt: skip
     finally:
         server.close()
 

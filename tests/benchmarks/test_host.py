@@ -246,6 +246,36 @@ def test_the_command_prints_json_and_markdown(
     assert capsys.readouterr().out.startswith("| fact")
 
 
+def test_power_and_temperatures_that_tegrastats_printed(tmp_path: Path) -> None:
+    """The rails and zones of a recorded line as the kernel lays them out; NVIDIA's page adds up three of AGX Orin's."""
+    [line] = recorded("tegrastats.txt").values()
+    for number, (label, milliwatts) in enumerate(re.findall(r"(\w+) (\d+)mW/", line)):
+        chip, channel = f"sys/class/hwmon/hwmon{number // 3}", number % 3 + 1
+        tree(tmp_path, {f"{chip}/name": "ina3221", f"{chip}/in{channel}_label": label,
+                        f"{chip}/in{channel}_input": 1000, f"{chip}/curr{channel}_input": milliwatts})  # fmt: skip
+    zones = re.findall(r"(\w+)@(-?[\d.]+)C\b", line)
+    for number, (name, celsius) in enumerate(zones):
+        zone = f"sys/class/thermal/thermal_zone{number}"
+        tree(tmp_path, {f"{zone}/type": name, f"{zone}/temp": round(1000 * float(celsius))})
+    assert PowerMeter(tmp_path).watts() == pytest.approx(2.340 + 0.390 + 4.025)
+    awake = {name: float(celsius) for name, celsius in zones if celsius != "-256"}
+    assert facts.temperatures(tmp_path) == pytest.approx(awake, abs=0.05)
+    assert len(awake) == 7 and len(zones) == 11
+
+
+def test_the_jetpack_of_a_board_that_jtop_described() -> None:
+    def number(text: str) -> tuple[int, ...]:
+        return tuple(map(int, text.split(".")))
+
+    for title, output in recorded("jtop.txt").items():
+        version, release = re.search(r"L4T:? ([\d.]+)", output), re.search(r"JetPack ([\d.]+)", title)
+        assert version and release
+        row = jetpack(version[1])
+        first, *others = re.findall(r"\d\.[\d.]*\d", row[0]) if row else ("99.0",)
+        assert number(first) <= number(release[1]), title
+        assert not others or number(release[1]) <= number(others[-1]), title
+
+
 # ---- jetson-stats itself, where it is installed
 
 

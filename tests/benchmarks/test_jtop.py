@@ -14,7 +14,7 @@ from benchmarks.compare import Options, compare
 from benchmarks.host import accelerator
 from runtime.support.errors import ShrikeError
 from tests.benchmarks.made_report import made_report
-from tests.benchmarks.test_host import GPU, orin_nano, recorded, tree
+from tests.benchmarks.test_host import GPU, POLICY, orin_nano, recorded, tree
 
 pytest.importorskip("jtop", reason="pip install '.[jetson]'")
 
@@ -25,8 +25,21 @@ case "$1" in
     printf 'POWER_MODEL: ID=2 NAME=MAXN_SUPER\\n' ;;
 esac
 """
+JETSON_CLOCKS = """#!/bin/sh
+case "$1" in
+--show) cat <<'EOF'
+{shown}
+EOF
+;;
+--store) echo stored >"$2"; echo stored ;;
+esac
+"""
 RECORDED_MODES = {"15W": "Orin Nano, a snap of nvpmodel", "25W": "Orin Nano, L4T 36.4.3"}
 CPU = "sys/devices/system/cpu/cpu"
+LINKS = {
+    "sys/bus/i2c/devices/1-0040/hwmon/hwmon1": "sys/class/hwmon/hwmon1",
+    "sys/devices/virtual/thermal": "sys/class/thermal",
+}
 EMC = "sys/kernel/debug/bpmp/debug"
 
 
@@ -40,11 +53,14 @@ def namespaces() -> bool:
 pytestmark = pytest.mark.skipif(not namespaces(), reason="needs root and mount namespaces: jtop's service runs as root")
 
 
-def board(folder: Path, mode: str, number: int) -> dict[str, Any]:
-    """Facts of an Orin Nano in this power mode, by our code and by jtop."""
+def board(folder: Path, mode: str, number: int, pinned: bool) -> dict[str, Any]:
+    """Facts of an Orin Nano in this power mode, clocks pinned or not, by our code and by jtop."""
     root = orin_nano(folder / "board")
     clocks = {"scaling_governor": "schedutil", "scaling_cur_freq": 1190400, "scaling_min_freq": 729600,
               "scaling_max_freq": 1344000, "cpuinfo_min_freq": 115200, "cpuinfo_max_freq": 1728000}  # fmt: skip
+    if pinned:
+        clocks["scaling_min_freq"] = clocks["scaling_max_freq"]
+        tree(root, {f"{POLICY}/scaling_min_freq": 1344000, f"{GPU}/min_freq": 918000000, f"{GPU}/cur_freq": 918000000})
     cores = os.cpu_count() or 1  # /proc/stat has this machine's
     tree(root, {
         f"{GPU}/device/of_node/name": "gpu", "sys/devices/system/cpu/online": f"0-{cores - 1}",
@@ -52,7 +68,13 @@ def board(folder: Path, mode: str, number: int) -> dict[str, Any]:
         f"{EMC}/clk/emc/rate": 2133000000, f"{EMC}/clk/emc/max_rate": 3199000000, f"{EMC}/clk/emc/min_rate": 204000000,
         f"{EMC}/actmon/mc_all_avg_activity": 21330,
         **{f"{CPU}{n}/cpufreq/{name}": value for n in range(cores) for name, value in clocks.items()},
+        "sys/bus/i2c/devices/1-0040/name": "ina3221",
+        "usr/bin/jetson_clocks": JETSON_CLOCKS.format(shown=recorded("jetson_clocks.txt")["Orin NX, JetPack 6"]),
     })  # fmt: skip
+    (root / "usr/bin/jetson_clocks").chmod(0o755)
+    for link, target in LINKS.items():
+        (root / link).parent.mkdir(parents=True, exist_ok=True)
+        (root / link).symlink_to(root / target)
     program = folder / "bin/nvpmodel"
     program.parent.mkdir()
     program.write_text(NVPMODEL.format(name=mode, id=number), "utf-8")
@@ -68,8 +90,8 @@ def board(folder: Path, mode: str, number: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    modes = {"MAXN_SUPER": 2, "15W": 0}
-    return {name: board(tmp_path_factory.mktemp("orin"), name, number) for name, number in modes.items()}
+    modes = {"MAXN_SUPER": (2, True), "15W": (0, False)}
+    return {name: board(tmp_path_factory.mktemp("orin"), name, *facts) for name, facts in modes.items()}
 
 
 def test_the_service_gives_mode_and_clocks(boards: dict[str, dict[str, Any]]) -> None:
@@ -77,13 +99,21 @@ def test_the_service_gives_mode_and_clocks(boards: dict[str, dict[str, Any]]) ->
     assert found["hardware"]["L4T"] == "36.4.3" and "Orin Nano" in found["hardware"]["Model"]
     assert found["direct"] == {
         "power_mode": "MAXN_SUPER", "power_mode_id": 2,
-        "gpu_mhz": {"current": 306, "min": 306, "max": 918}, "gpu_governor": "nvhost_podgov",
+        "gpu_mhz": {"current": 918, "min": 918, "max": 918}, "gpu_governor": "nvhost_podgov", "clocks_pinned": True,
         "emc_mhz": {"current": 2133, "min": 204, "max": 3199},
     }  # fmt: skip
-    assert found["jetson"] == {
-        "l4t": "36.4.3", "jetpack": "6.1 to 6.2.3", "clocks_pinned": False, **found["direct"],
-    }  # fmt: skip
-    assert boards["15W"]["direct"]["power_mode"] == "15W" and boards["15W"]["direct"]["power_mode_id"] == 0
+    assert found["jetson"] == {"l4t": "36.4.3", "jetpack": "6.1 to 6.2.3", **found["direct"]}
+    other = boards["15W"]["direct"]
+    assert (other["power_mode"], other["power_mode_id"], other["clocks_pinned"]) == ("15W", 0, False)
+    assert other["gpu_mhz"]["min"] == 306
+
+
+def test_power_temperature_and_throttling_agree_with_the_service(boards: dict[str, dict[str, Any]]) -> None:
+    found = boards["15W"]
+    assert found["watts"] == pytest.approx(found["jtop"]["milliwatts"] / 1000, abs=1e-3)
+    ours = {name.removesuffix("-thermal"): value for name, value in found["state"]["temperatures_c"].items()}
+    assert ours and ours == pytest.approx(found["jtop"]["celsius"], abs=0.05)
+    assert found["state"]["throttling"] == {"events": {"oc2": 15}, "active": ["gpu-throttle-alert"]}
 
 
 @pytest.mark.parametrize(("by_nvpmodel", "refused"), [("15W", False), ("25W", True)])
