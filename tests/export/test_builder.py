@@ -19,10 +19,12 @@ from export.tensorrt.builder import BuildOptions, build_plan, is_strongly_typed
 from export.tensorrt.check import check, is_quantised, read_onnx
 from export.tensorrt.half import half
 from export.tensorrt.layers import read_layers
+from runtime.engines.tensorrt import TensorRTEngine
 from runtime.support.errors import ShrikeError
 from tests.export.conftest import make_checkpoint
-from tests.export.mock_tensorrt import VERSIONS, MockTensorRT
+from tests.export.mock_tensorrt import VERSIONS, MockCuda, MockTensorRT
 from tests.export.small import float_graph, logits_of, quantised_graph, windows
+from tests.runtime.engines.test_tensorrt_engine import make_card
 
 NEWEST, OLDEST = VERSIONS[-1], VERSIONS[0]
 
@@ -79,6 +81,18 @@ def test_nvidia_builds_what_these_networks_and_losses_add(rtx: Any, name: str, l
 def test_nvidia_builds_float_networks_of_any_batch(rtx: Any, precision: Any) -> None:
     model = float_graph("ecanet9", level="window-mean", dynamic=True)
     assert build_plan(rtx, model, BuildOptions(precision, 256))
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="a GPU is here: scripts.tensorrt_report runs engines on it")
+def test_nvidias_runtime_opens_no_plan_without_a_gpu_and_our_engine_gives_its_reason(rtx: Any) -> None:
+    plan = build_plan(rtx, float_graph("ecanet9", width=0.125), BuildOptions("fp32", 256))
+    reasons = []
+    for data in (plan, b"no plan at all"):
+        driver = MockCuda()
+        with pytest.raises(ShrikeError) as error:
+            TensorRTEngine(data, make_card(), rtx, driver)
+        reasons.append(str(error.value))
+    assert len(set(reasons)) == 2 and "cuda" in reasons[0].lower()
 
 
 def nvidia_refuses(rtx: Any, model: onnx.ModelProto) -> bool:
