@@ -53,9 +53,9 @@ def namespaces() -> bool:
 pytestmark = pytest.mark.skipif(not namespaces(), reason="needs root and mount namespaces: jtop's service runs as root")
 
 
-def board(folder: Path, mode: str, number: int, pinned: bool) -> dict[str, Any]:
+def board(folder: Path, mode: str, number: int, pinned: bool, release: str) -> dict[str, Any]:
     """Facts of an Orin Nano in this power mode, clocks pinned or not, by our code and by jtop."""
-    root = orin_nano(folder / "board")
+    root = tree(orin_nano(folder / "board"), {"etc/nv_tegra_release": recorded("nv_tegra_release.txt")[release]})
     clocks = {"scaling_governor": "schedutil", "scaling_cur_freq": 1190400, "scaling_min_freq": 729600,
               "scaling_max_freq": 1344000, "cpuinfo_min_freq": 115200, "cpuinfo_max_freq": 1728000}  # fmt: skip
     if pinned:
@@ -90,7 +90,7 @@ def board(folder: Path, mode: str, number: int, pinned: bool) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    modes = {"MAXN_SUPER": (2, True), "15W": (0, False)}
+    modes = {"MAXN_SUPER": (2, True, "36.4.3"), "15W": (0, False, "35.4.1")}
     return {name: board(tmp_path_factory.mktemp("orin"), name, *facts) for name, facts in modes.items()}
 
 
@@ -106,6 +106,11 @@ def test_the_service_gives_mode_and_clocks(boards: dict[str, dict[str, Any]]) ->
     other = boards["15W"]["direct"]
     assert (other["power_mode"], other["power_mode_id"], other["clocks_pinned"]) == ("15W", 0, False)
     assert other["gpu_mhz"]["min"] == 306
+
+
+def test_jetpack_5_and_6_are_known_to_the_service(boards: dict[str, dict[str, Any]]) -> None:
+    releases = [(b["hardware"]["L4T"], b["hardware"]["Jetpack"], b["jetson"]["jetpack"]) for b in boards.values()]
+    assert releases == [("36.4.3", "6.2", "6.1 to 6.2.3"), ("35.4.1", "5.1.2", "5.1 to 5.1.7")]
 
 
 def test_power_temperature_and_throttling_agree_with_the_service(boards: dict[str, dict[str, Any]]) -> None:
