@@ -22,6 +22,7 @@ from train.evaluate.scoring import score_cache
 
 MODELS = Path(__file__).resolve().parents[2] / "train" / "models"
 TRAINED_ON = {"f0": {"asvspoof": ""}, "edge": {"corpus": "open=1", "asvspoof": ""}}  # corpora, and what of them
+COPIES = {"f0": (), "edge": ("lyra", "lpc")}  # vocoders, by train.vocode, of the first corpus's real clips
 CLIPS = 40  # of dev, evenly spaced: enough for a correlation
 
 
@@ -30,7 +31,13 @@ def test_a_checkpoint_was_trained_on_open_clips(name: str, corpora: dict[str, st
     if missing := [folder for folder in corpora if not (corpus_root.parent / folder).is_dir()]:
         pytest.skip(f"needs {missing[0]} beside the corpus")
     parts = [select(open_corpus(corpus_root.parent / folder, "train"), only) for folder, only in corpora.items()]
-    joined = replace(parts[0], trials=tuple(trial for part in parts for trial in part.trials))
+    real = [trial for trial in parts[0].trials if trial.bonafide]
+    copies = [
+        replace(trial, utterance=f"{trial.utterance}__{vocoder}", attack=vocoder, bonafide=False)
+        for vocoder in COPIES[name]
+        for trial in real
+    ]
+    joined = replace(parts[0], trials=(*(trial for part in parts for trial in part.trials), *copies))
     assert read_checkpoint(MODELS / f"{name}.pt").corpus["train"] == joined.identity()
 
 
