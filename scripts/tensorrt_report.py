@@ -6,15 +6,13 @@
 `trials` is a folder of scripts.tensorrt_trials. First all engines are built, several at once; then each is measured.
 The folder `report` gets results.json and results.md after every row, so an interrupted run keeps what it has, and the
 same command goes on with what is missing. Rows come in the order of the models: engines for one window or stream,
-trained models first, then engines for a batch. On an H100, no engine of TensorRT 8.5.3 was built within 69 s, with six
-at once: allow minutes for each. A build's log shows every half minute where it is.
+trained models first, then engines for a batch. A build's log has TensorRT's own messages with their time.
 
     agreement   logits of all trials against ONNX Runtime's, of the same ONNX file on a CPU; states by the card's map
     latency     host to host, as trtexec measures it: copy in, compute, copy out; CUDA graph on, off, and PyCUDA
     batch       of the engine for 1 to `most`: calls of 1, 4, 16, ... windows or streams
 """
 
-import faulthandler
 import json
 import os
 import subprocess
@@ -27,11 +25,12 @@ from typing import Any
 
 import tyro
 
-from export.tensorrt.builder import BuildOptions, build_plan
+from export.tensorrt import builder
 from export.tensorrt.check import check, read_onnx
 from runtime.card.model_card import Precision
 from runtime.engines.cuda import LIBRARIES, open_cuda
 from runtime.engines.jetpack import load_tensorrt
+from runtime.engines.tensorrt import error_logger
 from runtime.support.atomic import atomic_file
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
@@ -41,7 +40,6 @@ from train.progress import say
 MANIFEST = "models.json"  # name -> trained, or random weights
 BUILD_SHARE = 0.5  # of --seconds, after which no further engine is awaited
 DRIVER = Path("/proc/driver/nvidia/version")
-LOG_EVERY = 30.0  # s, of a build's stack
 LONGEST = 400  # characters of an error
 ATTEMPTS = 2  # at an engine that ends the process
 
@@ -63,7 +61,7 @@ class Options:
     duration: float = 0.5
     """Seconds of counted runs of each case; trtexec takes 3."""
     builders: int = 6
-    """Engines that are built at once; 1 for the undisturbed duration of a build."""
+    """Engines that are built at once; 1 for the undisturbed duration of a build, 0 to measure those that are built."""
     pycuda: bool = True
     """Measure PyCUDA as well."""
     workspace: int = 1024
@@ -106,7 +104,7 @@ def main() -> None:
             row["error"] = "the process ended while this engine was measured"
     new = [job for job in wanted if not results.rows.get(job.name, {}).keys() & {"trials", "error"}]
     missing = [job for job in new if not record_path(options, job).is_file()]
-    faults = build_all(options, missing, began + BUILD_SHARE * options.seconds)
+    faults = build_all(options, missing, began + BUILD_SHARE * options.seconds) if options.builders else {}
     results.machine["engines built after s"] = round(time.monotonic() - began, 1)
     for job in new:
         row = results.rows.setdefault(job.name, job._asdict() | {"weights": kinds[job.model]})
@@ -176,15 +174,26 @@ def build(options: Options, job: Job) -> None:
     trt, path = load_tensorrt(), job.onnx(options.trials)
     graph = read_onnx(path)
     check(graph, path.name, trt.__version__)
-    say(f"{path.name}, {job.precision}, 1 to {job.streams}: opened by TensorRT {trt.__version__}, building")
-    faulthandler.dump_traceback_later(LOG_EVERY, repeat=True)
+    say(f"{path.name}, {job.precision}, 1 to {job.streams}: TensorRT {trt.__version__}, building")
     began = time.monotonic()
-    plan = build_plan(trt, graph, BuildOptions(job.precision, options.workspace, None, job.streams))
+    builder.error_logger = lambda trt: log_messages(error_logger(trt), began)  # type: ignore[attr-defined]
+    plan = builder.build_plan(trt, graph, builder.BuildOptions(job.precision, options.workspace, None, job.streams))
     seconds = time.monotonic() - began
-    faulthandler.cancel_dump_traceback_later()
     with atomic_file(options.out / f"{job.name}.engine") as temporary:
         temporary.write_bytes(plan)
     record_path(options, job).write_text(json.dumps({"build s": seconds, "engine MB": len(plan) / 1e6}))
+
+
+def log_messages(logger: Any, began: float) -> Any:
+    """Print all messages of a TensorRT logger with the seconds since `began`."""
+    keep = type(logger).log
+
+    def log(self: Any, severity: Any, message: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} {severity.name} {message[:LONGEST]}", flush=True)
+        keep(self, severity, message)
+
+    type(logger).log = log
+    return logger
 
 
 def build_all(options: Options, wanted: Sequence[Job], until: float) -> dict[str, str]:

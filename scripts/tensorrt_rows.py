@@ -19,12 +19,13 @@ from benchmarks.stats import Case, Times, measure
 from export.graph import score
 from export.tensorrt.layers import read_layers
 from runtime.audio.features import FrontEnd
-from runtime.card.model_card import SURE, ModelCard, Precision, read_card
+from runtime.card.model_card import ModelCard, Precision, read_card
 from runtime.engines import Engine, as_streaming, initial_states
 from runtime.engines.cuda import CudaError, open_cuda
 from runtime.engines.jetpack import load_tensorrt
 from runtime.engines.tensorrt import TensorRTEngine
 from runtime.support.errors import ShrikeError
+from runtime.verdict import BONAFIDE
 
 UNITS = 8  # of stored log power in one
 CHUNK = 8  # windows in a call of ONNX Runtime
@@ -170,10 +171,9 @@ def score_of(logits: Floats) -> NDArray[np.float64]:
 
 
 def _states(card: ModelCard, logits: Floats) -> NDArray[np.int64]:
-    """1 bona fide, -1 spoof, 0 unsure: the probability of each single score, at equal priors, against SURE."""
-    limit = np.log(SURE / (1 - SURE))
-    llr = card.score.scale * score_of(logits) + card.score.offset
-    return np.where(llr > limit, 1, np.where(llr < -limit, -1, 0))
+    """1 bona fide, -1 spoof, 0 unsure: P(spoof) of each score, equal priors, the operating point of the card."""
+    spoof = 1 / (1 + np.exp(card.score.scale * score_of(logits) + card.score.offset))
+    return np.where(spoof >= card.score.sure, -1, np.where(spoof <= BONAFIDE, 1, 0))
 
 
 def _call(engine: TensorRTEngine, windows: Floats) -> Callable[[], list[Floats]]:
