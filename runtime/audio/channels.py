@@ -11,6 +11,7 @@ spread over the rest; a difference that is missed there is still in the mix.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Union, get_args
 
 import numpy as np
@@ -77,11 +78,7 @@ def plan(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, 
     try:
         sound = open_file(path)
         try:
-            if sound.channels == 1:
-                return (MIX,)
-            if wanted is None:
-                return NAMES if sound.channels == 2 and _file_differs(sound) else (MIX,)
-            return names(sound.channels) if wanted == EACH else (wanted,)
+            return _choose(sound.channels, wanted, _seconds(sound))
         finally:
             sound.close()
     except AudioError as error:
@@ -91,15 +88,17 @@ def plan(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, 
 def plan_samples(samples: Block, rate: int, wanted: str | None = None) -> tuple[str, ...]:
     """Return the same for an array (n, channels)."""
     count = samples.shape[1]
+    if wanted is not None and wanted != EACH:
+        check_channel(wanted, count)
+    return _choose(count, wanted, (samples[start : start + rate] for start in range(0, len(samples), rate)))
+
+
+def _choose(count: int, wanted: str | None, seconds: Iterator[Block]) -> tuple[str, ...]:
     if wanted == MIX or count == 1:
         return (MIX,)
     if wanted is None:
-        seconds = (samples[start : start + rate] for start in range(0, len(samples), rate))
         return NAMES if count == 2 and any(map(differ, seconds)) else (MIX,)
-    if wanted == EACH:
-        return names(count)
-    check_channel(wanted, count)
-    return (wanted,)
+    return names(count) if wanted == EACH else (wanted,)
 
 
 def differ(block: Block) -> bool:
@@ -111,15 +110,8 @@ def differ(block: Block) -> bool:
     return difference > max(NEAR_SILENCE, SAME * float(np.mean(pair**2, axis=0).max()))
 
 
-def _file_differs(sound: Union["soundfile.SoundFile", "FfmpegSound"]) -> bool:
-    try:
-        return any(map(differ, _seconds(sound)))
-    except AudioError:  # damaged here; the comparison goes as far as the sound
-        return False
-
-
 def _seconds(sound: Union["soundfile.SoundFile", "FfmpegSound"]) -> Iterator[Block]:
-    """Read the seconds that are compared."""
+    """Read the seconds that are compared, as far as the sound can be decoded."""
     from runtime.audio.decode import decoding
     from runtime.audio.ffmpeg import FfmpegSound
 
@@ -128,7 +120,7 @@ def _seconds(sound: Union["soundfile.SoundFile", "FfmpegSound"]) -> Iterator[Blo
     if not isinstance(sound, FfmpegSound) and sound.frames > (FIRST + 1) * rate:
         spots = min(SPOTS, sound.frames // rate - FIRST)
         starts += np.linspace(FIRST * rate, sound.frames - rate, spots).astype(int).tolist()
-    with decoding():
+    with suppress(AudioError), decoding():
         for start in starts:
             if start is not None and not isinstance(sound, FfmpegSound):
                 sound.seek(start)
