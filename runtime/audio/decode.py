@@ -89,7 +89,9 @@ def open_sound(path: str | os.PathLike[str]) -> "soundfile.SoundFile":
         # Bytes, because soundfile cannot encode the names of files that are not UTF-8; Windows wants text.
         sound = _sequential()(os.fspath(path) if os.name == "nt" else os.fsencode(path))
     try:
-        _check_header(sound)
+        if sound.frames <= 0:
+            raise UndecodableError("holds no samples")
+        check_rate(sound.samplerate)
     except AudioError:
         sound.close()
         raise
@@ -140,13 +142,6 @@ def _check_file(path: str | os.PathLike[str]) -> None:
         raise AudioError("may not be read: permission denied")
     if status.st_size == 0:
         raise AudioError("the file is empty")
-
-
-def _check_header(sound: "soundfile.SoundFile") -> None:
-    """Check the header's values before decoding."""
-    if sound.frames <= 0:
-        raise UndecodableError("holds no samples")
-    check_rate(sound.samplerate)
 
 
 def check_rate(rate: int) -> None:

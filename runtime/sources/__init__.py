@@ -8,9 +8,12 @@ file.py decodes sound files, pcm.py reads raw samples from a pipe, microphone.py
 plays a recording and a fake.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from runtime.audio.features import Samples
 
@@ -25,6 +28,11 @@ class Block:
     invalid: int = 0  # samples that were NaN or infinite and became 0
     note: str = ""  # a sentence for the user: unplugged, opened again, overflowed
     flags: tuple[str, ...] = ()  # keys of runtime.audio.quality.FLAGS that the source found
+
+
+def idle_block(note: str = "") -> Block:
+    """A block without sound, so that sinks go on."""
+    return Block(np.empty(0, np.float32), time.monotonic(), note=note)
 
 
 class SourceInfo(Protocol):

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.resampler import Resampler
-from runtime.sources import Block
+from runtime.sources import Block, idle_block
 from runtime.support.errors import ShrikeError
 from runtime.support.shutdown import Stop
 
@@ -239,7 +239,7 @@ class Microphone:
             if self._stop.requested:
                 return
             # A note that is still pending means: opened again but mute, which was reported before.
-            yield _idle_block("" if note else f"the microphone {self.name} is gone; looking for it")
+            yield idle_block("" if note else f"the microphone {self.name} is gone; looking for it")
             yield from self._reopen()
             note = f"the microphone {self.name} is back"
 
@@ -253,7 +253,7 @@ class Microphone:
                 if silence > STALLED or not self._stream.active:
                     return
                 if round(silence / POLL) % round(ALIVE / POLL) == 0 and expected is not None:
-                    yield _idle_block(), expected
+                    yield idle_block(), expected
                 continue
             silence = 0.0
             raw, arrived, at, missing = got
@@ -283,7 +283,7 @@ class Microphone:
                     self._open()
                 return
             except (ShrikeError, self._devices.PortAudioError):
-                yield _idle_block()
+                yield idle_block()
 
     def _close(self) -> bool:
         """Close in a thread of its own; False if the failed device hangs, which abandons that thread."""
@@ -306,7 +306,3 @@ class Microphone:
 
     def close(self) -> None:
         self._close()
-
-
-def _idle_block(note: str = "") -> Block:
-    return Block(np.empty(0, np.float32), time.monotonic(), note=note)

@@ -13,18 +13,15 @@ import select
 import sys
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from itertools import chain
 from typing import Literal, get_args
-
-import numpy as np
 
 from runtime.audio.channels import MIX, check_channel
 from runtime.audio.containers import MOST_CHANNELS, PcmFormat, WavHeader, bytes_needed, parse_wav, recognise
 from runtime.audio.decode import LOSS_TOLERATED, MAX_RATE, MIN_RATE, check_rate
 from runtime.audio.ffmpeg import READ, Ffmpeg
 from runtime.audio.resampler import Resampler
-from runtime.sources import Block
+from runtime.sources import Block, idle_block
 from runtime.support.errors import AudioError, ShrikeError
 from runtime.support.shutdown import Stop
 
@@ -76,7 +73,7 @@ class PcmSource:
         for new in incoming:
             data += new
             if not new:
-                yield _idle_block()
+                yield idle_block()
             elif len(data) >= bytes_needed(data):
                 break
         if self._stop.requested:
@@ -128,7 +125,7 @@ class PcmSource:
         check_rate(header.pcm.rate)
         channels = f"{header.pcm.channels} channel" + "s" * (header.pcm.channels > 1)
         note = f"stdin is {kind}, {header.pcm.rate:,} Hz, {channels}; --rate, --dtype and --channels do not apply"
-        yield replace(_idle_block(), note=note)
+        yield idle_block(note)
         yield from self._decode(header, data[header.start :], incoming)
 
     def _decode(self, header: WavHeader, data: bytes, incoming: Iterator[bytes]) -> Iterator[Block]:
@@ -140,7 +137,7 @@ class PcmSource:
         for new in chain((data,), incoming):
             arrived = time.monotonic()
             if not new:
-                yield _idle_block()
+                yield idle_block()
                 continue
             sound = rest + (new if left is None else new[: left - received])  # behind the samples are other chunks
             received += len(sound) - len(rest)
@@ -167,9 +164,5 @@ def _read_header(data: bytes, incoming: Iterator[bytes]) -> Generator[Block, Non
         data += new
         header = parse_wav(data)
         if not new:
-            yield _idle_block()
+            yield idle_block()
     return header, data
-
-
-def _idle_block() -> Block:
-    return Block(np.empty(0, np.float32), time.monotonic())
