@@ -107,7 +107,7 @@ class Stream:
         if not MIN_RATE <= rate <= MAX_RATE:
             raise ShrikeError(f"rate {rate}: expected {MIN_RATE:,} to {MAX_RATE:,} Hz")
         self._verdicts = _Collector()
-        self._session = Session(model.engine, model.card, [self._verdicts], options, model.backend)
+        self._session = Session(model, [self._verdicts], options)
         self._resampler = Resampler(rate, model.card.frontend.rate, channel)
         self.channel = None if channel == MIX else channel
         self._session.begin(self)
@@ -117,12 +117,9 @@ class Stream:
         """Return the verdicts that new sound completes. NaN and infinite samples count as silence, and are flagged."""
         if self._summary:
             raise ShrikeError("this stream is finished: call detector.stream() for another")
-        sound = _floats(samples)
-        verdicts = list[Verdict]()
-        # Flags hold for a block: it must not be long.
-        for start in range(0, len(sound), self._resampler.rate) if sound.shape[1] > 1 else (0,):
-            piece = sound[start : start + self._resampler.rate] if sound.shape[1] > 1 else sound
-            mono, invalid = self._resampler.push(piece)
+        sound, second, verdicts = _floats(samples), self._resampler.rate, list[Verdict]()
+        for start in range(0, len(sound), second):  # flags hold for a block: it must not be long
+            mono, invalid = self._resampler.push(sound[start : start + second])
             verdicts += self._hear(mono, invalid=invalid, flags=self._resampler.flags)
         return verdicts
 

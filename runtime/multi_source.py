@@ -1,7 +1,7 @@
 """Run several sources at once: each has a session of its own, and an error of one ends that one alone.
 
     sources = MultiSource(batcher, stop, say)
-    sources.add(source, session)
+    sources.add(source, session)                 # of the same batcher
     failed = sources.run()
 
 A thread reads each source, because reading waits for a microphone or for the pace of a file. It is at most WAITING
@@ -18,7 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from runtime.multi_stream import BatchedStream, StreamBatcher
+from runtime.multi_stream import StreamBatcher
 from runtime.session import Session
 from runtime.sources import Block, Source
 from runtime.support.errors import ShrikeError
@@ -29,10 +29,10 @@ POLL = 0.1  # s between checks for the request to stop
 
 
 class Listener:
-    """One source with its session and stream."""
+    """One source with its session."""
 
-    def __init__(self, source: Source, session: Session, stream: BatchedStream) -> None:
-        self.source, self.session, self.stream = source, session, stream
+    def __init__(self, source: Source, session: Session) -> None:
+        self.source, self.session = source, session
         self.room = threading.BoundedSemaphore(WAITING)
         self.blocks: deque[Block] = deque()
         self.over = False  # no more blocks will come
@@ -52,12 +52,12 @@ class MultiSource:
         self._failed = 0
 
     def add(self, source: Source, session: Session) -> None:
-        self._active[Listener(source, session, self._batcher.create_stream(session.has_voice))] = None
+        self._active[Listener(source, session)] = None
 
     def run(self) -> int:
         """Run until all sources have ended or a stop is requested; return how many failed."""
         for listener in self._active:
-            listener.session.begin(listener.source, listener.stream.framer)
+            listener.session.begin(listener.source)
         for listener in self._active:
             threading.Thread(target=self._read, args=(listener,), daemon=True).start()
         while self._active and not self._stop.requested:
@@ -91,27 +91,20 @@ class MultiSource:
         listener.room.release()
         with self._guarded(listener):
             listener.session.accept(block)
-            listener.stream.accept_waveform(block.samples)
 
     def _decode(self) -> None:
         """Compute all windows that are due, and report their scores."""
-        while ready := [listener for listener in self._active if self._batcher.is_ready(listener.stream)]:
-            self._batcher.decode_streams([listener.stream for listener in ready])
+        while ready := [listener for listener in self._active if listener.session.stream.ready]:
+            self._batcher.decode_streams([listener.session.stream for listener in ready])
             for listener in ready:
-                self._report(listener)
-
-    def _report(self, listener: Listener) -> None:
-        with self._guarded(listener):
-            for score in self._batcher.get_result(listener.stream):
-                listener.session.report(score)
+                with self._guarded(listener):
+                    listener.session.report()
 
     def _finish(self, listener: Listener) -> None:
         with self._guarded(listener):
             if listener.error:
                 raise listener.error
-            listener.session.last_block_heard()
-            self._batcher.finish(listener.stream)
-            self._report(listener)
+            listener.session.complete()
         if listener in self._active:
             self._end(listener)
 
@@ -132,7 +125,6 @@ class MultiSource:
         try:
             listener.session.end()
         finally:
-            self._batcher.remove(listener.stream)
             listener.source.close()
 
     def _read(self, listener: Listener) -> None:

@@ -16,20 +16,29 @@ stream is raised to the caller of that stream alone.
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.features import FrontEnd, Samples
-from runtime.audio.framer import Features, Framer, Score
+from runtime.audio.framer import Features, Framer, Score, StepFramer, WindowFramer
 from runtime.card.schema import ANY_BATCH
 from runtime.engines import Engine, EngineAwayError, StateLostError, as_streaming, batch_limit
 from runtime.engines.state_store import open_store
-from runtime.scorer import open_framer
 from runtime.support.errors import ShrikeError
 
 MOST = 16  # streams in one call: more gain nothing, and working memory grows with them
 MOST_WINDOWS = 4  # the same for windowed models, which need 2 to 9 MB for each window
+
+
+def open_framer(engine: Engine, frontend: FrontEnd, step: int | None = None, full_only: bool = False) -> Framer:
+    """Return the framer that fits the engine's model; `step`: frames between scores, 12 or a streaming model's own.
+
+    `full_only`: a windowed model scores no window that is not full, unless the clip is shorter.
+    """
+    streaming = as_streaming(engine)
+    return StepFramer(frontend, streaming.state.frames, step) if streaming else WindowFramer(frontend, step, full_only)
 
 
 class BatchedStream:
@@ -57,7 +66,7 @@ class BatchedStream:
         """Return the next window that is due; None if it holds no voice and the model needs not run."""
         window = self.framer.next()
         if self._has_voice and not self._has_voice(self.framer.end) and (score := self.framer.unscored()):
-            self.add(score)
+            self._scores.append(score)
             return None
         return window
 
@@ -70,13 +79,16 @@ class BatchedStream:
                 return
             if isinstance(logits, ShrikeError):
                 raise logits
-            self.add(self.framer.score(logits, seconds))
+            if score := self.framer.score(logits, seconds):
+                self._scores.append(score)
         except ShrikeError as error:
             self._error = error
 
-    def add(self, score: Score | None) -> None:
-        """Append to the results."""
-        if score:
+    def end(self, newest: bool) -> None:
+        """End the clip: its last score is among the results, or its last windows are due."""
+        if self._error:
+            raise self._error
+        if score := self.framer.finish(newest):
             self._scores.append(score)
 
     def result(self) -> list[Score]:
@@ -106,33 +118,35 @@ class BatchedStream:
 class StreamBatcher:
     """Runs one engine for many streams. Not thread-safe; does not close the engine."""
 
-    def __init__(self, engine: Engine, frontend: FrontEnd, step: int | None = None, most: int | None = None) -> None:
-        """`step`: frames between a stream's scores; `most`: streams in one call."""
-        self.frontend, self.step = frontend, step
+    def __init__(
+        self,
+        engine: Engine,
+        frontend: FrontEnd,
+        step: int | None = None,
+        most: int | None = None,
+        full_only: bool = False,
+    ) -> None:
+        """`most`: streams in one call; `step` and `full_only` as in open_framer."""
         self._engine, streaming = engine, as_streaming(engine)
+        self._open_framer = partial(open_framer, engine, frontend, step, full_only)
         most = getattr(engine, "most", MOST if streaming else MOST_WINDOWS) if most is None else most
         if most < 1:
             raise ShrikeError(f"{most} streams in one call: expected 1 or more")
         limit = batch_limit(engine)
         self.most = most if limit == ANY_BATCH else min(most, limit)
-        self.interval = open_framer(engine, frontend, step).interval  # s between scores; an invalid step raises here
+        self.interval = self._open_framer().interval  # s between scores; an invalid step raises here
         self._states = open_store(streaming, self.most) if streaming else None
         self._count = self._created = 0
 
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of one stream's state; 0 for a windowed model."""
-        return self._states.bytes if self._states else 0
-
     def create_stream(self, has_voice: Callable[[int], bool] | None = None) -> BatchedStream:
         """Add a stream with an empty window or state. `has_voice`: whether the window that ends at a sample position
         is to be scored; by default all are."""
         self._count, self._created = self._count + 1, self._created + 1
         row = self._states.add() if self._states else self._created
-        return BatchedStream(open_framer(self._engine, self.frontend, self.step), row, has_voice)
+        return BatchedStream(self._open_framer(), row, has_voice)
 
     def remove(self, stream: BatchedStream) -> None:
         """Release the stream's state; a second call does nothing."""
@@ -187,8 +201,11 @@ class StreamBatcher:
         self.decode_all([stream])
         return stream.framer.skip(samples)
 
-    def finish(self, stream: BatchedStream) -> None:
-        """End a clip and compute its last scores. Continue with `reset`, or with another stream."""
+    def finish(self, stream: BatchedStream, newest: bool = False) -> None:
+        """End a clip and compute its last scores. Continue with `reset`, or with another stream.
+
+        `newest`: a clip longer than a window gets a last score of its newest frames as well.
+        """
         self.decode_all([stream])
-        stream.add(stream.framer.finish())
+        stream.end(newest)
         self.decode_all([stream])

@@ -1,6 +1,6 @@
 """One source, from its first block to its summary.
 
-    session = Session(engine, card, sinks, VerdictOptions(), "ONNX Runtime")
+    session = Session(model, sinks, VerdictOptions())
     with Stop() as stop:
         summary = session.run(source, stop)
 
@@ -9,7 +9,7 @@
 
 Voice, level and flags are those of the score's own last sample, so that verdicts do not depend on the size of blocks. A
 windowed model does not run on a window without voice; a streaming model runs on, and its state restarts there.
-runtime.multi_source runs several sessions at once: it batches the engine's calls and reports the scores here.
+Several sessions may share a batcher: then `accept` takes the blocks, and `report` the scores (runtime.multi_source).
 """
 
 import time
@@ -18,12 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.audio.framer import Framer, Score
+from runtime.audio.framer import Score
 from runtime.audio.quality import WHOLE, QualityMonitor
 from runtime.audio.voice_activity import VoiceActivity
-from runtime.card.model_card import ModelCard
-from runtime.engines import Engine
-from runtime.scorer import StreamScorer, open_framer
+from runtime.engines.model_loader import LoadedModel
+from runtime.multi_stream import StreamBatcher
 from runtime.sinks import Sink, StreamInfo
 from runtime.sources import Block, Source, SourceInfo
 from runtime.summary import Summary, SummaryBuilder
@@ -48,60 +47,68 @@ class Session:
     """Runs any number of sources, one after the other, each from a clean state."""
 
     def __init__(
-        self, engine: Engine, card: ModelCard, sinks: Sequence[Sink], options: VerdictOptions, kind: str
+        self,
+        model: LoadedModel,
+        sinks: Sequence[Sink],
+        options: VerdictOptions,
+        batcher: StreamBatcher | None = None,
     ) -> None:
-        """`kind`: name of the engine for people. Raises for invalid options."""
-        self._engine, self._card, self._sinks, self._options, self._kind = engine, card, sinks, options, kind
-        self._rate = card.frontend.rate
-        self._window = round(card.frontend.seconds * self._rate)  # samples
-        self._tracker = self._new_tracker(open_framer(engine, card.frontend, options.step, options.cover))
+        """`batcher`: one that several sessions share; by default one of its own. Raises for invalid options."""
+        self._model, self._sinks, self._options = model, sinks, options
+        frontend = model.card.frontend
+        if batcher is None:
+            batcher = StreamBatcher(model.engine, frontend, options.step, 1, options.cover)
+        self._batcher = batcher
+        self._rate = frontend.rate
+        self._window = round(frontend.seconds * self._rate)  # samples
+        self._tracker = self._new_tracker()
 
-    def _new_tracker(self, framer: Framer) -> VerdictTracker:
-        options = self._options
-        return VerdictTracker(self._card.score, framer.interval, options.prior, options.smoothing, options.sure)
+    def _new_tracker(self) -> VerdictTracker:
+        options, score_map = self._options, self._model.card.score
+        return VerdictTracker(score_map, self._batcher.interval, options.prior, options.smoothing, options.sure)
 
     def run(self, source: Source, stop: Stop) -> Summary:
         """Score the source to its end or to the request to stop; every sink gets the summary."""
         self.begin(source)
-        for block in source:
-            self.hear(block)
-            if stop.requested:
-                return self.end()
-        return self.finish()
+        try:
+            for block in source:
+                self.hear(block)
+                if stop.requested:
+                    return self.end()
+            return self.finish()
+        finally:
+            self._batcher.remove(self.stream)
 
     # ---- one source
 
-    def begin(self, source: SourceInfo, framer: Framer | None = None) -> None:
-        """Start from a clean state. `framer`: that of a batched stream, whose scores are then given to `report`."""
-        if framer is None:
-            options = self._options
-            self._scorer = StreamScorer(self._engine, self._card.frontend, options.step, options.cover)
-            framer = self._scorer.framer
-        self._framer, self._live = framer, source.live
-        self._quality, self._tracker = QualityMonitor(self._card.frontend), self._new_tracker(framer)
+    def begin(self, source: SourceInfo) -> None:
+        """Start from a clean state."""
+        self.stream = self._batcher.create_stream(self._has_voice)
+        self._framer, self._live = self.stream.framer, source.live
+        self._quality, self._tracker = QualityMonitor(self._model.card.frontend), self._new_tracker()
         self._voice = VoiceActivity()
-        self._reset_at = framer.position  # no window reaches back beyond it
+        self._reset_at = 0  # no window reaches back beyond it
         self._block = Block(np.empty(0, np.float32), 0.0)
-        self._start = self._measured = framer.position  # of the block; samples before it have been measured
+        self._start = self._measured = 0  # of the block; samples before it have been measured
         self._arrived: float | None = None  # when the block's newest sample arrived, from a live source
         self._lost, self._cost = 0, 0.0  # samples; s of measuring since the last score
-        self._covered = framer.position  # end of the last window that was scored
+        self._covered = 0  # end of the last window that was scored
         info = self._info(source)
         self._summary = SummaryBuilder(info, self._tracker)
         for sink in self._sinks:
             sink.begin(info)
 
     def _info(self, source: SourceInfo) -> StreamInfo:
-        frontend, score_map = self._card.frontend, self._card.score
+        model, frontend, score_map = self._model, self._model.card.frontend, self._model.card.score
         return StreamInfo(
             source=source.name,
             channel=getattr(source, "channel", None),
             live=source.live,
-            model=self._card.name,
-            engine=self._kind,
-            precision=self._engine.precision,
+            model=model.card.name,
+            engine=model.backend,
+            precision=model.engine.precision,
             calibrated=score_map.fitted_on is not None,
-            interval=self._framer.interval,
+            interval=self._batcher.interval,
             window=frontend.seconds,
             prior=self._options.prior,
             band=frontend.passband,
@@ -114,23 +121,20 @@ class Session:
     def hear(self, block: Block) -> None:
         """Score a block and report the verdicts that it completes."""
         self.accept(block)
-        for window in self._framer.push(block.samples):
-            if score := self._unscored() or self._scorer.score(window):
-                self.report(score)
+        while self.stream.ready:
+            self._batcher.decode_streams([self.stream])
+            self.report()
 
-    def has_voice(self, end: int) -> bool:
+    def _has_voice(self, end: int) -> bool:
         """True if the window that ends at that position holds enough voice to be scored."""
         self._measure(end)
         return self._voiced(end) >= WINDOW_VOICE
-
-    def _unscored(self) -> Score | None:
-        return None if self.has_voice(self._framer.end) else self._framer.unscored()
 
     def _voiced(self, end: int) -> float:
         return self._voice.voiced(max(self._reset_at, end - self._window), end)
 
     def accept(self, block: Block) -> None:
-        """Take a block's gap, flags and note, and show it to the sinks, before it goes to the framer."""
+        """Take a block's gap, flags and note, show it to the sinks, and buffer its samples."""
         self._measure(self._framer.position)
         if block.lost > 0:
             self._skip(block.lost)
@@ -144,9 +148,18 @@ class Session:
         self._quality.mark((*(flag for flag, present in found.items() if present), *block.flags))
         self._block, self._start, self._measured = block, self._framer.position, self._framer.position
         self._arrived = block.arrived if self._live else None
+        self.stream.accept_waveform(block.samples)
 
-    def report(self, score: Score) -> None:
-        """Turn a score into a verdict and show it to the sinks."""
+    def report(self) -> None:
+        """Show the verdicts of new scores to the sinks; raise the stream's error after its last score."""
+        if lost := self.stream.lost():  # with the state, of sound that was accepted before
+            self._measure(self._framer.position)
+            self._lost += round(lost * self._rate)
+            self._report_gap(lost, True)
+        for score in self._batcher.get_result(self.stream):
+            self._report_score(score)
+
+    def _report_score(self, score: Score) -> None:
         end = round(score.time * self._rate)
         self._measure(end)
         voice = Voice(self._voiced(end), self._voice.total)
@@ -164,22 +177,20 @@ class Session:
 
     def finish(self) -> Summary:
         """End a complete source: report its last scores, then its summary."""
-        self.last_block_heard()
-        uncovered = self._voice.voiced(self._covered, self._framer.position)
-        last = self._framer.finish(newest=self._options.cover and uncovered > UNCOVERED)
-        windows = (self._unscored() or self._scorer.score(window) for window in self._framer.windows())
-        for score in (last, *windows):
-            if score:
-                self.report(score)
+        self.complete()
         return self.end()
 
-    def last_block_heard(self) -> None:
-        """Measure the rest of the sound, before the last scores are reported."""
+    def complete(self) -> None:
+        """Report the last scores of a complete source."""
         self._measure(self._framer.position)
         self._arrived = None
+        uncovered = self._voice.voiced(self._covered, self._framer.position)
+        self._batcher.finish(self.stream, newest=self._options.cover and uncovered > UNCOVERED)
+        self.report()
 
     def end(self) -> Summary:
         """Give every sink the summary of what was scored."""
+        self._batcher.remove(self.stream)
         summary = self._summary.summary((self._framer.position - self._lost) / self._rate, self._voice.total)
         for sink in self._sinks:
             sink.end(summary)
@@ -201,12 +212,6 @@ class Session:
         restarted = self._framer.skip(samples)
         self._voice.skip(samples)
         self._report_gap(lost, restarted)
-
-    def restarted(self, lost: float) -> None:
-        """Report that the state was lost, and with it seconds of sound that were accepted before."""
-        self._measure(self._framer.position)
-        self._lost += round(lost * self._rate)
-        self._report_gap(lost, True)
 
     def _report_gap(self, lost: float, restarted: bool) -> None:
         if restarted:

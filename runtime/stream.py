@@ -190,7 +190,7 @@ def main() -> int:
             return run_together(options, model, verdicts, alerts, stack, stop)
         sinks = [stack.enter_context(closing(sink)) for sink in make_sinks(options, model.card.frontend)]
         sinks += alerts.sinks()
-        session = Session(model.engine, model.card, sinks, verdicts, model.backend)
+        session = Session(model, sinks, verdicts)
         failed = 0
         for open_sources in openers(options, model.card.frontend.rate, stop):
             try:
@@ -243,7 +243,7 @@ def run_together(
     together = MultiSource(batcher, stop, say)
     for source in sources:
         sinks = [*(stack.enter_context(closing(sink)) for sink in make_sinks()), *alerts.sinks()]
-        together.add(source, Session(model.engine, model.card, sinks, verdicts, model.backend))
+        together.add(source, Session(model, sinks, verdicts, batcher))
     failed += together.run()
     alerts.close()
     return 2 if failed or alerts.failed else 0

@@ -28,7 +28,7 @@ from runtime.audio.framer import Score
 from runtime.card.model_card import ScoreMap, read_card
 from runtime.card.schema import require
 from runtime.engines.model_loader import LoadedModel, load_model
-from runtime.scorer import open_framer
+from runtime.multi_stream import open_framer
 from runtime.session import Session, VerdictOptions
 from runtime.support.shutdown import Stop
 from runtime.verdict import WINDOW_VOICE, State, Verdict, VerdictTracker, Voice
@@ -112,7 +112,7 @@ def open_streams(
 def verdicts_of(model: LoadedModel, samples: Samples, stop: Stop, step: int | None = None) -> list[Verdict]:
     """All verdicts of the product's session over samples (n,)."""
     recorder = VerdictList()
-    session = Session(model.engine, model.card, [recorder], VerdictOptions(step=step), model.backend)
+    session = Session(model, [recorder], VerdictOptions(step=step))
     session.run(ArraySource(samples, model.card.frontend.rate, stop), stop)
     return recorder.verdicts
 

@@ -157,7 +157,7 @@ def endure(model: LoadedModel, samples: Samples, hours: float, step: int | None 
     with Progress("hours of sound", READINGS, "readings") as bar, Stop() as stop, open(os.devnull, "w") as nowhere:
         counter = Counter(total / rate, bar)
         sinks = [JsonLines(nowhere), counter]
-        session = Session(model.engine, model.card, sinks, VerdictOptions(step=step), model.backend)
+        session = Session(model, sinks, VerdictOptions(step=step))
         summary = session.run(ArraySource(samples, rate, stop, total), stop)
         if stop.requested:
             raise KeyboardInterrupt

@@ -145,7 +145,7 @@ def in_real_time(
     with Stop() as stop, open(os.devnull, "w") as nowhere:
         card, found = SoundCard(spoken, rate, stop), VerdictList()
         sinks = [JsonLines(nowhere), found]
-        session = Session(model.engine, model.card, sinks, VerdictOptions(step=step), model.backend)
+        session = Session(model, sinks, VerdictOptions(step=step))
         with closing(Microphone(None, model.card.frontend.rate, stop, card)) as source:
             summary = session.run(source, stop)
         if not card.finished:

@@ -2,8 +2,9 @@
 
     framer = WindowFramer(card.frontend)                   # windowed model: the newest 600 frames
     framer = StepFramer(card.frontend, frames=16)          # streaming model: 16 new frames
-    for window in framer.push(samples):                    # (1, 1, bands, frames), valid until the next one
-        score = framer.score(engine(window))               # None where a step gives no score
+    framer.accept(samples)                                 # any number of samples
+    while framer.ready:
+        score = framer.score(engine(framer.next()))        # (1, 1, bands, frames); None where a step gives no score
 
 Windowed and streaming models differ here and nowhere else. Scores are due `step` frames apart, so that one falls on the
 first 600 frames: the score of offline evaluation. Before that a window repeats its frames, as offline evaluation does
@@ -19,7 +20,6 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +33,6 @@ from runtime.support.errors import ShrikeError
 STEP = 12  # frames between scores of a windowed model: 12 x 130 samples = 97.5 ms
 SHORT_GAP = 0.25  # s; a longer gap resets the window or state
 LARGEST = 1e4  # full scale is 1: 80 dB above it lies no sound, and its power still fits into float32
-PIECE = 16_000  # samples buffered at once: bounds the memory of a long push
 
 Features = NDArray[np.float32]  # (1, 1, bands, frames)
 
@@ -71,7 +70,8 @@ class Framer(ABC):
     def _splice(self) -> None:
         """Begin a new row of frames here, so that none spans a gap."""
         self._features.reset()
-        self._pending: list[Samples] = [np.empty(0, np.float32)]
+        self._pending: deque[Samples] = deque()  # samples that are in no frame yet
+        self._taken = self.position  # where they begin
         self._origin, self._frames = self.position, 0  # where the row begins; its frames
         self._schedule()
 
@@ -109,31 +109,21 @@ class Framer(ABC):
         """True if a window is due."""
         return self.position >= self._due_at or bool(self._tail)
 
-    @property
-    def until_due(self) -> int:
-        """Samples until the next window is due: pushing no more than these gives at most one window."""
-        return max(1, self._due_at - self.position)
-
     # ---- samples in, windows out
 
-    def push(self, samples: Samples) -> Iterator[Features]:
-        """Yield the windows that new samples (n,), full scale 1, complete; iterate to the end."""
-        samples = checked(samples)
-        for start in range(0, len(samples), PIECE):
-            self.accept(samples[start : start + PIECE])
-            yield from self.windows()
-
     def accept(self, samples: Samples) -> None:
-        """Buffer new samples (n,) without computing. Clips what is too loud; refuses NaN."""
-        samples = checked(samples)
+        """Buffer new samples (n,), full scale 1, without computing. Clips what is too loud; refuses NaN."""
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or samples.dtype.kind != "f":
+            raise ShrikeError(
+                f"samples {samples.shape} of {samples.dtype}: expected (n,) floats with full scale 1; "
+                "runtime.audio.resampler.Resampler averages channels"
+            )
+        if np.isnan(samples).any():
+            raise ShrikeError("samples hold NaN: expected numbers; runtime.audio.resampler.Resampler sets NaN to zero")
         if len(samples):
             self._pending.append(np.clip(samples, -LARGEST, LARGEST).astype(np.float32, copy=False))
             self.position += len(samples)
-
-    def windows(self) -> Iterator[Features]:
-        """Yield the windows that are due."""
-        while self.ready:
-            yield self.next()
 
     def next(self) -> Features:
         """Compute the next window that is due: (1, 1, bands, frames), valid until the next call."""
@@ -150,10 +140,14 @@ class Framer(ABC):
 
     def _take(self, until: int) -> Frames:
         """Move the samples before position `until` into frames."""
-        samples = np.concatenate(self._pending)
-        count = len(samples) - (self.position - until)
-        frames = self._features.push(samples[:count])
-        self._pending = [samples[count:].copy()]  # a view would keep all of a long piece in memory
+        parts = [np.empty(0, np.float32)]
+        while self._taken < until:
+            part, missing = self._pending.popleft(), until - self._taken
+            if len(part) > missing:
+                self._pending.appendleft(part[missing:])
+            parts.append(part[:missing])
+            self._taken += len(parts[-1])
+        frames = self._features.push(np.concatenate(parts))
         self.count += len(frames)
         self._frames += len(frames)
         self._ring.push(frames)
@@ -292,16 +286,3 @@ class StepFramer(Framer):
         elif self._unscored is not None and (newest or self._unscored[1] <= self._full):
             return self._score(*self._unscored)
         return None
-
-
-def checked(samples: Samples) -> Samples:
-    """Return samples (n,) of floats; raise on any other array and on NaN."""
-    samples = np.asarray(samples)
-    if samples.ndim != 1 or samples.dtype.kind != "f":
-        raise ShrikeError(
-            f"samples {samples.shape} of {samples.dtype}: expected (n,) floats with full scale 1; "
-            "runtime.audio.resampler.Resampler averages channels"
-        )
-    if np.isnan(samples).any():
-        raise ShrikeError("samples hold NaN: expected numbers; runtime.audio.resampler.Resampler replaces NaN by zeros")
-    return samples

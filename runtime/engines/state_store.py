@@ -41,11 +41,6 @@ class StateStore:
         self._free: list[int] = []  # rows without a stream
         self._loaded: list[int] = []  # rows whose newest states are in the buffers
 
-    @property
-    def bytes(self) -> int:
-        """Size of one stream's states."""
-        return sum(state.nbytes for state in self._initial)
-
     def add(self) -> int:
         """Return a row for a new stream; its first step must start from the initial states."""
         if not self._free:

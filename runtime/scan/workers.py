@@ -54,7 +54,7 @@ class Setup:
 
     def session(self, model: LoadedModel) -> Session:
         """Return a session that scores one file after another."""
-        return Session(model.engine, model.card, [], self.verdicts, model.backend)
+        return Session(model, [], self.verdicts)
 
 
 @dataclass(frozen=True)

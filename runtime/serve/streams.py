@@ -28,7 +28,7 @@ import numpy as np
 from runtime.audio.containers import PcmFormat
 from runtime.audio.resampler import Resampler
 from runtime.engines.model_loader import LoadedModel
-from runtime.multi_stream import BatchedStream, StreamBatcher
+from runtime.multi_stream import StreamBatcher
 from runtime.serve.metrics import Metrics, StreamCounter
 from runtime.session import Session, VerdictOptions
 from runtime.sinks.jsonl import SCHEMA, JsonLines
@@ -146,10 +146,10 @@ class LiveBatcher:
         """`most`: s of sound after which a stream ends. Raises for invalid options."""
         self.model, self._verdicts, self._metrics, self._most = model, verdicts, metrics, most
         self._batcher = StreamBatcher(model.engine, model.card.frontend, verdicts.step)
-        Session(model.engine, model.card, [], verdicts, model.backend)  # checks the options
+        Session(model, [], verdicts, self._batcher)  # checks the options
         self._rate = model.card.frontend.rate
         self._arrivals: queue.SimpleQueue[LiveStream | None] = queue.SimpleQueue()  # None: close
-        self._open: dict[LiveStream, tuple[Session, BatchedStream]] = {}
+        self._open: dict[LiveStream, Session] = {}
         self.broken = False
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
@@ -192,12 +192,12 @@ class LiveBatcher:
                 return False
             for stream in [stream for stream in busy if stream and not self._take(stream)]:
                 del busy[stream]
-            found = [(stream, *self._open[stream]) for stream in busy if stream and stream in self._open]
-            while ready := [one for one in found if one[2].ready]:
-                self._batcher.decode_streams([batched for _, _, batched in ready])
-                for stream, session, batched in ready:
+            found = [(stream, self._open[stream]) for stream in busy if stream and stream in self._open]
+            while ready := [one for one in found if one[1].stream.ready]:
+                self._batcher.decode_streams([session.stream for _, session in ready])
+                for stream, session in ready:
                     with self._guarded(stream):
-                        self._report(session, batched)
+                        session.report()
         self._metrics.busy.inc(time.thread_time() - began)
         return True
 
@@ -206,33 +206,22 @@ class LiveBatcher:
         if stream.closed:
             return False
         with self._guarded(stream):
-            session, batched = self._open.get(stream) or self._begin(stream)
+            session = self._open.get(stream) or self._begin(stream)
             if stream.aborted:
                 self._end(stream)
             elif block := stream.next(self._rate):
                 session.accept(block)
-                batched.accept_waveform(block.samples)
                 return True
             elif stream.over:
-                session.last_block_heard()
-                self._batcher.finish(batched)
-                self._report(session, batched)
+                session.complete()
                 self._end(stream)
         return False
 
-    def _begin(self, stream: LiveStream) -> tuple[Session, BatchedStream]:
+    def _begin(self, stream: LiveStream) -> Session:
         sinks = [JsonLines(_Lines(stream.send)), StreamCounter(self._metrics)]  # type: ignore[arg-type]
-        session = Session(self.model.engine, self.model.card, sinks, self._verdicts, self.model.backend)
-        batched = self._batcher.create_stream(session.has_voice)
-        self._open[stream] = session, batched
-        session.begin(stream, batched.framer)
-        return session, batched
-
-    def _report(self, session: Session, batched: BatchedStream) -> None:
-        if lost := batched.lost():
-            session.restarted(lost)
-        for score in self._batcher.get_result(batched):
-            session.report(score)
+        self._open[stream] = session = Session(self.model, sinks, self._verdicts, self._batcher)
+        session.begin(stream)
+        return session
 
     @contextmanager
     def _guarded(self, stream: LiveStream) -> Iterator[None]:
@@ -247,8 +236,6 @@ class LiveBatcher:
         if stream.closed:
             return
         stream.closed = True
-        if found := self._open.pop(stream, None):
-            session, batched = found
+        if session := self._open.pop(stream, None):
             session.end()
-            self._batcher.remove(batched)
         stream.send(None)

@@ -106,8 +106,6 @@ class TritonEngine:
 class TritonSequences:
     """One sequence for each stream; the interface of runtime.engines.state_store."""
 
-    bytes = 0  # of a state here
-
     def __init__(self, link: "_Link") -> None:
         self._link = link
         self._sequences: dict[int, int] = {}  # row -> Triton's correlation id

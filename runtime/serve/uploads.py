@@ -204,7 +204,7 @@ def _score(model: LoadedModel, setup: UploadSetup, job: Job, descriptor: int, st
         sources = open_channels(path, model.card.frontend.rate, stop, wanted=job.channel)
         lines = JsonLines(box, named=len(sources) > 1)
         limit = _LengthLimit(setup.options.max_seconds)
-        session = Session(model.engine, model.card, [limit, lines], verdicts, model.backend)
+        session = Session(model, [limit, lines], verdicts)
         for source in sources:
             source.name = job.name
             with closing(source):

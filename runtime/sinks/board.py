@@ -5,7 +5,7 @@
     3 streams, f0 with ONNX Runtime, Ctrl-C ends
 
     board = Board()
-    session = Session(engine, card, [board.line()], options, backend)
+    session = Session(model, [board.line()], options, batcher)
 
 Redrawn REDRAWN times a second. Streams beyond the terminal's height are counted; spoofs are shown first.
 """

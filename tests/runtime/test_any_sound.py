@@ -21,7 +21,7 @@ from runtime.audio.framer import Score
 from runtime.audio.quality import FLAGS
 from runtime.audio.resampler import Resampler
 from runtime.card.model_card import read_card
-from runtime.engines.model_loader import load_model
+from runtime.engines.model_loader import LoadedModel, load_model
 from runtime.scorer import StreamScorer
 from runtime.session import Session, VerdictOptions
 from runtime.sinks import Sink
@@ -155,7 +155,7 @@ def heard(data: bytes, sizes: list[int], coding: str, rate: int, channels: int) 
         with Stop() as stop:
             source = PcmSource(rate, coding, channels, RATE, stop, read)  # type: ignore[arg-type]
             card = read_card(model())
-            summary = Session(Mean(), card, [Keep()], VerdictOptions(), "a mean").run(source, stop)
+            summary = Session(LoadedModel(Mean(), card, "a mean", ""), [Keep()], VerdictOptions()).run(source, stop)
     finally:
         thread.join()
         os.close(read)

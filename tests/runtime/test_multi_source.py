@@ -18,6 +18,7 @@ from rich.console import Console
 from runtime.audio.features import RATE, Samples
 from runtime.card.model_card import read_card
 from runtime.engines import open_engine
+from runtime.engines.model_loader import LoadedModel
 from runtime.multi_source import MultiSource, number_duplicates
 from runtime.multi_stream import StreamBatcher
 from runtime.session import Session, VerdictOptions
@@ -64,11 +65,11 @@ def run(model: Path, *sources: Pieces, stop_after: float | None = None) -> tuple
     """Return the JSON lines of each source without clock times, how many sources failed, and the log lines."""
     out, log = io.StringIO(), []
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        card = read_card(model)
-        batcher = StreamBatcher(engine, card.frontend)
+        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "")
+        batcher = StreamBatcher(engine, loaded.card.frontend)
         together = MultiSource(batcher, stop, log.append)
         for source in sources:
-            together.add(source, Session(engine, card, [JsonLines(out, named=True)], VerdictOptions(), "ONNX Runtime"))
+            together.add(source, Session(loaded, [JsonLines(out, named=True)], VerdictOptions(), batcher))
         if stop_after is not None:
             threading.Timer(stop_after, stop.request).start()
         failed = together.run()
@@ -153,11 +154,11 @@ def test_the_board_has_a_line_for_each_stream_and_no_more_than_fit(model: Path) 
 
     board.draw = watched  # type: ignore[method-assign]
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        card = read_card(model)
-        batcher = StreamBatcher(engine, card.frontend)
+        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "")
+        batcher = StreamBatcher(engine, loaded.card.frontend)
         together = MultiSource(batcher, stop, print)
         for number in range(9):
-            session = Session(engine, card, [board.line()], VerdictOptions(), "ONNX Runtime")
+            session = Session(loaded, [board.line()], VerdictOptions(), batcher)
             together.add(Pieces(f"call-{number}", *cut(voice(2, number), 1_000)), session)
         assert together.run() == 0
     assert max(map(len, seen)) == 7 and all(len(line) <= 90 for view in seen for line in view)

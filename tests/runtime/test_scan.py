@@ -296,9 +296,7 @@ def ends(models: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str, np.n
         soundfile.write(tmp_path / "x.wav", sound, RATE)
         model, times = load_model(Path(models[name]), "auto"), Times()
         options = VerdictOptions(304 if name == "steps" else 308, smoothing=0.0, cover=True)
-        Session(model.engine, model.card, [times], options, "").run(
-            FileSource(tmp_path / "x.wav", RATE, Stop()), Stop()
-        )
+        Session(model, [times], options).run(FileSource(tmp_path / "x.wav", RATE, Stop()), Stop())
         return [one.time for one in times.verdicts if one.state != "no-voice"]
 
     yield found

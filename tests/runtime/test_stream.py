@@ -20,7 +20,7 @@ from runtime.audio.features import RATE, fill
 from runtime.card import model_card as cards
 from runtime.card.model_card import read_card
 from runtime.engines import open_engine
-from runtime.engines.model_loader import find_model, load_model
+from runtime.engines.model_loader import LoadedModel, find_model, load_model
 from runtime.session import Session, VerdictOptions
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources import Block
@@ -80,7 +80,8 @@ def block(samples: np.ndarray, **more: Any) -> Block:
 def run(model: Path, *blocks: Block, settings: VerdictOptions | None = None) -> tuple[list[dict[str, Any]], Summary]:
     out = io.StringIO()
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        session = Session(engine, read_card(model), [JsonLines(out)], settings or VerdictOptions(), "ONNX Runtime")
+        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "")
+        session = Session(loaded, [JsonLines(out)], settings or VerdictOptions())
         summary = session.run(Pieces(*blocks), stop)
     return [json.loads(line) for line in out.getvalue().splitlines()], summary
 
@@ -317,7 +318,7 @@ class Day:
 
 day, model = Day(), load_model(Path(sys.argv[1]), "onnx")
 with Stop() as stop:
-    summary = Session(model.engine, model.card, [], VerdictOptions(step=60), "ONNX Runtime").run(day, stop)
+    summary = Session(model, [], VerdictOptions(step=60)).run(day, stop)
 print(json.dumps({"seconds": summary.seconds, "lost": summary.lost, "after": day.after}))
 """
 

@@ -107,7 +107,9 @@ def test_scores_fall_where_the_clip_rule_says(preset: str) -> None:
     """runtime.audio.score_times is what training and export score clips by."""
     frontend, whole = PRESETS[preset], False
     framer = StepFramer(frontend, FRAMES)
-    for _ in framer.push(SOUND):
+    framer.accept(SOUND)
+    while framer.ready:
+        framer.next()
         score = framer.score(np.array([0.0, 1.0], np.float32))
         assert (score is not None) == (framer.count >= first(frontend))
         if score is not None and score.warming:
@@ -143,17 +145,12 @@ def test_frames_before_and_after_a_short_hole_are_those_the_network_sees(engine:
     assert [score.value for score in scores] == by_hand(engine, frames)[6:]
 
 
-def test_until_due_brings_one_score_just_in_time(engine: OnnxEngine) -> None:
-    one, at, scores = scorer(engine), 0, []
-    while at < len(SOUND):
-        size = one.framer.until_due
-        found = one.push(SOUND[at : at + size - 1])
-        assert found == []
-        found = one.push(SOUND[at + size - 1 : at + size])
-        assert len(found) <= 1
-        scores += found
-        at += size
-    assert scores == scorer(engine).push(SOUND)
+def test_a_score_comes_with_the_last_sample_of_its_window(engine: OnnxEngine) -> None:
+    one, at = scorer(engine), 0
+    for score in scorer(engine).push(SOUND):
+        end = round(score.time * RATE)
+        assert one.push(SOUND[at : end - 1]) == [] and one.push(SOUND[end - 1 : end]) == [score]
+        at = end
     assert one.interval == 16 * 130 / RATE
 
 

@@ -12,6 +12,7 @@ from runtime.audio.features import HOP, PRESETS, RATE, fill
 from runtime.audio.framer import LARGEST, Score
 from runtime.card.model_card import read_card
 from runtime.engines import Engine, open_engine
+from runtime.multi_stream import StreamBatcher
 from runtime.scorer import StreamScorer
 from runtime.support.errors import ShrikeError
 from tests.runtime.made_model import made_model
@@ -155,10 +156,11 @@ def test_the_model_is_made_without_torch(tmp_path: Path) -> None:
 
 def covering(engine: Engine, sound: np.ndarray, step: int) -> list[Score]:
     """Scores of full windows, and one of the newest frames at the end."""
-    scorer = StreamScorer(engine, engine.frontend, step, full_only=True)  # type: ignore[attr-defined]
-    scores = scorer.push(sound)
-    scorer.framer.finish(newest=True)
-    return scores + [one for window in scorer.framer.windows() if (one := scorer.score(window))]
+    batcher = StreamBatcher(engine, engine.frontend, step, full_only=True)  # type: ignore[attr-defined]
+    stream = batcher.create_stream()
+    stream.accept_waveform(sound)
+    batcher.finish(stream, newest=True)
+    return batcher.get_result(stream)
 
 
 @pytest.mark.parametrize("step", [308, 600])
