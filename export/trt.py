@@ -2,12 +2,13 @@
 
     python -m export.trt model.onnx --verification /data/LA --verification-trials 200   # on a Jetson, without torch
     python -m export.trt model.pt --calibration /data/LA                                # export the ONNX file first
-    python -m export.trt model.onnx --device-check                                      # show this machine's TensorRT
+    python -m export.trt --device-check                                                 # show this machine's TensorRT
 
 Exit codes: 0 done; 2 an error that you can fix; 3 the model lost too much and was not written; 4 the ONNX file is
 ready, but TensorRT or a GPU is missing here: the message says how to get it, with the equivalent trtexec command.
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Options:
     streams: int = 1
     """Largest batch of streams or windows, for programs with many; needs an ONNX file with a dynamic batch."""
     device_check: bool = False
-    """Show TensorRT, GPU and free memory of this machine, and exit."""
+    """Show TensorRT, GPU and free memory of this machine, and exit; needs no MODEL."""
     int8: tyro.conf.OmitArgPrefixes[Int8Options] = field(default_factory=Int8Options)
     gate: tyro.conf.OmitArgPrefixes[GateOptions] = field(default_factory=GateOptions)
 
@@ -60,10 +61,21 @@ class Options:
         )
 
 
+@dataclass(frozen=True)
+class DeviceCheck:
+    """Show TensorRT, GPU and free memory of this machine."""
+
+    model: tyro.conf.Positional[Path | None] = None
+    """Not read."""
+    device_check: bool = False
+    workspace: int = 256
+    """MiB of --workspace that a build would take."""
+
+
 def main() -> int:
+    if "--device-check" in sys.argv:
+        return check_device(parse(DeviceCheck, "export.trt", __doc__).workspace)
     options = parse(Options, "export.trt", __doc__)
-    if options.device_check:
-        return check_device(options.workspace)
     require_package("onnx")  # a device may lack it, and the modules below import it
     from export.tensorrt.builder import BuildOptions
     from export.tensorrt.device import NoDeviceError, advice, find_device
