@@ -10,7 +10,7 @@ needs random state: all randomness of step n follows from (seed, n), see train.l
 import pickle
 import platform
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from runtime import __version__
 from runtime.audio.features import FrontEnd
+from runtime.support import codec
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
@@ -87,7 +88,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "version": VERSION,
         "settings": checkpoint.settings.to_dict(),
-        "frontend": checkpoint.settings.frontend.to_dict(),
+        "frontend": asdict(checkpoint.settings.frontend),
         "progress": vars(checkpoint.progress),
     }
     with atomic_file(path) as temporary:
@@ -118,7 +119,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             if not isinstance(state[name], list if name == "history" else dict):
                 raise ShrikeError(f"{name} is a {type(state[name]).__name__}")
         rest = {name: state[name] for name in ("weights", "helpers", "optimiser", "history", "corpus", "versions")}
-        if FrontEnd.from_dict(state["frontend"]) != settings.frontend:
+        if codec.build(FrontEnd, state["frontend"], "front-end") != settings.frontend:
             raise ShrikeError(f"its front-end is not the {settings.data.frontend} of its settings")
         checkpoint = Checkpoint(settings=settings, progress=progress, **rest)
         checkpoint.distillation_model()  # every weight fits, none is left over

@@ -24,15 +24,15 @@ is padded, so stream = file), and gain cannot matter, because Whisper's 1 + leve
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.high_pass import HighPass
+from runtime.support.codec import later
 from runtime.support.errors import ShrikeError
 
 VERSION = 2  # of the arithmetic below; 1 had no high-pass, a floor of 1e-10, and triangles up to 8 kHz
@@ -70,24 +70,17 @@ class FrontEnd:
     hop: int = HOP
     rate: int = RATE
     width: int = WINDOW_FRAMES  # frames in one window
-    version: int = VERSION
+    version: int = later(VERSION, before=1)
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
-            old = type(self.version) is int and self.version < VERSION
-            raise ShrikeError(
-                f"front-end version {self.version!r}: expected {VERSION}; "
-                + ("train the model again with this Shrike, and export it" if old else "update Shrike")
-            )
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and (type(value) is not int or not 0 < value < 1_000_000):
-                raise ShrikeError(f"front-end: {field.name} is {value!r}; a positive whole number was expected")
-        if self.shape not in get_args(Bands) or self.level not in get_args(Level):
-            raise ShrikeError(
-                f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
-                f"not {self.shape!r} with {self.level!r}; update Shrike"
-            )
+            advice = "train the model again with this Shrike, and export it"
+            advice = advice if self.version < VERSION else "update Shrike"
+            raise ShrikeError(f"front-end version {self.version}: expected {VERSION}; {advice}")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.type is int and not 0 < value < 1_000_000:
+                raise ShrikeError(f"front-end: {one.name} is {value!r}; a positive whole number was expected")
         # Every triangle needs a bin on both of its sides.
         most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
         if self.shape == "mel" and self.bands <= most and not (self.matrix.max(axis=1) > 0).all():
@@ -97,18 +90,6 @@ class FrontEnd:
                 f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
                 "fewer bands or a smaller hop were expected"
             )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "FrontEnd":
-        """From a card or checkpoint; unknown and missing entries are refused by name. Version 1 had no `version`."""
-        known = {field.name for field in fields(cls)}
-        values = {"version": 1, **values}
-        if set(values) != known:
-            raise ShrikeError(f"front-end: entries {sorted(values)} came, {sorted(known)} were expected")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def with_level(self, level: Level) -> "FrontEnd":
         return replace(self, level=level)

@@ -143,8 +143,6 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
         )
     if version == 2 and values.pop("cascade", None) is not None:
         raise ShrikeError(f"{card_file} describes an early-exit export, which is no longer supported; export it again")
-    if isinstance(values.get("frontend"), dict):  # the front-end's first version had no number: it is refused by it
-        values["frontend"] = {"version": 1} | values["frontend"]
     values = dict.fromkeys(ADDED.get(version, ())) | values | {"version": VERSION}  # in the current format
     card = codec.build(ModelCard, values, str(card_file))
     if verify:

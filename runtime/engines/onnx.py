@@ -46,28 +46,14 @@ class OnnxEngine:
             raise ShrikeError(f"{card.name}: batch {self.batch}; expected 1 or any (-1): export it again")
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute logits (n, 2) of raw log power (n, 1, bands, 600), one by one if the graph's batch is 1."""
+        """Compute logits (n, 2) of raw log power (n, 1, bands, 600)."""
         check_windows(self.card, features)
-        if self.batch in (ANY_BATCH, len(features)):
-            return self._run({self.card.input.name: features})[0]
-        logits = np.empty((len(features), self.card.output.shape[1]), np.float32)
-        for place, window in enumerate(features):
-            logits[place] = self._run({self.card.input.name: window[None]})[0]
-        return logits
+        return self._run([features])[0]
 
     def step(self, features: NDArray[np.float32], states: list[Array]) -> tuple[NDArray[np.float32], list[Array]]:
         """New frames (n, 1, bands, frames), states (n, *shape) -> logits (n, 2), next states."""
         check_step(self.card, features, states)
-        assert self.state is not None
-        names = [self.card.input.name, *(tensor.input for tensor in self.state.tensors)]
-        values = dict(zip(names, (features, *states), strict=True))
-        if self.batch in (ANY_BATCH, len(features)):
-            logits, *after = self._run(values)
-            return logits, after
-        rows = [
-            self._run({name: value[row : row + 1] for name, value in values.items()}) for row in range(len(features))
-        ]
-        logits, *after = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        logits, *after = self._run([features, *states])
         return logits, after
 
     def batch_buffers(self, count: int) -> BatchBuffers:
@@ -81,16 +67,23 @@ class OnnxEngine:
             raise ShrikeError(f"{self.name} was closed; use an open engine")
         return self._session
 
-    def _run(self, values: dict[str, Array]) -> list[Array]:
-        """Run the graph and check its outputs, which may be wrong if it is damaged."""
-        wanted = expected_signature(self.card)[1]
-        count = len(values[self.card.input.name])
-        found = compute(self._open_session(), self.name, list(wanted), values)
-        for value, (name, (shape, kind)) in zip(found, wanted.items(), strict=True):
-            size = (count, *shape[1:])
-            if not isinstance(value, np.ndarray) or value.shape != size or value.dtype != kind:
-                raise ShrikeError(f"{self.name}: output {name!a}: expected {size} of {kind}; export it again")
-        return list(found)
+    def _run(self, values: list[Array]) -> list[Array]:
+        """Run the graph on its inputs (n, ...), row by row if its batch is 1, and check its outputs."""
+        session, count = self._open_session(), len(values[0])
+        inputs, outputs = expected_signature(self.card)
+        found: list[Array] = [np.empty((count, *shape[1:]), kind) for shape, kind in outputs.values()]
+        size = count if self.batch == ANY_BATCH else 1
+        for start in range(0, count, max(1, size)):
+            rows = slice(start, start + size)
+            feeds = {name: value[rows] for name, value in zip(inputs, values, strict=True)}
+            computed = compute(session, self.name, list(outputs), feeds)
+            for name, value, whole in zip(outputs, computed, found, strict=True):
+                form = whole[rows].shape, whole.dtype
+                if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != form:
+                    expected = "{} of {}".format(*form)
+                    raise ShrikeError(f"{self.name}: output {name!a}: expected {expected}; export it again")
+                whole[rows] = value
+        return found
 
     def close(self) -> None:
         self._session = None

@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from runtime.audio.features import PRESETS, FrontEnd
+from runtime.audio.features import PRESETS
 from runtime.card.model_card import read_card
 from runtime.engines.model_loader import DEFAULT, FILE_DEFAULT, MODELS, find_model, load_model
 from runtime.multi_stream import StreamBatcher
@@ -18,8 +18,7 @@ NAMES = tuple(FRONTENDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_card_and_file_belong_together(name: str) -> None:
     card = read_card(find_model(name))
-    frontend = FrontEnd.from_dict(card.frontend.to_dict())
-    assert frontend.with_level("none") == PRESETS[FRONTENDS[name]].with_level("none")
+    assert card.frontend.with_level("none") == PRESETS[FRONTENDS[name]].with_level("none")
     assert card.precision == "int8" and card.target == "cpu"
     assert card.calibration is not None and "open=1" in card.calibration.partition
     assert (MODELS / f"{name}.onnx").stat().st_size < (12e6 if name == FILE_DEFAULT else 1e6)

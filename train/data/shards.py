@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Kind:
 
 
 def feature_kind(frontend: FrontEnd) -> Kind:
-    spectrum = {name: value for name, value in frontend.to_dict().items() if name not in ("level", "width")}
+    spectrum = {name: value for name, value in asdict(frontend).items() if name not in ("level", "width")}
     title = f"features ({frontend.bands} bands)"
     return Kind(title, "f16", np.float16, frontend.bands, spectrum, frontend.rate, frontend.frames)
 

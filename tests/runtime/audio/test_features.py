@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from runtime.audio.features import FLOOR, LEVEL_FRAMES, PRESETS, RATE, TOP, FeatureStream, FrontEnd, fill, level
 from runtime.audio.high_pass import HighPass
+from runtime.support import codec
 from runtime.support.errors import ShrikeError
 
 both = pytest.mark.parametrize("name", PRESETS)
@@ -183,17 +184,17 @@ def test_a_long_clip_needs_no_more_memory_than_its_frames(monkeypatch: pytest.Mo
 @both
 def test_to_dict_and_back(name: str) -> None:
     leveled = PRESETS[name].with_level("window-mean")
-    assert FrontEnd.from_dict(leveled.to_dict()) == leveled != PRESETS[name]
+    assert codec.build(FrontEnd, dataclasses.asdict(leveled), "") == leveled != PRESETS[name]
 
 
 @pytest.mark.parametrize(
     "change, word",
     [
-        ({"level": "loudest"}, "update Shrike"),
+        ({"level": "loudest"}, "level"),
         ({"version": 3}, "update Shrike"),
         ({"version": 1}, "train the model again"),
         ({"version": "2"}, "version"),
-        ({"shape": "gammatone"}, "update Shrike"),
+        ({"shape": "gammatone"}, "shape"),
         ({"window": -1}, "window"),
         ({"window": True}, "window"),
         ({"hop": 2000}, "hops over"),
@@ -206,14 +207,14 @@ def test_to_dict_and_back(name: str) -> None:
 )
 def test_a_front_end_that_is_not_implemented_is_refused_by_name(change: dict, word: str) -> None:
     with pytest.raises(ShrikeError, match=word):
-        FrontEnd.from_dict({**PRESETS["f0"].to_dict(), **change})
+        codec.build(FrontEnd, dataclasses.asdict(PRESETS["f0"]) | change, "")
 
 
 def test_a_front_end_without_a_version_is_the_first_and_refused() -> None:
-    values = PRESETS["wide"].to_dict()
+    values = dataclasses.asdict(PRESETS["wide"])
     del values["version"]
     with pytest.raises(ShrikeError, match="version 1"):
-        FrontEnd.from_dict(values)
+        codec.build(FrontEnd, values, "")
 
 
 def test_front_end_cannot_be_changed_in_place() -> None:
