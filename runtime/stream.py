@@ -17,7 +17,6 @@ Exit codes: 0 the sound has ended or was stopped, 2 an error that you can fix (o
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from runtime.engines.model_loader import DEFAULT, Kind
 from runtime.sinks.alerts import AlertOptions
 from runtime.sources.pcm import Coding
 from runtime.support.command import PATHS, WORDS, parse, run
-from runtime.support.errors import ShrikeError
+from runtime.support.errors import ShrikeError, say
 
 if TYPE_CHECKING:
     from runtime.audio.features import FrontEnd
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from runtime.session import VerdictOptions
     from runtime.sinks import Sink
     from runtime.sinks.alerts import Alerts
+    from runtime.sinks.board import Board
     from runtime.sources import Source
     from runtime.support.shutdown import Stop
 
@@ -105,10 +105,11 @@ class Options:
 
 def check(options: Options) -> None:
     """Validate options before opening anything."""
-    chosen = [name for name, given in _sources(options).items() if given]
+    sources = {"--mic": options.mic, "--file": options.file, "--stdin": options.stdin, "--demo": options.demo}
+    chosen = [name for name, given in sources.items() if given]
     if len(chosen) != 1:
-        given = " and ".join(chosen) or "no source"
-        raise ShrikeError(f"{given}: expected one of --mic, --file FILE, --stdin and --demo (--help shows examples)")
+        found = " and ".join(chosen) or "no source"
+        raise ShrikeError(f"{found}: expected one of --mic, --file FILE, --stdin and --demo (--help shows examples)")
     if options.plot and len(options.file) != 1 and not options.demo:
         raise ShrikeError("--plot: expected one --file, or --demo")
     if options.record and len(options.file) > 1:
@@ -139,23 +140,12 @@ def check(options: Options) -> None:
 def _overwritten_source(options: Options) -> str | None:
     """Name the source that --record would replace."""
     assert options.record is not None
-    try:
-        target = options.record.stat()
-    except OSError:
-        return None
-    for path in options.file:
+    sources = {str(path): path for path in options.file} | ({"stdin": 0} if options.stdin else {})
+    for name, source in sources.items():
         with suppress(OSError):
-            if os.path.samestat(path.stat(), target):
-                return str(path)
-    if options.stdin:
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(0), target):
-                return "stdin"
+            if os.path.samestat(os.stat(source), options.record.stat()):
+                return name
     return None
-
-
-def _sources(options: Options) -> dict[str, bool]:
-    return {"--mic": options.mic, "--file": bool(options.file), "--stdin": options.stdin, "--demo": options.demo}
 
 
 def main() -> int:
@@ -192,9 +182,9 @@ def main() -> int:
         sinks += alerts.sinks()
         session = Session(model, sinks, verdicts)
         failed = 0
-        for open_sources in openers(options, model.card.frontend.rate, stop):
+        for name in options.file or options.device or (None,):
             try:
-                sources = open_sources()
+                sources = open_source(options, name, model.card.frontend.rate, stop)
             except ShrikeError as error:
                 if len(options.file) < 2:
                     raise
@@ -229,52 +219,47 @@ def run_together(
     from runtime.multi_source import MultiSource, number_duplicates
     from runtime.multi_stream import StreamBatcher
     from runtime.session import Session
+    from runtime.sinks.board import Board
 
-    batcher = StreamBatcher(model.engine, model.card.frontend, verdicts.step)
-    make_sinks = together_sinks(options)
+    batcher, board = StreamBatcher(model.engine, model.card.frontend, verdicts.step), Board()
     sources, failed = [], 0
-    for open_sources in openers(options, model.card.frontend.rate, stop):
+    for name in options.file or options.device:
         try:
-            sources += [stack.enter_context(closing(source)) for source in open_sources()]
+            opened = open_source(options, name, model.card.frontend.rate, stop)
+            sources += [stack.enter_context(closing(source)) for source in opened]
         except ShrikeError as error:
             failed += 1
             say(f"error: {error}")
     number_duplicates(sources)
     together = MultiSource(batcher, stop, say)
     for source in sources:
-        sinks = [*(stack.enter_context(closing(sink)) for sink in make_sinks()), *alerts.sinks()]
+        sinks = [*(stack.enter_context(closing(sink)) for sink in make_sinks(options, model.card.frontend, board))]
+        sinks += alerts.sinks()
         together.add(source, Session(model, sinks, verdicts, batcher))
     failed += together.run()
     alerts.close()
     return 2 if failed or alerts.failed else 0
 
 
-def openers(options: Options, rate: int, stop: "Stop") -> Iterator[Callable[[], list["Source"]]]:
-    """Yield a function that opens each source, in order; a file is a source for each channel that is judged."""
+def open_source(options: Options, name: Path | str | None, rate: int, stop: "Stop") -> list["Source"]:
+    """Open a source: a file once for each channel that is judged. `name`: of a file or microphone."""
+    channel = options.channel or MIX
     if options.stdin:
         from runtime.sources.pcm import PcmSource
 
-        raw = options.rate, options.dtype, options.channels
-        yield lambda: [PcmSource(*raw, rate, stop, channel=options.channel or MIX)]
-    elif options.mic:
+        return [PcmSource(options.rate, options.dtype, options.channels, rate, stop, channel=channel)]
+    if options.mic:
         from runtime.sources.microphone import Microphone
 
-        for device in options.device or (None,):
-            yield lambda device=device: [Microphone(device, rate, stop, channel=options.channel or MIX)]  # type: ignore[misc]
-    elif options.demo:
+        return [Microphone(None if name is None else str(name), rate, stop, channel=channel)]
+    if options.demo:
         from runtime.sources.demo import DemoSource
 
-        yield lambda: [DemoSource(rate, stop, options.realtime)]
-    else:
-        for path in options.file:
-            yield lambda path=path: open_file(options, path, rate, stop)  # type: ignore[misc]
-
-
-def open_file(options: Options, path: Path, rate: int, stop: "Stop") -> list["Source"]:
-    """Open a file once for each channel that is judged."""
+        return [DemoSource(rate, stop, options.realtime)]
     from runtime.sources.file import open_channels
 
-    sources = open_channels(path, rate, stop, options.realtime, options.channel)
+    assert name is not None
+    sources = open_channels(name, rate, stop, options.realtime, options.channel)
     if len(sources) > 1 and (options.record or options.plot):
         for source in sources:
             source.close()
@@ -283,20 +268,20 @@ def open_file(options: Options, path: Path, rate: int, stop: "Stop") -> list["So
     return [*sources]
 
 
-def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
-    """Open the sinks of one source at a time: results on stdout, log lines on stderr."""
+def make_sinks(options: Options, frontend: "FrontEnd", board: "Board | None" = None) -> list["Sink"]:
+    """Open the sinks of a source: results on stdout, log lines on stderr. `board`: view of several at once."""
     from runtime.sinks.lines import Lines
 
-    live = options.mic or options.stdin or options.realtime
+    live, named = options.mic or options.stdin or options.realtime, board is not None
     sinks: list[Sink] = []
     if options.json:
-        sinks += [json_sink(options), Lines(sys.stderr, sys.stderr, verdicts=False)]
+        sinks += [json_sink(options, named), Lines(sys.stderr, sys.stderr, verdicts=False, named=named)]
     elif live and not options.plain and sys.stdout.isatty():
         from runtime.sinks.meter import Meter
 
-        sinks.append(Meter())
+        sinks.append(board.line() if board else Meter())
     else:
-        sinks.append(Lines(sys.stdout, sys.stderr, verdicts=live or options.demo))
+        sinks.append(Lines(sys.stdout, sys.stderr, verdicts=live or options.demo, named=named))
     if options.record:
         from runtime.sinks.recorder import Recorder
 
@@ -308,22 +293,7 @@ def make_sinks(options: Options, frontend: "FrontEnd") -> list["Sink"]:
     return sinks
 
 
-def together_sinks(options: Options) -> Callable[[], list["Sink"]]:
-    """Return a function that opens the sinks of each of several streams."""
-    from runtime.sinks.lines import Lines
-
-    if options.json:
-        return lambda: [json_sink(options, named=True), Lines(sys.stderr, sys.stderr, verdicts=False, named=True)]
-    live = options.mic or options.realtime
-    if live and not options.plain and sys.stdout.isatty():
-        from runtime.sinks.board import Board
-
-        board = Board()
-        return lambda: [board.line()]
-    return lambda: [Lines(sys.stdout, sys.stderr, verdicts=live, named=True)]
-
-
-def json_sink(options: Options, named: bool = False) -> "Sink":
+def json_sink(options: Options, named: bool) -> "Sink":
     """Open the sink of --json: every verdict, or changes and heartbeats."""
     if options.alerts.changes:
         from runtime.sinks.changes import JsonChanges
@@ -332,11 +302,6 @@ def json_sink(options: Options, named: bool = False) -> "Sink":
     from runtime.sinks.jsonl import JsonLines
 
     return JsonLines(sys.stdout, named)
-
-
-def say(sentence: str) -> None:
-    """Write a line to stderr."""
-    print(sentence, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
