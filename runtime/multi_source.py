@@ -5,16 +5,16 @@
     failed = sources.run()
 
 A thread reads each source, because reading waits for a microphone or for the pace of a file. It is at most WAITING
-blocks ahead of the loop, which takes the blocks that have come and batches the engine's calls.
+blocks ahead of the loop, which takes one block of each source and batches the engine's calls.
 
     thread per source    block block >---.
-    thread per source    block >----------+--> queue --> sessions, framers --> batched engine --> sessions
+    thread per source    block >----------+--> sessions, framers --> batched engine --> sessions
     thread per source    block block >---'
 """
 
 import queue
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -33,13 +33,8 @@ class Listener:
 
     def __init__(self, source: Source, session: Session) -> None:
         self.source, self.session = source, session
-        self.room = threading.BoundedSemaphore(WAITING)
-        self.blocks: deque[Block] = deque()
-        self.over = False  # no more blocks will come
-        self.error: Exception | None = None  # why
-
-
-Item = tuple[Listener, Block | None]  # None: the sound is over
+        self.blocks: queue.Queue[Block | Exception | None] = queue.Queue(WAITING)  # None: the sound is over
+        self.ended = False
 
 
 class MultiSource:
@@ -47,12 +42,12 @@ class MultiSource:
 
     def __init__(self, batcher: StreamBatcher, stop: Stop, say: Callable[[str], None]) -> None:
         self._batcher, self._stop, self._say = batcher, stop, say
-        self._active: dict[Listener, None] = {}
-        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._active: list[Listener] = []
+        self._arrival = threading.Event()
         self._failed = 0
 
     def add(self, source: Source, session: Session) -> None:
-        self._active[Listener(source, session)] = None
+        self._active.append(Listener(source, session))
 
     def run(self) -> int:
         """Run until all sources have ended or a stop is requested; return how many failed."""
@@ -61,36 +56,30 @@ class MultiSource:
         for listener in self._active:
             threading.Thread(target=self._read, args=(listener,), daemon=True).start()
         while self._active and not self._stop.requested:
-            self._collect()
-            while busy := [listener for listener in self._active if listener.blocks]:
-                for listener in busy:
-                    self._take_block(listener)
+            self._arrival.wait(POLL)
+            self._arrival.clear()
+            while not self._stop.requested and [one for one in [*self._active] if self._take(one)]:
                 self._decode()
-                if self._stop.requested:
-                    break
-            else:
-                for listener in [listener for listener in self._active if listener.over]:
-                    self._finish(listener)
-        for listener in list(self._active):  # stopped before their end
+        for listener in [*self._active]:  # stopped before their end
             self._end(listener)
         return self._failed
 
-    def _collect(self) -> None:
-        """Wait for a block, and take all that have come."""
-        with suppress(queue.Empty):
-            listener, block = self._queue.get(timeout=POLL)
-            while True:
-                if block is None:
-                    listener.over = True
-                else:
-                    listener.blocks.append(block)
-                listener, block = self._queue.get_nowait()
-
-    def _take_block(self, listener: Listener) -> None:
-        block = listener.blocks.popleft()
-        listener.room.release()
+    def _take(self, listener: Listener) -> bool:
+        """Give the next block of a source to its session, and finish it after its last; False if none has come."""
+        try:
+            block = listener.blocks.get_nowait()
+        except queue.Empty:
+            return False
         with self._guarded(listener):
-            listener.session.accept(block)
+            if isinstance(block, Exception):
+                raise block
+            if block is not None:
+                listener.session.accept(block)
+                return True
+            listener.session.complete()
+        if not listener.ended:
+            self._end(listener)
+        return True
 
     def _decode(self) -> None:
         """Compute all windows that are due, and report their scores."""
@@ -99,14 +88,6 @@ class MultiSource:
             for listener in ready:
                 with self._guarded(listener):
                     listener.session.report()
-
-    def _finish(self, listener: Listener) -> None:
-        with self._guarded(listener):
-            if listener.error:
-                raise listener.error
-            listener.session.complete()
-        if listener in self._active:
-            self._end(listener)
 
     @contextmanager
     def _guarded(self, listener: Listener) -> Iterator[None]:
@@ -119,9 +100,8 @@ class MultiSource:
             self._end(listener)
 
     def _end(self, listener: Listener) -> None:
-        del self._active[listener]
-        listener.over = True
-        listener.blocks.clear()
+        self._active.remove(listener)
+        listener.ended = True
         try:
             listener.session.end()
         finally:
@@ -131,13 +111,20 @@ class MultiSource:
         """Read one source, in a thread of its own."""
         try:
             for block in listener.source:
-                while not listener.room.acquire(timeout=POLL):
-                    if self._stop.requested or listener.over:
-                        return
-                self._queue.put((listener, block))
+                if not self._put(listener, block):
+                    return
+            self._put(listener, None)
         except Exception as error:
-            listener.error = error
-        self._queue.put((listener, None))
+            self._put(listener, error)
+
+    def _put(self, listener: Listener, block: Block | Exception | None) -> bool:
+        """Wait until the block has room; False if nobody will take it."""
+        while not (self._stop.requested or listener.ended):
+            with suppress(queue.Full):
+                listener.blocks.put(block, timeout=POLL)
+                self._arrival.set()
+                return True
+        return False
 
 
 def number_duplicates(sources: list[Source]) -> None:
