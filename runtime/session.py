@@ -27,7 +27,7 @@ from runtime.sinks import Sink, StreamInfo
 from runtime.sources import Block, Source, SourceInfo
 from runtime.summary import Summary, SummaryBuilder
 from runtime.support.shutdown import Stop
-from runtime.verdict import SMOOTHING, WINDOW_VOICE, VerdictTracker, Voice
+from runtime.verdict import SMOOTHING, WINDOW_VOICE, VerdictTracker
 
 UNCOVERED = 0.5  # s of voice after the last scored window from which on a file gets one more, with `cover`
 
@@ -162,12 +162,12 @@ class Session:
     def _report_score(self, score: Score) -> None:
         end = round(score.time * self._rate)
         self._measure(end)
-        voice = Voice(self._voiced(end), self._voice.total)
-        if voice.window < WINDOW_VOICE:
+        voiced = self._voiced(end)
+        if voiced < WINDOW_VOICE:
             self._framer.restart_state()
         else:
             self._covered = end
-        verdict = self._tracker.update(score, self._quality.report(voice.window >= WINDOW_VOICE), voice)
+        verdict = self._tracker.update(score, self._quality.report(voiced >= WINDOW_VOICE), voiced, self._voice.total)
         begin = max(self._reset_at, end - self._window) / self._rate
         latency = None if self._arrived is None else max(0.0, time.monotonic() - self._arrived)
         self._summary.count(verdict, begin, score.warming, self._cost + score.cost, latency)

@@ -38,14 +38,6 @@ State = Literal["no-voice", "too-short", "warming-up", "bonafide", "spoof", "uns
 
 
 @dataclass(frozen=True)
-class Voice:
-    """Seconds of voice behind one score."""
-
-    window: float  # in the window that was scored
-    total: float  # since the stream began
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The state at `time`; score, llr, smoothed and p_spoof are None where nothing was judged."""
 
@@ -93,21 +85,24 @@ class VerdictTracker:
     def p_spoof(self, llr: float) -> float:
         return 1 / (1 + math.exp(min(700.0, llr + self._prior)))
 
-    def update(self, score: Score, quality: Quality, voice: Voice) -> Verdict:
-        """Judge one more window. The score of a window without voice is ignored: it may be NaN."""
-        if voice.window < WINDOW_VOICE:
-            self.reset(voice.total)
-        spoken = voice.total - self._before
+    def update(self, score: Score, quality: Quality, voiced: float, total: float) -> Verdict:
+        """Judge one more window. The score of a window without voice is ignored: it may be NaN.
+
+        `voiced`: s of voice in the window; `total`: s of voice since the stream began.
+        """
+        if voiced < WINDOW_VOICE:
+            self.reset(total)
+        spoken = total - self._before
         if spoken < IMPRESSION:
-            state: State = "no-voice" if voice.window < WINDOW_VOICE else "too-short"
-            return Verdict(score.time, state, None, None, None, None, voice.window, spoken, quality)
+            state: State = "no-voice" if voiced < WINDOW_VOICE else "too-short"
+            return Verdict(score.time, state, None, None, None, None, voiced, spoken, quality)
         llr = self._map.llr(score.value)
         mean = llr if self._mean is None else self._mean + self._weight * (llr - self._mean)
         self._mean, p_spoof = mean, self.p_spoof(mean)
         state = self._state(p_spoof, quality)
         if score.warming or spoken < CLAIM:
             state = "warming-up"
-        return Verdict(score.time, state, score.value, llr, mean, p_spoof, voice.window, spoken, quality)
+        return Verdict(score.time, state, score.value, llr, mean, p_spoof, voiced, spoken, quality)
 
     def _state(self, p_spoof: float, quality: Quality) -> State:
         left = (self._claim == "spoof" and p_spoof < 0.5) or (self._claim == "bonafide" and p_spoof > 0.5)

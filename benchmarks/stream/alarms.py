@@ -31,7 +31,7 @@ from runtime.engines.model_loader import LoadedModel, load_model
 from runtime.multi_stream import open_framer
 from runtime.session import Session, VerdictOptions
 from runtime.support.shutdown import Stop
-from runtime.verdict import WINDOW_VOICE, State, Verdict, VerdictTracker, Voice
+from runtime.verdict import WINDOW_VOICE, State, Verdict, VerdictTracker
 from train.data.processes import cores
 from train.evaluate.bootstrap import interval_of
 from train.evaluate.metrics import Floats
@@ -126,7 +126,7 @@ def states(verdicts: Sequence[Verdict], score_map: ScoreMap, interval: float, su
         total = before + verdict.spoken
         value = float("nan") if verdict.score is None else verdict.score
         score = Score(verdict.time, value, 0, verdict.state == "warming-up")
-        found.append(tracker.update(score, verdict.quality, Voice(verdict.voiced, total)).state)
+        found.append(tracker.update(score, verdict.quality, verdict.voiced, total).state)
     return found
 
 

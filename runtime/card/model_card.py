@@ -104,14 +104,12 @@ class ModelCard:
         record = self.tensorrt
         if record is None:
             return [f"{self.name} has no TensorRT engine; build one on this device: python -m export.trt MODEL.onnx"]
-        found = []
-        if version != record.version:
-            found.append(f"built with TensorRT {record.version}, this machine has {version}")
-        if gpu != record.gpu:
-            found.append(f"built on the GPU {record.gpu}, this machine has {gpu}")
-        if capability != record.capability:
-            found.append(f"built for compute capability {record.capability}, this machine's GPU has {capability}")
-        return found
+        facts = (
+            ("with TensorRT", record.version, version),
+            ("on the GPU", record.gpu, gpu),
+            ("for compute capability", record.capability, capability),
+        )
+        return [f"built {fact} {built}, this machine has {here}" for fact, built, here in facts if built != here]
 
 
 def created_now() -> str:

@@ -81,14 +81,18 @@ class Cuda(Protocol):
         """Release memory, stream and context; a second call does nothing."""
 
 
-LIBRARIES = {"pycuda": "runtime.engines.cuda_pycuda", "cuda": "runtime.engines.cuda_python"}  # package -> our module
+LIBRARIES = {  # package -> our module, its class
+    "pycuda": ("runtime.engines.cuda_pycuda", "PyCuda"),
+    "cuda": ("runtime.engines.cuda_python", "CudaPython"),
+}
 
 
 def open_cuda(library: str | None = None) -> Cuda:
     """Open the first GPU with the first installed library, or with the one of package `library`."""
     for package in (library,) if library else LIBRARIES:
+        module, name = LIBRARIES[package]
         try:
-            opened: Cuda = importlib.import_module(LIBRARIES[package]).open_first_gpu()
+            opened: Cuda = getattr(importlib.import_module(module), name)()
             return opened
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != package:

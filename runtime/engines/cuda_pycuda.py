@@ -27,12 +27,8 @@ def release(context: Any, owned: list[Any]) -> None:
     call(context.detach)
 
 
-def open_first_gpu() -> "PyCuda":
-    return PyCuda()
-
-
 class PyCuda:
-    """The interface of runtime.engines.cuda."""
+    """The interface of runtime.engines.cuda, on the first GPU."""
 
     waiting = "unknown"  # PyCUDA does not return a context's flags
 

@@ -33,12 +33,8 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     return values[0] if values else None
 
 
-def open_first_gpu() -> "CudaPython":
-    return CudaPython()
-
-
 class CudaPython:
-    """The interface of runtime.engines.cuda."""
+    """The interface of runtime.engines.cuda, on the first GPU."""
 
     def __init__(self) -> None:
         self.library = f"cuda-python {cuda.bindings.__version__}"

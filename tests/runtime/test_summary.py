@@ -9,7 +9,7 @@ from runtime.audio.quality import Quality
 from runtime.card.model_card import ScoreMap
 from runtime.sinks import StreamInfo
 from runtime.summary import LLR_MARGIN, VOICED_MARGIN, Summary, SummaryBuilder
-from runtime.verdict import VerdictTracker, Voice
+from runtime.verdict import VerdictTracker
 
 INFO = StreamInfo(
     "call.wav", False, "model", "ONNX Runtime", "int8", True, 2.5, 4.98, 0.5, (0.0, 7000.0), 16_000, 0.0, 0.7, 0.3
@@ -23,7 +23,7 @@ def summed(llrs: list[float], voiced: float, prior: float = 0.5) -> Summary:
     builder = SummaryBuilder(INFO, tracker)
     for number, llr in enumerate(llrs):
         end = INFO.window + number * INFO.interval
-        verdict = tracker.update(Score(end, llr, 600, False), FINE, Voice(4.0, 4.0 + number))
+        verdict = tracker.update(Score(end, llr, 600, False), FINE, 4.0, 4.0 + number)
         builder.count(verdict, end - INFO.window, False, 0.0, None)
     return builder.summary(INFO.window + len(llrs) * INFO.interval, voiced)
 

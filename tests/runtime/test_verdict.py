@@ -13,13 +13,13 @@ from runtime.audio.framer import Score
 from runtime.audio.quality import Quality
 from runtime.card.model_card import ScoreMap
 from runtime.support.errors import ShrikeError
-from runtime.verdict import State, VerdictTracker, Voice
+from runtime.verdict import State, VerdictTracker
 
 MAP = ScoreMap(2.0, 0.5, -0.25, "trials")
 RAW = ScoreMap(1.0, 0.0, 0.0, None)
 FINE = Quality(-20.0, False, (), np.zeros(257))
-TALKING = Voice(4.0, 60.0)
-NOBODY = Voice(0.1, 60.0)
+TALKING = 4.0, 60.0  # s of voice in the window, and in the stream
+NOBODY = 0.1, 60.0
 INTERVAL = 0.0975
 
 
@@ -28,11 +28,11 @@ def judge(**changes: float) -> VerdictTracker:
 
 
 def states(judge: VerdictTracker, *llrs: float, quality: Quality = FINE) -> list[State]:
-    return [judge.update(Score(0.0, llr, 600, False), quality, TALKING).state for llr in llrs]
+    return [judge.update(Score(0.0, llr, 600, False), quality, *TALKING).state for llr in llrs]
 
 
 def test_the_card_s_map_and_the_prior_make_the_probability() -> None:
-    verdict = VerdictTracker(MAP, INTERVAL, prior=0.2, smoothing=0).update(Score(5.0, 0.25, 600, False), FINE, TALKING)
+    verdict = VerdictTracker(MAP, INTERVAL, prior=0.2, smoothing=0).update(Score(5.0, 0.25, 600, False), FINE, *TALKING)
     assert verdict.llr == verdict.smoothed == 1.0
     odds = math.exp(1.0) * 0.8 / 0.2
     assert verdict.p_spoof == pytest.approx(1 / (1 + odds))
@@ -67,31 +67,29 @@ def test_smoothing_has_its_time_constant() -> None:
     slow = judge(smoothing=1.0)
     states(slow, 0.0)
     steps = round(1.0 / INTERVAL)
-    verdicts = [slow.update(Score(0.0, 1.0, 600, False), FINE, TALKING) for _ in range(steps)]
+    verdicts = [slow.update(Score(0.0, 1.0, 600, False), FINE, *TALKING) for _ in range(steps)]
     assert verdicts[-1].smoothed == pytest.approx(1 - math.exp(-steps * INTERVAL), abs=1e-9)
 
 
 def test_nothing_is_judged_without_voice_and_the_mean_starts_anew() -> None:
     tracker = judge(smoothing=1.0)
     states(tracker, 3.0, 3.0)
-    silent = tracker.update(Score(0.0, math.nan, 600, False), FINE, NOBODY)
+    silent = tracker.update(Score(0.0, math.nan, 600, False), FINE, *NOBODY)
     assert (silent.state, silent.score, silent.llr, silent.smoothed, silent.p_spoof) == ("no-voice", *[None] * 4)
-    later = [
-        tracker.update(Score(0.0, -3.0, 600, False), FINE, Voice(4.0, 60.0 + spoken)) for spoken in (0.5, 1.5, 3.5)
-    ]
+    later = [tracker.update(Score(0.0, -3.0, 600, False), FINE, 4.0, 60.0 + spoken) for spoken in (0.5, 1.5, 3.5)]
     assert [verdict.state for verdict in later] == ["too-short", "warming-up", "spoof"]
     assert later[0].p_spoof is None and later[1].smoothed == later[2].smoothed == -3.0
 
 
 @pytest.mark.parametrize(("window", "total"), [(0.0, 0.0), (0.2, 0.2), (0.5, 0.5), (0.9, 0.9), (2.0, 2.0), (2.9, 2.9)])
 def test_less_than_three_seconds_of_voice_support_no_claim(window: float, total: float) -> None:
-    verdict = judge().update(Score(5.0, 9.0, 600, False), FINE, Voice(window, total))
+    verdict = judge().update(Score(5.0, 9.0, 600, False), FINE, window, total)
     assert verdict.state in ("no-voice", "too-short", "warming-up")
     assert (verdict.p_spoof is None) == (total < 1.0)
 
 
 def test_less_than_a_window_of_sound_supports_no_claim() -> None:
-    assert judge().update(Score(4.0, 9.0, 480, True), FINE, TALKING).state == "warming-up"
+    assert judge().update(Score(4.0, 9.0, 480, True), FINE, *TALKING).state == "warming-up"
 
 
 @pytest.mark.parametrize("flag", ["no-low-band", "no-high-band", "quiet", "clipping"])

@@ -135,7 +135,7 @@ def test_without_a_driver_the_line_names_it() -> None:
 
 
 def test_without_a_library_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pycuda", "cuda", "cuda.bindings", *LIBRARIES.values()):
+    for name in ("pycuda", "cuda", "cuda.bindings", *(module for module, _ in LIBRARIES.values())):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "pycuda", None)
     monkeypatch.setitem(sys.modules, "cuda", None)
