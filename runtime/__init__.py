@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from runtime.api import Detector, Stream, load
-    from runtime.audio.features import PRESETS, FeatureStream, FrontEnd
-    from runtime.audio.framer import Score
-    from runtime.card.model_card import ModelCard, read_card
-    from runtime.engines import open_engine
-    from runtime.multi_stream import StreamBatcher
-    from runtime.scorer import StreamScorer
-    from runtime.summary import Summary
-    from runtime.support.errors import ShrikeError
-    from runtime.verdict import Verdict
+    from runtime.api import Detector as Detector
+    from runtime.api import Stream as Stream
+    from runtime.api import load as load
+    from runtime.audio.features import PRESETS as PRESETS
+    from runtime.audio.features import FeatureStream as FeatureStream
+    from runtime.audio.features import FrontEnd as FrontEnd
+    from runtime.audio.framer import Score as Score
+    from runtime.card.model_card import ModelCard as ModelCard
+    from runtime.card.model_card import read_card as read_card
+    from runtime.engines import open_engine as open_engine
+    from runtime.multi_stream import StreamBatcher as StreamBatcher
+    from runtime.scorer import StreamScorer as StreamScorer
+    from runtime.summary import Summary as Summary
+    from runtime.support.errors import ShrikeError as ShrikeError
+    from runtime.verdict import Verdict as Verdict
 
 MODULES = {  # of every stable name
     "load": "api",
@@ -42,23 +47,7 @@ MODULES = {  # of every stable name
     "ShrikeError": "support.errors",
 }
 
-__all__ = [
-    "PRESETS",
-    "Detector",
-    "FeatureStream",
-    "FrontEnd",
-    "ModelCard",
-    "Score",
-    "ShrikeError",
-    "Stream",
-    "StreamBatcher",
-    "StreamScorer",
-    "Summary",
-    "Verdict",
-    "load",
-    "open_engine",
-    "read_card",
-]
+__all__ = sorted(MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,6 @@ streams at once.
 import math
 import os
 import time
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -91,9 +90,7 @@ class Detector:
     def __enter__(self) -> "Detector":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from runtime.audio.features import FrontEnd, Samples
 from runtime.audio.framer import Features, Framer, Score, StepFramer, WindowFramer
 from runtime.card.schema import ANY_BATCH
-from runtime.engines import Engine, EngineAwayError, StateLostError, as_streaming, batch_limit
+from runtime.engines import Engine, EngineAwayError, StateLostError, as_streaming
 from runtime.engines.state_store import open_store
 from runtime.support.errors import ShrikeError
 
@@ -132,7 +132,7 @@ class StreamBatcher:
         most = getattr(engine, "most", MOST if streaming else MOST_WINDOWS) if most is None else most
         if most < 1:
             raise ShrikeError(f"{most} streams in one call: expected 1 or more")
-        limit = batch_limit(engine)
+        limit = getattr(engine, "batch", 1)  # windows or streams that one call takes
         self.most = most if limit == ANY_BATCH else min(most, limit)
         self.interval = self._open_framer().interval  # s between scores; an invalid step raises here
         self._states = open_store(streaming, self.most) if streaming else None

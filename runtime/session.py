@@ -47,11 +47,7 @@ class Session:
     """Runs any number of sources, one after the other, each from a clean state."""
 
     def __init__(
-        self,
-        model: LoadedModel,
-        sinks: Sequence[Sink],
-        options: VerdictOptions,
-        batcher: StreamBatcher | None = None,
+        self, model: LoadedModel, sinks: Sequence[Sink], options: VerdictOptions, batcher: StreamBatcher | None = None
     ) -> None:
         """`batcher`: one that several sessions share; by default one of its own. Raises for invalid options."""
         self._model, self._sinks, self._options = model, sinks, options

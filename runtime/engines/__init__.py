@@ -82,11 +82,6 @@ def as_streaming(engine: Engine) -> "StreamingEngine | None":
     return engine if getattr(engine, "state", None) is not None else None  # type: ignore[return-value]
 
 
-def batch_limit(engine: Engine) -> int:
-    """Return how many windows or streams one call takes, -1 for any number; 1 if the engine has no `batch`."""
-    return getattr(engine, "batch", 1)
-
-
 def initial_states(state: State, count: int) -> list[Array]:
     """Return the states (count, *shape) with which `count` streams start."""
     found = []

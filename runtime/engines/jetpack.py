@@ -79,12 +79,7 @@ def load_tensorrt() -> Any:
     except ModuleNotFoundError as error:
         reason = "TensorRT is not installed for this Python"
         raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
-    except (
-        ImportError,
-        OSError,
-        AttributeError,
-        RuntimeError,
-    ) as error:  # libraries of another CUDA
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:  # libraries of another CUDA
         reason = f"TensorRT cannot be imported ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         raise ShrikeError(f"{reason}: {how_to_get_tensorrt()}") from error
 

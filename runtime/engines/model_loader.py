@@ -83,6 +83,6 @@ def _open(path: Path, threads: int, provider: str, reason: str) -> LoadedModel:
     backend = "TensorRT" if path.suffix == ".engine" else "ONNX Runtime"
     if provider != "cpu":
         backend = f"{backend} on {provider}"
-        if placement := getattr(engine, "placement", None):
-            reason = f"{reason}, {placement.nodes} of {placement.total} nodes"
+        if placement := getattr(engine, "placement", ""):
+            reason = f"{reason}, {placement}"
     return LoadedModel(engine, card, backend, reason)

@@ -17,7 +17,7 @@ from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
 from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, check_windows
 from runtime.engines.io_binding import BoundBuffers, cannot_compute, reason
 from runtime.engines.onnx_safety import check_standalone
-from runtime.engines.providers import CPU, RECORD, Placement, find_provider, short, verify_provider
+from runtime.engines.providers import CPU, RECORD, find_provider, short, verify_provider
 from runtime.engines.signature import check_signature, expected_signature
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
@@ -95,7 +95,7 @@ class OnnxEngine:
         self.close()
 
 
-def open_session(model: bytes, name: str, threads: int, provider: str) -> tuple[Any, str, Placement | None]:
+def open_session(model: bytes, name: str, threads: int, provider: str) -> tuple[Any, str, str]:
     """Open a session; return it with its provider's short name and, unless that is the CPU, the nodes it took."""
     import onnxruntime
 
@@ -122,7 +122,7 @@ def open_session(model: bytes, name: str, threads: int, provider: str) -> tuple[
         raise ShrikeError(
             f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it{on} ({reason(error)}); export it again"
         ) from error
-    return session, short(chosen), None if chosen == CPU else verify_provider(session, chosen)
+    return session, short(chosen), "" if chosen == CPU else verify_provider(session, chosen)
 
 
 def compute(session: Any, name: str, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:

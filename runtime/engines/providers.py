@@ -1,13 +1,13 @@
 """Select an execution provider of ONNX Runtime, and verify that it computes the graph.
 
     provider = find_provider(onnxruntime, "openvino")     # "OpenVINOExecutionProvider", or an error that lists others
-    placement = verify_provider(session, provider)        # how many of the graph's nodes it took
+    placement = verify_provider(session, provider)        # "140 of 152 nodes"
 
 ONNX Runtime continues on the CPU when a provider cannot start (a CUDA library is missing) or takes no node, and at most
 logs it. Here both are errors.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from runtime.support.errors import ShrikeError
 
@@ -26,13 +26,6 @@ SOURCES = {
 }
 
 
-class Placement(NamedTuple):
-    """Nodes of the graph on the provider, and in total."""
-
-    nodes: int
-    total: int
-
-
 def short(provider: str) -> str:
     """CUDAExecutionProvider -> cuda."""
     return provider.removesuffix(SUFFIX).lower()
@@ -49,28 +42,26 @@ def find_provider(onnxruntime: Any, name: str) -> str:
     )
 
 
-def verify_provider(session: Any, provider: str) -> Placement | None:
-    """Refuse a session that fell back to the CPU completely; None where this ONNX Runtime does not count nodes."""
+def verify_provider(session: Any, provider: str) -> str:
+    """Refuse a session that fell back to the CPU completely; return how many of the graph's nodes the provider took.
+
+    They are counted before fusion; the text is empty where this ONNX Runtime does not count.
+    """
     used = session.get_providers()
     if provider not in used:
         raise ShrikeError(
             f"--provider {short(provider)} cannot start here, ONNX Runtime would use {short(used[0])}: check its "
             "driver, and that its libraries have the version that this package expects"
         )
-    placement = count_nodes(session, provider)
-    if placement is not None and not placement.nodes:
-        raise ShrikeError(
-            f"--provider {short(provider)} takes none of the graph's {placement.total} nodes, all would run on "
-            f"{short(CPU)}: leave --provider out"
-        )
-    return placement
-
-
-def count_nodes(session: Any, provider: str) -> Placement | None:
-    """Count the provider's nodes, as partitioned before fusion."""
     try:
         parts = session.get_provider_graph_assignment_info()
     except (AttributeError, RuntimeError):  # before 1.24, or not recorded
-        return None
-    counts = [(part.ep_name, len(part.get_nodes())) for part in parts]
-    return Placement(sum(n for name, n in counts if name == provider), sum(n for _, n in counts)) if counts else None
+        return ""
+    total = sum(len(part.get_nodes()) for part in parts)
+    taken = sum(len(part.get_nodes()) for part in parts if part.ep_name == provider)
+    if total and not taken:
+        raise ShrikeError(
+            f"--provider {short(provider)} takes none of the graph's {total} nodes, all would run on {short(CPU)}: "
+            "leave --provider out"
+        )
+    return f"{taken} of {total} nodes" if total else ""

@@ -59,17 +59,6 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class OpenCount:
-    """Counts this process' open microphones: PortAudio may only be restarted while there is none."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()  # PortAudio is not thread-safe
-        self.count = 0
-
-
-OPEN = OpenCount()
-
-
 class BlockQueue:
     """Bounded queue of blocks between two threads; when it is full, the oldest samples are dropped and counted."""
 
@@ -161,6 +150,8 @@ class Microphone:
     """Opened when created: a fault at the start is an error, a later one is a note and a gap."""
 
     live = True
+    lock = threading.RLock()  # PortAudio is not thread-safe
+    open_count = 0  # of this process' microphones: PortAudio may only be restarted while there is none
 
     def __init__(self, device: str | None, rate: int, stop: Stop, devices: Any = None, channel: str = "mix") -> None:
         """`devices`: a substitute for the package sounddevice, in tests; `channel`: left, right or mix."""
@@ -173,9 +164,9 @@ class Microphone:
 
     def _open(self) -> None:
         """Find the device, a rate and a number of channels that it accepts, and start it."""
-        with OPEN.lock:
+        with self.lock:
             self._find_and_start()
-            OPEN.count += 1
+            Microphone.open_count += 1
 
     def _find_and_start(self) -> None:
         devices = self._devices
@@ -274,9 +265,9 @@ class Microphone:
                 return
             self._patience = min(2 * self._patience, MOST_PATIENT)
             try:
-                with OPEN.lock:
+                with self.lock:
                     # PortAudio must not be ended below a hanging stream or another open microphone.
-                    if closed and not OPEN.count:
+                    if closed and not Microphone.open_count:
                         with silenced():
                             self._devices._terminate()
                             self._devices._initialize()
@@ -287,11 +278,11 @@ class Microphone:
 
     def _close(self) -> bool:
         """Close in a thread of its own; False if the failed device hangs, which abandons that thread."""
-        with OPEN.lock:
+        with self.lock:
             stream, self._stream = self._stream, None
             if stream is None:
                 return True
-            OPEN.count -= 1
+            Microphone.open_count -= 1
 
         def end() -> None:
             with suppress(Exception):
@@ -299,7 +290,7 @@ class Microphone:
                 stream.close(ignore_errors=True)
 
         thread = threading.Thread(target=end, daemon=True)
-        with OPEN.lock, silenced():
+        with self.lock, silenced():
             thread.start()
             thread.join(CLOSING)
         return not thread.is_alive()
