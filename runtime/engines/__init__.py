@@ -47,21 +47,6 @@ class Engine(Protocol):
         ...
 
 
-class BatchBuffers(Protocol):
-    """Arrays at fixed addresses for the steps of up to `count` streams."""
-
-    features: NDArray[np.float32]  # (count, 1, bands, frames), filled by the caller
-
-    @property
-    def states(self) -> list[Array]:
-        """Each state (count, *shape): output of the last run and input of the next."""
-        ...
-
-    def run(self, count: int) -> NDArray[np.float32]:
-        """Compute a step of the first `count` streams: logits (count, 2), a new array."""
-        ...
-
-
 class StreamingEngine(Engine, Protocol):
     """A loaded streaming model."""
 
@@ -72,7 +57,7 @@ class StreamingEngine(Engine, Protocol):
         """New frames (batch, 1, bands, frames), states (batch, *shape) -> logits (batch, 2), next states."""
         ...
 
-    def batch_buffers(self, count: int) -> BatchBuffers:
+    def batch_buffers(self, count: int) -> "BatchBuffers":
         """Allocate buffers for steps of up to `count` streams."""
         ...
 
@@ -116,16 +101,17 @@ def _check_array(card: "ModelCard", name: str, value: Array, shape: tuple[int, .
         raise ShrikeError(f"{card.name}: {name} {came}; expected {wanted}: use the card's front-end")
 
 
-class CopyingBuffers:
-    """Buffers for an engine that only has `step`: its results are copied into them."""
+class BatchBuffers:
+    """Arrays for the steps of up to `count` streams; results of the engine's `step` are copied into them."""
 
     def __init__(self, step: Step, card: "ModelCard", count: int) -> None:
         assert card.state is not None
         self._step = step
-        self.features: NDArray[np.float32] = np.zeros((count, *card.input.shape[1:]), np.float32)
-        self.states = initial_states(card.state, count)
+        self.features: NDArray[np.float32] = np.zeros((count, *card.input.shape[1:]), np.float32)  # set by the caller
+        self.states = initial_states(card.state, count)  # (count, *shape): output of the last run, input of the next
 
     def run(self, count: int) -> NDArray[np.float32]:
+        """Compute a step of the first `count` streams: logits (count, 2), a new array."""
         logits, states = self._step(self.features[:count], [state[:count] for state in self.states])
         for buffer, new in zip(self.states, states, strict=True):
             buffer[:count] = new

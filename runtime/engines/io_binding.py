@@ -17,49 +17,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ModelCard
-from runtime.engines import Array, initial_states
+from runtime.engines import BatchBuffers, Step, initial_states
 from runtime.support.errors import ShrikeError
 
 LONGEST = 300  # characters of an ONNX Runtime message that an error repeats
 
 
-class BoundBuffers:
+class BoundBuffers(BatchBuffers):
     """Buffers for up to `count` streams on the CPU."""
 
-    def __init__(self, session: Any, card: ModelCard, count: int) -> None:
+    def __init__(self, session: Any, step: Step, card: ModelCard, count: int) -> None:
+        super().__init__(step, card, count)
         assert card.state is not None
         self._session, self._card, self._tensors = session, card, card.state.tensors
-        self.features: NDArray[np.float32] = np.zeros((count, *card.input.shape[1:]), np.float32)
         self._logits: NDArray[np.float32] = np.zeros((count, *card.output.shape[1:]), np.float32)
-        self._banks = initial_states(card.state, count), initial_states(card.state, count)
-        self._now = 0  # the bank that the next run reads
+        self._next = initial_states(card.state, count)  # the bank that the next run writes
         self._bindings: dict[tuple[int, int], Any] = {}  # by streams and bank
 
-    @property
-    def states(self) -> list[Array]:
-        return self._banks[self._now]
-
     def run(self, count: int) -> NDArray[np.float32]:
-        binding = self._bindings.get((count, self._now)) or self._bind(count)
+        binding = self._bindings.get((count, id(self.states))) or self._bind(count)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no other common base
             raise cannot_compute(self._card.name, error) from error
-        self._now = 1 - self._now
+        self.states, self._next = self._next, self.states
         return self._logits[:count].copy()
 
     def _bind(self, count: int) -> Any:
         """Bind the first `count` rows of every array; they are contiguous."""
-        before, after = self._banks[self._now], self._banks[1 - self._now]
         inputs = [(self._card.input.name, self.features)]
-        inputs += [(tensor.input, array) for tensor, array in zip(self._tensors, before, strict=True)]
+        inputs += [(tensor.input, array) for tensor, array in zip(self._tensors, self.states, strict=True)]
         outputs = [(self._card.output.name, self._logits)]
-        outputs += [(tensor.output, array) for tensor, array in zip(self._tensors, after, strict=True)]
+        outputs += [(tensor.output, array) for tensor, array in zip(self._tensors, self._next, strict=True)]
         binding = self._session.io_binding()
         for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
             for name, array in arrays:
                 bind(name, "cpu", 0, array.dtype.type, (count, *array.shape[1:]), array.ctypes.data)
-        self._bindings[count, self._now] = binding
+        self._bindings[count, id(self.states)] = binding
         return binding
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
-from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, check_windows
+from runtime.engines import Array, BatchBuffers, check_step, check_windows
 from runtime.engines.io_binding import BoundBuffers, cannot_compute, reason
 from runtime.engines.onnx_safety import check_standalone
 from runtime.engines.providers import CPU, RECORD, find_provider, short, verify_provider
@@ -59,8 +59,8 @@ class OnnxEngine:
     def batch_buffers(self, count: int) -> BatchBuffers:
         """Allocate buffers for steps: bound arrays on the CPU, copies for providers with their own memory."""
         if self.provider == short(CPU) and (self.batch == ANY_BATCH or count == 1):
-            return BoundBuffers(self._open_session(), self.card, count)
-        return CopyingBuffers(self.step, self.card, count)
+            return BoundBuffers(self._open_session(), self.step, self.card, count)
+        return BatchBuffers(self.step, self.card, count)
 
     def _open_session(self) -> Any:
         if self._session is None:

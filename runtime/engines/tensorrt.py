@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
-from runtime.engines import Array, BatchBuffers, CopyingBuffers, check_step, check_windows, initial_states
+from runtime.engines import Array, BatchBuffers, check_step, check_windows, initial_states
 from runtime.engines.cuda import Cuda, open_cuda
 from runtime.engines.jetpack import load_tensorrt
 from runtime.engines.signature import Forms, expected_signature
@@ -223,7 +223,7 @@ class TensorRTEngine:
 
     def batch_buffers(self, count: int) -> BatchBuffers:
         """Allocate buffers for steps, which are copied to pinned memory and back."""
-        return CopyingBuffers(self.step, self.card, count)
+        return BatchBuffers(self.step, self.card, count)
 
     def _run(self, features: NDArray[np.float32], states: list[Array]) -> list[Array]:
         if self._context is None:
