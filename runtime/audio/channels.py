@@ -11,7 +11,7 @@ spread over the rest; a difference that is missed there is still in the mix.
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Literal, Union, get_args
 
 import numpy as np
@@ -76,11 +76,8 @@ def plan(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, 
     from runtime.audio.ffmpeg import open_file
 
     try:
-        sound = open_file(path)
-        try:
+        with closing(open_file(path)) as sound:
             return _choose(sound.channels, wanted, _seconds(sound))
-        finally:
-            sound.close()
     except AudioError as error:
         raise ShrikeError(f"{printable(os.fspath(path))}: {error}") from error
 

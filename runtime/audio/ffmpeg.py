@@ -155,25 +155,18 @@ class FfmpegSound:
 
     def __init__(self, child: Ffmpeg, reason: str) -> None:
         """`reason`: why ffmpeg is needed, for the error."""
-        self._child = child
+        self._child, self._rest = child, b""
         try:
-            self._rest = self._read_header(reason)
-            if not len(self._rest) and not self._more():  # a file that cannot be decoded fails here
-                raise AudioError(f"{reason}; nor by ffmpeg ({self._child.problem() or 'no sound in it'})")
+            while (header := parse_wav(self._rest)) is None or len(self._rest) <= header.start:
+                if not self._more():  # a file that cannot be decoded fails here
+                    raise AudioError(f"{reason}; nor by ffmpeg ({child.problem() or 'no sound in it'})")
+            assert header.pcm
+            self._pcm, self.samplerate, self.channels = header.pcm, header.pcm.rate, header.pcm.channels
+            self._rest = self._rest[header.start :]
             check_rate(self.samplerate)
         except BaseException:
             self.close()
             raise
-
-    def _read_header(self, reason: str) -> bytes:
-        data = b""
-        while (header := parse_wav(data)) is None:
-            if not (new := os.read(self._child.descriptor, READ)):
-                raise AudioError(f"{reason}; nor by ffmpeg ({self._child.problem() or 'no sound in it'})")
-            data += new
-        assert header.pcm
-        self._pcm, self.samplerate, self.channels = header.pcm, header.pcm.rate, header.pcm.channels
-        return data[header.start :]
 
     def _more(self) -> bool:
         new = os.read(self._child.descriptor, READ)
@@ -182,15 +175,13 @@ class FfmpegSound:
 
     def read(self, frames: int, **form: Any) -> NDArray[np.float32]:
         """Return up to `frames` frames, (n, channels) float32; fewer only at the end."""
-        size = frames * self._pcm.size
-        parts, length = [self._rest], len(self._rest)
-        while length < size and (new := os.read(self._child.descriptor, READ)):
-            parts.append(new)
-            length += len(new)
-        data = b"".join(parts)
-        whole = min(size, length // self._pcm.size * self._pcm.size)
-        self._rest = data[whole:]
-        return self._pcm.decode(data[:whole])
+        unit = self._pcm.size
+        size = frames * unit
+        while len(self._rest) < size and self._more():
+            pass
+        whole = min(size, len(self._rest) // unit * unit)
+        data, self._rest = self._rest[:whole], self._rest[whole:]
+        return self._pcm.decode(data)
 
     def problem(self) -> str:
         """Return ffmpeg's last message, once the sound has ended."""
