@@ -112,6 +112,7 @@ class BatchedStream:
         """Refuse any further samples; False if it was removed before."""
         removed = self.row >= 0
         self.row, self._error = -1, ShrikeError("this stream was removed from its batcher: create another one")
+        self._has_voice = None  # which may belong to the stream's owner: no cycle keeps both in memory
         return removed
 
 
