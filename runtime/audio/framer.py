@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio.features import FeatureStream, Frames, FrontEnd, Samples
-from runtime.audio.ring_buffer import SLACK, RingBuffer
+from runtime.audio.ring_buffer import RingBuffer
 from runtime.audio.score_times import first
 from runtime.support.errors import ShrikeError
 
@@ -51,10 +51,10 @@ class Score:
 class Framer(ABC):
     """Buffers one stream. Any split of the same samples gives the same windows, bit for bit."""
 
-    def __init__(self, frontend: FrontEnd, step: int, full: int, ring: RingBuffer) -> None:
-        """`step`: frames between scores; `full`: frames from which on a score is not `warming`."""
+    def __init__(self, frontend: FrontEnd, step: int, full: int, width: int) -> None:
+        """`step`: frames between scores; `full`: frames of a score that is not `warming`; `width`: of a window."""
         self.frontend, self.step = frontend, step
-        self._full, self._ring, self._features = full, ring, FeatureStream(frontend)
+        self._full, self._ring, self._features = full, RingBuffer(frontend.bands, width), FeatureStream(frontend)
         self.position = 0  # samples since the stream began, gaps included
         self.reset()
 
@@ -212,7 +212,7 @@ class WindowFramer(Framer):
         if not 1 <= step <= frontend.width:
             raise ShrikeError(f"step {step}: expected 1 to {frontend.width} frames")
         self._earliest = frontend.width if full_only else first(frontend, 1)
-        super().__init__(frontend, step, frontend.width, RingBuffer(frontend.bands, frontend.width, SLACK))
+        super().__init__(frontend, step, frontend.width, frontend.width)
 
     def reset(self) -> None:
         self._scored = 0  # frames in the window at its last score
@@ -246,8 +246,7 @@ class StepFramer(Framer):
         if not 1 <= step <= max(frontend.width, frames) or step % frames:
             raise ShrikeError(f"step {step}: expected a multiple of {frames} up to {frontend.width} frames")
         self._every, self._earliest = frames, first(frontend, frames)
-        full = frontend.width // frames * frames
-        super().__init__(frontend, step, full, RingBuffer(frontend.bands, frames, 0))
+        super().__init__(frontend, step, frontend.width // frames * frames, frames)
 
     def reset(self) -> None:
         self._early: list[Frames] = []  # frames before the first score, for a clip that ends before it
