@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio.features import FeatureStream, Frames, FrontEnd, Samples
+from runtime.audio.features import FeatureStream, Frames, FrontEnd, Samples, fill
 from runtime.audio.ring_buffer import RingBuffer
 from runtime.audio.score_times import first
 from runtime.support.errors import ShrikeError
@@ -279,8 +279,7 @@ class StepFramer(Framer):
         frames up to there."""
         self._flush()
         if 0 < self.count < self._earliest:
-            frames = np.concatenate(self._early)
-            repeated = np.take(frames, np.arange(self.count, self._earliest) % self.count, axis=0)
+            repeated = fill(np.concatenate(self._early), self._earliest)[self.count :]
             self._tail.extend(np.split(repeated, range(self._frames_until_due(), len(repeated), self._every)))
         elif self._unscored is not None and (newest or self._unscored[1] <= self._full):
             return self._score(*self._unscored)

@@ -8,7 +8,7 @@ engine(ring.view[None, None])            # (1, 1, 45, 600) float32, C-contiguous
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio.features import WINDOW_FRAMES, Frames
+from runtime.audio.features import WINDOW_FRAMES, Frames, fill
 
 
 class RingBuffer:
@@ -17,7 +17,6 @@ class RingBuffer:
     def __init__(self, bands: int, width: int = WINDOW_FRAMES) -> None:
         self.width = width
         self._newest = np.zeros((bands, width), np.float32)  # oldest frame first; a push moves it by 10 us
-        self._partial = np.zeros((bands, width), np.float32)  # a window that is not full yet, its frames repeated
         self.reset()
 
     def reset(self) -> None:
@@ -43,5 +42,4 @@ class RingBuffer:
             return self._newest
         if not self.count:
             raise ValueError("the ring buffer is empty: push frames first")
-        np.take(self._newest[:, -self.count :], np.arange(self.width) % self.count, axis=1, out=self._partial)
-        return self._partial
+        return np.ascontiguousarray(fill(self._newest[:, -self.count :].T, self.width).T)
