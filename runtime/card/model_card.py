@@ -10,7 +10,6 @@ name may point outside the card's folder.
 """
 
 import os
-import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,6 @@ __all__ = [  # includes the schema, for code that writes cards
 ]  # fmt: skip
 
 VERSION = 4  # of the card format; a newer card needs a newer Shrike
-ADDED: dict[int, tuple[str, ...]] = {1: ("state",), 2: (), 3: ()}  # entries that older versions lack; they become null
 LARGEST_CARD = 1 << 20  # bytes; ours have a few thousand
 MOST_FILES = 16  # of one export
 CREATED = "%Y-%m-%dT%H:%M:%SZ"  # UTC
@@ -132,16 +130,23 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
             f"{path} has no card: expected {card_file.name} beside it; "
             f"python -m export.onnx and python -m export.trt write both{nearby(path)}"
         )
-    values = codec.parse(_read_bounded(card_file), str(card_file))
+    try:
+        with open(card_file, "rb") as file:
+            data = file.read(LARGEST_CARD + 1)
+    except OSError as error:
+        raise ShrikeError(f"{card_file} cannot be read: {error.strerror}") from error
+    if len(data) > LARGEST_CARD:
+        raise ShrikeError(f"{card_file}: expected a file of at most {LARGEST_CARD >> 20} MiB")
+    values = codec.parse(data, str(card_file))
     version = values.get("version")
-    if type(version) is not int or version not in (*ADDED, VERSION):
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise ShrikeError(
             f"{card_file}: card version {codec.show(version)}, expected 1 to {VERSION}; "
             "use the Shrike that wrote it (entry origin.shrike), or export the model again"
         )
     if version == 2 and values.pop("cascade", None) is not None:
         raise ShrikeError(f"{card_file} describes an early-exit export, which is no longer supported; export it again")
-    values = dict.fromkeys(ADDED.get(version, ())) | values | {"version": VERSION}  # in the current format
+    values = ({"state": None} if version == 1 else {}) | values | {"version": VERSION}  # in the current format
     card = codec.build(ModelCard, values, str(card_file))
     if verify:
         name = Path(path).name
@@ -160,15 +165,3 @@ def write_card(path: str | os.PathLike[str], card: ModelCard) -> Path:
     with atomic_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return target
-
-
-def _read_bounded(path: Path) -> bytes:
-    """Read at most as much as a card can have; a pipe or device would never end."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CARD:
-            raise ShrikeError(f"{path}: expected a regular file of at most {LARGEST_CARD >> 20} MiB")
-        with open(path, "rb") as file:
-            return file.read(LARGEST_CARD + 1)
-    except OSError as error:
-        raise ShrikeError(f"{path} cannot be read: {error.strerror}") from error
