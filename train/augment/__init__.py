@@ -2,7 +2,7 @@
 
 Every transform is a small frozen object, `transform(sound, dice) -> sound`: float32 samples of one clip in, as many
 out, and everything random comes from `dice`, a numpy generator. `chain.py` puts them in the order of the real way from
-a mouth to a detector; `python -m train.augment` draws and times them.
+a mouth to a detector; `python -m scripts.augmentation_pictures` draws them.
 """
 
 # The names that the command line knows; here, because checking them must not load what does the work.
