@@ -4,6 +4,7 @@ job = read_job(Path("model.onnx"), Path("model.engine"), BuildOptions("int8", 25
 path = build_engine(job, find_device(), None, GateOptions(), corpus, cache)   # raises Rejected if the engine is worse
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def build_engine(
     check(job.graph, job.path.name, device.version)
     for line in [*device.lines(), *device.warnings(build.workspace)]:
         say(line)
-    plan = _read_plan(built) if built else build_plan(device.trt, job.graph, build)
+    plan = _read_plan(built) if built else _build(job, device)
     with TensorRTEngine(plan, job.card, device.trt, device.cuda) as engine:
         layers = read_layers(engine.layers(device.trt))
         if build.precision == "int8":
@@ -67,6 +68,16 @@ def build_engine(
     )
     _write(plan, record, job, note)
     return job.target
+
+
+def _build(job: BuildJob, device: BuildDevice) -> bytes:
+    cached = job.build.timing_cache
+    faster = "" if cached and cached.is_file() else "; --timing-cache FILE makes the next build take seconds"
+    say(f"building for {job.build.precision}: TensorRT times every layer, which takes minutes{faster}")
+    began = time.monotonic()
+    plan = build_plan(device.trt, job.graph, job.build)
+    say(f"built in {time.monotonic() - began:.0f} s: {len(plan) / 1e6:.1f} MB")
+    return plan
 
 
 def _write(plan: bytes, record: TensorRT, job: BuildJob, note: str | None) -> None:
