@@ -124,7 +124,7 @@ class VersionedCache(FeatureCache):
         """Return 600 frames from `start`, or the last ones where a version is shorter than the first."""
         version = self.versions[(self.epoch + clip) % len(self.versions)]
         room = int(version.lengths[clip]) - self.frontend.width
-        return version.window(clip, min(start, room) if room > 0 else start)
+        return version.window(clip, min(start, room) if room >= 0 else start)
 
 
 class SoundCache(Cache):

@@ -64,7 +64,7 @@ def training_plan(
     if sampling.pairs is not None:
         drawn = sampling.pairs[_drawn(np.arange(len(sampling.pairs)), batches * pairs, rng)].reshape(batches, pairs, 2)
         clips = np.concatenate([drawn[:, :, 0], drawn[:, :, 1], clips], axis=1)
-    room = np.where(lengths > width, lengths - width + 1, lengths)[clips]  # a short clip's repetition starts anywhere
+    room = np.where(lengths >= width, lengths - width + 1, lengths)[clips]  # a short clip's repetition starts anywhere
     share = rng.random(clips.size).reshape(clips.shape)
     share[:, pairs : 2 * pairs] = share[:, :pairs]
     return np.stack([clips, (share * room).astype(np.int64)], axis=2)[:, rank::world]

@@ -1,5 +1,6 @@
 """Which clips and which frames a batch holds: everything follows from (seed, epoch)."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from runtime.audio.features import PRESETS
-from train.data.cache import FeatureCache, build_cache, joined
+from train.data.cache import FeatureCache, VersionedCache, build_cache, joined
 from train.data.corpus import open_corpus
 from train.data.dataset import batches, scoring_plan
 from train.data.sampling import Sampling, training_plan
@@ -25,6 +26,40 @@ def test_an_epoch_takes_every_clip_once_and_crops_inside_it(cache: FeatureCache)
     room = np.where(cache.lengths > 600, cache.lengths - 599, cache.lengths)[clips]
     assert (starts >= 0).all() and (starts < room).all()
     assert len(set(starts)) > 6  # random, not all at the beginning
+
+
+class Lengths:
+    """A cache of clips about as long as a window, which has only their lengths."""
+
+    def __init__(self, *frames: int) -> None:
+        self.frontend, self.lengths = PRESETS["f0"], np.array(frames)
+        self.labels = np.arange(len(frames)) % 2
+
+    def window(self, clip: int, start: int) -> tuple[int, int]:
+        return clip, start
+
+
+def inside(length: int, start: int, width: int) -> bool:
+    """True if a window from `start` lies in the clip, or repeats the frames of a shorter one."""
+    return start + width <= length if length >= width else start < length
+
+
+def test_a_crop_of_a_clip_as_long_as_a_window_is_the_clip() -> None:
+    width = PRESETS["f0"].width
+    cache = Lengths(*range(width - 4, width + 4))
+    for epoch in range(20):
+        for clip, start in training_plan(cache, 4, 0, epoch).reshape(-1, 2).tolist():  # type: ignore[arg-type]
+            assert inside(int(cache.lengths[clip]), start, width)
+
+
+def test_a_crop_lies_inside_every_version_of_its_clip() -> None:
+    width = PRESETS["f0"].width
+    versions = Lengths(width + 8, width + 8, width + 8), Lengths(width - 1, width, width + 3)
+    cache = VersionedCache.of(versions)  # type: ignore[arg-type]
+    for epoch, clip, start in itertools.product(range(2), range(3), range(9)):
+        length = int(versions[(epoch + clip) % 2].lengths[clip])
+        cropped: object = cache.at(epoch).window(clip, start)
+        assert isinstance(cropped, tuple) and inside(length, cropped[1], width)
 
 
 def test_the_order_follows_from_seed_and_epoch(cache: FeatureCache) -> None:
