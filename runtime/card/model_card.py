@@ -10,6 +10,7 @@ name may point outside the card's folder.
 """
 
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,12 +132,13 @@ def read_card(path: str | os.PathLike[str], verify: bool = True) -> ModelCard:
             f"python -m export.onnx and python -m export.trt write both{nearby(path)}"
         )
     try:
+        status = card_file.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CARD:  # opening a named pipe would wait
+            raise ShrikeError(f"{card_file}: expected a regular file of at most {LARGEST_CARD >> 20} MiB")
         with open(card_file, "rb") as file:
             data = file.read(LARGEST_CARD + 1)
     except OSError as error:
         raise ShrikeError(f"{card_file} cannot be read: {error.strerror}") from error
-    if len(data) > LARGEST_CARD:
-        raise ShrikeError(f"{card_file}: expected a file of at most {LARGEST_CARD >> 20} MiB")
     values = codec.parse(data, str(card_file))
     version = values.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:

@@ -232,11 +232,12 @@ def test_a_link_within_the_folder_is_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
     write_card(tmp_path / "model.onnx", make_card(tmp_path))
-    (tmp_path / "model.onnx").unlink()
-    os.mkfifo(tmp_path / "model.onnx")
-    assert "model.onnx" in refusal(tmp_path / "model.onnx")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    assert name in refusal(tmp_path / "model.onnx")
 
 
 WRONG = [
