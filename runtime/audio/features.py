@@ -26,7 +26,7 @@ is padded, so stream = file), and gain cannot matter, because Whisper's 1 + leve
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +74,18 @@ class FrontEnd:
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
-            advice = "train the model again with this Shrike, and export it"
-            advice = advice if self.version < VERSION else "update Shrike"
-            raise ShrikeError(f"front-end version {self.version}: expected {VERSION}; {advice}")
+            old = type(self.version) is int and self.version < VERSION
+            advice = "train the model again with this Shrike, and export it" if old else "update Shrike"
+            raise ShrikeError(f"front-end version {self.version!r}: expected {VERSION}; {advice}")
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.type is int and not 0 < value < 1_000_000:
+            if one.type is int and (type(value) is not int or not 0 < value < 1_000_000):
                 raise ShrikeError(f"front-end: {one.name} is {value!r}; a positive whole number was expected")
+        if self.shape not in get_args(Bands) or self.level not in get_args(Level):
+            raise ShrikeError(
+                f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
+                f"not {self.shape!r} with {self.level!r}; update Shrike"
+            )
         # Every triangle needs a bin on both of its sides.
         most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
         if self.shape == "mel" and self.bands <= most and not (self.matrix.max(axis=1) > 0).all():

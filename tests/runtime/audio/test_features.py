@@ -210,6 +210,12 @@ def test_a_front_end_that_is_not_implemented_is_refused_by_name(change: dict, wo
         codec.build(FrontEnd, dataclasses.asdict(PRESETS["f0"]) | change, "")
 
 
+@pytest.mark.parametrize("change", [{"level": "loudest"}, {"shape": "gammatone"}, {"window": True}, {"hop": 130.0}])
+def test_a_front_end_made_in_python_is_checked_alike(change: dict) -> None:
+    with pytest.raises(ShrikeError, match="front-end"):
+        dataclasses.replace(PRESETS["f0"], **change)
+
+
 def test_a_front_end_without_a_version_is_the_first_and_refused() -> None:
     values = dataclasses.asdict(PRESETS["wide"])
     del values["version"]
