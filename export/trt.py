@@ -24,7 +24,7 @@ from runtime.support.extras import require_package
 
 NO_ENGINE = 4  # exit code: no TensorRT or no GPU
 MOST_STREAMS = 65_536
-WORKSPACE = (1, 65_536)  # MiB
+WORKSPACE, DEFAULT_WORKSPACE = (1, 65_536), 256  # MiB
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Options:
     source: tyro.conf.OmitArgPrefixes[ModelOptions]
     precision: Precision = "int8"
     """What the network computes in; int8: where the graph has Q/DQ, FP16 elsewhere; fp16, fp32: a float graph."""
-    workspace: int = 256
+    workspace: int = DEFAULT_WORKSPACE
     """MiB of scratch memory that a layer may take; a 4 GB Jetson has no more to spare."""
     timing_cache: Path | None = None
     """File with the timings of earlier builds on this device; makes the next build take seconds."""
@@ -43,7 +43,7 @@ class Options:
     streams: int = 1
     """Largest batch of streams or windows, for programs with many; needs an ONNX file with a dynamic batch."""
     device_check: bool = False
-    """Show TensorRT, GPU and free memory of this machine, and exit; needs no MODEL."""
+    """Show TensorRT, GPU and free memory of this machine, and exit; alone, it needs no MODEL."""
     int8: tyro.conf.OmitArgPrefixes[Int8Options] = field(default_factory=Int8Options)
     gate: tyro.conf.OmitArgPrefixes[GateOptions] = field(default_factory=GateOptions)
 
@@ -61,21 +61,12 @@ class Options:
         )
 
 
-@dataclass(frozen=True)
-class DeviceCheck:
-    """Show TensorRT, GPU and free memory of this machine."""
-
-    model: tyro.conf.Positional[Path | None] = None
-    """Not read."""
-    device_check: bool = False
-    workspace: int = 256
-    """MiB of --workspace that a build would take."""
-
-
 def main() -> int:
-    if "--device-check" in sys.argv:
-        return check_device(parse(DeviceCheck, "export.trt", __doc__).workspace)
+    if sys.argv[1:] == ["--device-check"]:  # alone, it needs no MODEL
+        return check_device()
     options = parse(Options, "export.trt", __doc__)
+    if options.device_check:
+        return check_device(options.workspace)
     require_package("onnx")  # a device may lack it, and the modules below import it
     from export.tensorrt.builder import BuildOptions
     from export.tensorrt.device import NoDeviceError, advice, find_device
@@ -101,7 +92,7 @@ def main() -> int:
     return 0
 
 
-def check_device(workspace: int) -> int:
+def check_device(workspace: int = DEFAULT_WORKSPACE) -> int:
     """Print what this machine has."""
     from export.tensorrt.device import NoDeviceError, find_device
     from runtime.engines.cuda import installed

@@ -144,7 +144,7 @@ def test_a_checkpoint_gives_the_onnx_file_and_then_the_message(
 
 
 def test_the_device_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, mocked: MockTensorRT) -> None:
-    assert call(monkeypatch, tmp_path / "model.onnx", "--device-check") == 0
+    assert call(monkeypatch, tmp_path / "model.onnx", "--precision", "fp16", "--device-check") == 0
     out = capsys.readouterr().out
     assert all(fact in out for fact in ("10.3.0.9", "Mock Orin", "8.7", "36.4.3", "900 MiB", "1,280 MiB"))
 
@@ -152,8 +152,9 @@ def test_the_device_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 def test_the_device_check_without_tensorrt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, no_tensorrt: None
 ) -> None:
-    assert call(monkeypatch, "--device-check") == 4
-    assert MISSING in capsys.readouterr().out
+    for words in (["--device-check"], [tmp_path / "model.onnx", "--device-check"]):
+        assert call(monkeypatch, *words) == 4
+        assert MISSING in capsys.readouterr().out
 
 
 def test_an_old_tensorrt_and_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
