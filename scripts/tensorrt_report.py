@@ -25,7 +25,7 @@ from typing import Any
 
 import tyro
 
-from export.tensorrt import builder
+from export.tensorrt.builder import BuildOptions, build_plan
 from export.tensorrt.check import check, read_onnx
 from runtime.card.model_card import Precision
 from runtime.engines.cuda import LIBRARIES, open_cuda
@@ -176,8 +176,8 @@ def build(options: Options, job: Job) -> None:
     check(graph, path.name, trt.__version__)
     say(f"{path.name}, {job.precision}, 1 to {job.streams}: TensorRT {trt.__version__}, building")
     began = time.monotonic()
-    builder.error_logger = lambda trt: log_messages(error_logger(trt), began)  # type: ignore[attr-defined]
-    plan = builder.build_plan(trt, graph, builder.BuildOptions(job.precision, options.workspace, None, job.streams))
+    logger = log_messages(error_logger(trt), began)
+    plan = build_plan(trt, graph, BuildOptions(job.precision, options.workspace, None, job.streams), logger)
     seconds = time.monotonic() - began
     with atomic_file(options.out / f"{job.name}.engine") as temporary:
         temporary.write_bytes(plan)

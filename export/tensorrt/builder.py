@@ -70,14 +70,14 @@ def check_precision(graph: onnx.ModelProto, build: BuildOptions) -> None:
         )
 
 
-def build_plan(trt: Any, graph: onnx.ModelProto, build: BuildOptions) -> bytes:
-    """Parse, configure and build; TensorRT's errors become one ShrikeError."""
+def build_plan(trt: Any, graph: onnx.ModelProto, build: BuildOptions, logger: Any = None) -> bytes:
+    """Parse, configure and build; TensorRT's errors become one ShrikeError. `logger`: another one of error_logger."""
     check_precision(graph, build)
     if not hasattr(trt, "INormalizationLayer"):
         graph = expand_layer_norm(graph)
     if build.precision != "fp32" and is_strongly_typed(trt):
         graph = half(graph)
-    logger = error_logger(trt)  # TensorRT holds a bare pointer: it must outlive the builder
+    logger = logger or error_logger(trt)  # TensorRT holds a bare pointer: it must outlive the builder
     builder = open_builder(trt, logger)
     network = builder.create_network(network_flags(trt))
     parse(trt, network, logger, graph)
