@@ -37,8 +37,9 @@ class Options:
     """Network by name; python -m train --list-networks prints all."""
     width: float = 1.0
     """Factor on every channel count."""
-    frontend: Literal["f0", "wide", "mel"] = "f0"
-    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel."""
+    frontend: Literal["f0", "wide", "mel", "mel7k"] = "f0"
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel.
+    mel7k: its bands below 7 kHz."""
     distill: Literal["on", "off"] = "off"
     """off: plain training. on: self-distillation, whose shallow classifiers count as the loop's overhead."""
     batch: int = 32

@@ -31,8 +31,9 @@ class ListNetworks:
 
     list_networks: bool = False
     """Print the table instead of training."""
-    frontend: Literal["f0", "wide", "mel"] = "f0"
-    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel."""
+    frontend: Literal["f0", "wide", "mel", "mel7k"] = "f0"
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel.
+    mel7k: its bands below 7 kHz."""
     width: float = 1.0
     """Factor on every channel count."""
     stem_stride: tuple[int, int] = (1, 1)

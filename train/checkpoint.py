@@ -72,10 +72,16 @@ class Checkpoint:
 
 def build_network(settings: TrainConfig) -> "StagedNetwork":
     model = settings.model
-    gate_seconds = model.gate_seconds if model.streaming else None
-    encoder = model.encoder_size, model.layers, model.tuned_layers
-    loss = settings.distillation.loss
-    return build(model.network, model.width, model.dropout, loss, gate_seconds, model.stem_stride, encoder)
+    return build(
+        model.network,
+        model.width,
+        model.dropout,
+        settings.distillation.loss,
+        model.gate_seconds if model.streaming else None,
+        model.stem_stride,
+        (model.encoder_size, model.layers, model.tuned_layers),
+        settings.frontend.bands,
+    )
 
 
 def versions() -> dict[str, str]:

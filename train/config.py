@@ -35,8 +35,9 @@ class Data:
     """Train only on trials whose row in the corpus's metadata.csv matches, as in open=1 or open=1,mp3=0."""
     leave_out: str = later("", before="")
     """Fold to leave out of the training trials, as in 3/10: the third of ten folds by source (train.teach)."""
-    frontend: Literal["f0", "wide", "mel"] = "f0"
-    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel."""
+    frontend: Literal["f0", "wide", "mel", "mel7k"] = "f0"
+    """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel.
+    mel7k: its bands below 7 kHz."""
     level: Literal["none", "window-mean", "running-mean", "window-max"] = "none"
     """Log power to subtract, against a microphone's gain; --streaming takes running-mean, the encoder window-max."""
     sampling: Literal["natural", "balanced", "balanced-sources"] = "natural"
@@ -303,9 +304,9 @@ class TrainConfig:
             (streaming or level != "running-mean", "--level running-mean: needs --streaming; expected window-mean"),
             (
                 name != "encoder" or level == "window-max",
-                f"--level {level}: the encoder takes window-max, of --frontend mel",
+                f"--level {level}: the encoder takes window-max, of --frontend mel or mel7k",
             ),
-            (level != "window-max" or frontend.shape == "mel", "--level window-max: needs --frontend mel"),
+            (level != "window-max" or frontend.shape == "mel", "--level window-max: needs --frontend mel or mel7k"),
             (name != "encoder" or learning.feature != "attention", "--feature attention: the encoder has no maps"),
             (name != "encoder" or 1 <= layers <= deepest, f"--layers {layers}: expected 1 to {deepest}"),
             (0 <= tuned <= layers + 1, f"--tuned-layers {tuned}: expected 0 to {layers + 1}"),

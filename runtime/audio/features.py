@@ -20,7 +20,8 @@ so that the anti-alias filter of whoever resampled a recording does not show.
 `mel` is Whisper's log-mel spectrogram, for networks that start from its encoder: a Hann window of 25 ms every 10 ms, 80
 mel bands over 0-8 kHz (Slaney's scale and norm), and the level `window-max`: every value is relative to the window's
 loudest, at most 80 dB below it, in decades over 4. Two deviations: frames are not centred (a shift of 12.5 ms; nothing
-is padded, so stream = file), and gain cannot matter, because Whisper's 1 + level / 4 is fixed at LOUDEST.
+is padded, so stream = file), and gain cannot matter, because Whisper's 1 + level / 4 is fixed at LOUDEST. `mel7k` is
+the same without the four bands above 7 kHz, for the reason that `wide` ends there.
 """
 
 import math
@@ -43,6 +44,7 @@ TOP = 7_000  # Hz, where the last triangle ends
 # Of power. The rounding noise of 16 bits has 4e-8 in a bin of f0 and 5e-8 in a triangle of wide, so the floor lies 6 dB
 # below it: a recording's noise shows, and digital silence differs from it by 2 nats at most.
 FLOOR = 1e-8
+MEL_BANDS = 80  # of Whisper's log-mel, from 0 to half the rate
 BLOCK = 256  # frames transformed at once: bounds the memory of a long clip (256 x 1728 x 8 bytes = 3.5 MB)
 
 LEVEL_FRAMES = 300  # time constant of the running mean, 2.4 s: what it averages is then as old as a window's mean is
@@ -63,7 +65,7 @@ class FrontEnd:
 
     window: int = 1728  # samples, 108 ms: resolves 9.26 Hz
     bands: int = 45  # values per frame
-    # bins: the lowest `bands` bins; triangular: overlapping triangles up to TOP; mel: Slaney's, up to half the rate
+    # bins: the lowest `bands` bins; triangular: overlapping triangles up to TOP; mel: the lowest of Whisper's 80 bands
     shape: Bands = "bins"
     # none: as published; else gain cannot matter, as the window's mean, the past's or the window's maximum is taken out
     level: Level = "none"
@@ -88,8 +90,9 @@ class FrontEnd:
             )
         # Every triangle needs a bin on both of its sides.
         most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
-        if self.shape == "mel" and self.bands <= most and not (self.matrix.max(axis=1) > 0).all():
-            most = 0
+        if self.shape == "mel":
+            empty = mel_bands(MEL_BANDS, self.bins, self.rate).max(axis=1) == 0
+            most = int(empty.argmax()) if empty.any() else MEL_BANDS
         if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
             raise ShrikeError(
                 f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
@@ -147,7 +150,7 @@ class FrontEnd:
         if self.shape == "bins":
             return np.eye(self.bands, self.bins)
         if self.shape == "mel":
-            return mel_bands(self.bands, self.bins, self.rate)
+            return mel_bands(MEL_BANDS, self.bins, self.rate)[: self.bands]
         starts, rise, fall = self.slopes
         matrix = np.zeros((self.bands + 2, self.bins))  # the first and last row collect what falls outside
         for segment, (start, stop) in enumerate(zip(starts, [*starts[1:], len(rise)], strict=True)):
@@ -211,7 +214,8 @@ def mel_bands(bands: int, bins: int, rate: int) -> NDArray[np.float64]:
 PRESETS = {
     "f0": FrontEnd(),
     "wide": FrontEnd(window=512, bands=60, shape="triangular"),
-    "mel": FrontEnd(window=400, bands=80, shape="mel", level="window-max", hop=160, width=500),
+    "mel": FrontEnd(window=400, bands=MEL_BANDS, shape="mel", level="window-max", hop=160, width=500),
+    "mel7k": FrontEnd(window=400, bands=76, shape="mel", level="window-max", hop=160, width=500),
 }
 
 

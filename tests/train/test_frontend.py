@@ -35,7 +35,7 @@ def float64_reference(name: str, sound: np.ndarray) -> np.ndarray:
     n = np.arange(frontend.window)
     angle = 2 * np.pi * n / frontend.window
     blackman, hann = 0.42 - 0.5 * np.cos(angle) + 0.08 * np.cos(2 * angle), 0.5 - 0.5 * np.cos(angle)
-    window = hann if name == "mel" else blackman
+    window = hann if frontend.shape == "mel" else blackman
     basis = np.exp(-2j * np.pi * np.outer(n, np.arange(frontend.window // 2 + 1)) / frontend.window)
     starts = range(0, len(sound) - frontend.window + 1, frontend.hop)
     power = np.stack([np.abs((sound[s : s + frontend.window] * window) @ basis) ** 2 for s in starts])
@@ -43,7 +43,7 @@ def float64_reference(name: str, sound: np.ndarray) -> np.ndarray:
         edges, bins = np.linspace(0, 7000 / RATE * 512, 62), np.arange(power.shape[1])
         triangles = [np.interp(bins, edges[k : k + 3], [0, 1, 0]) for k in range(60)]
         power = power @ np.array(triangles).T
-    if name == "mel":
+    if frontend.shape == "mel":
         power = power @ melscale_fbanks(201, 0.0, 8000.0, 80, RATE, norm="slaney", mel_scale="slaney").double().numpy()
     return np.log(power[:, : frontend.bands])
 

@@ -72,17 +72,18 @@ def pyworld() -> Any:
 
 
 def lpc(sound: Samples, dice: Dice) -> Samples:
-    solve_toeplitz = require_package("scipy.linalg").solve_toeplitz
     lfilter = require_package("scipy.signal").lfilter
     samples, window, hop = sound.astype(np.float64), np.hanning(FRAME), np.arange(STEP)
+    lags = np.arange(ORDER)
     f0, _ = pyworld().dio(samples, RATE, frame_period=1000 * STEP / RATE)
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (FRAME // 2, FRAME)), FRAME)[::STEP]
+    weighted = frames * window
+    power = np.stack([(weighted[:, : FRAME - lag] * weighted[:, lag:]).sum(axis=1) for lag in range(ORDER + 1)], axis=1)
+    power[:, 0] = power[:, 0] * 1.0001 + 1e-9  # a noise floor, so that the equations have a solution
+    filters = np.linalg.solve(power[:, abs(lags[:, None] - lags)], power[:, 1:, None])[:, :, 0]
+    gains = np.sqrt(np.maximum(power[:, 0] - (filters * power[:, 1:]).sum(axis=1), 0.0) / (window @ window))
     result, state, place = np.zeros(len(frames) * STEP), np.zeros(ORDER), 0.0
-    for number, frame in enumerate(frames):
-        power = np.correlate(frame * window, frame * window, "full")[FRAME - 1 : FRAME + ORDER]
-        power[0] = power[0] * 1.0001 + 1e-9  # a noise floor, so that the equations have a solution
-        taps = solve_toeplitz(power[:-1], power[1:])
-        gain = np.sqrt(max(power[0] - taps @ power[1:], 0.0) / (window @ window))
+    for number, (taps, gain) in enumerate(zip(filters, gains, strict=True)):
         pitch = f0[min(number, len(f0) - 1)]
         if pitch > 0:
             period, excitation = RATE / pitch, np.zeros(STEP)

@@ -26,11 +26,13 @@ def build(
     gate_seconds: float | None = None,
     stem_stride: tuple[int, int] = (1, 1),
     encoder: tuple[str, int, int] = ("base", 3, 0),
+    bands: int = 80,
 ) -> "StagedNetwork":
     """Build a randomly initialised network with the classifier of a loss and a stem that strides in bands and frames.
 
     With `gate_seconds`, the time constant of its gates' averages, it is a train.networks.streaming.StreamingNetwork.
-    `encoder` is the size of the network of that name, its layers, and how many of them train.
+    `encoder` is the size of the network of that name, its layers, and how many of them train; it alone depends on
+    `bands`.
     """
     from train.networks.encoder import EncoderNetwork
     from train.networks.heads import HEADS
@@ -47,7 +49,7 @@ def build(
         raise ShrikeError(f"{name} has no streaming form; expected one of {', '.join(STREAMING)}")
     if name == "encoder":
         size, layers, tuned = encoder
-        return EncoderNetwork(size, layers, dropout, HEADS[loss], tuned)
+        return EncoderNetwork(size, layers, dropout, HEADS[loss], tuned, bands)
     if name not in known:
         raise ShrikeError(f"unknown network {name!r}; expected one of {', '.join(NAMES)}{nearest(name, NAMES)}")
     make = partial(known[name], width=width, dropout=dropout, head=HEADS[loss], stem_stride=stem_stride)

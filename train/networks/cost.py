@@ -42,7 +42,7 @@ def multiply_adds(network: StagedNetwork, bands: int, frames: int, step: bool = 
 
 
 def cost_table(
-    frontend: Literal["f0", "wide", "mel"], width: float = 1.0, streaming: bool = False, stem_stride: Stride = UNSTRIDED
+    frontend: Literal["f0", "wide", "mel", "mel7k"], width: float = 1.0, streaming: bool = False, stem_stride: Stride = UNSTRIDED
 ) -> str:
     """Return a Markdown table of every network's cost; with `streaming`, of every streaming one's step and state."""
     bands, frames = PRESETS[frontend].bands, PRESETS[frontend].width
@@ -56,9 +56,10 @@ def cost_table(
             "| --- | ---: | ---: | ---: | ---: |",
         ]
     for name in STREAMING if streaming else NAMES:
-        if name == "encoder" and frontend != "mel":
-            continue  # its convolutions take 80 bands
-        network = build(name, width, gate_seconds=GATE_SECONDS if streaming else None, stem_stride=stem_stride)
+        if name == "encoder" and PRESETS[frontend].shape != "mel":
+            continue
+        gate_seconds = GATE_SECONDS if streaming else None
+        network = build(name, width, gate_seconds=gate_seconds, stem_stride=stem_stride, bands=bands)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         if isinstance(network, StreamingNetwork):
             step, window = (

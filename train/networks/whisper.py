@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from runtime.audio.features import DECADES, LOUDEST, MEL_BANDS
 from runtime.support.errors import ShrikeError
 from runtime.support.extras import require_package
 from runtime.support.suggestions import nearby
@@ -83,16 +84,31 @@ def _read(path: Path) -> tuple[int, Weights]:
 
 
 def _fill(module: nn.Module, name: str, weights: Weights, kind: int, prefix: str, theirs: str) -> None:
-    for parameter, value in module.named_parameters():
+    found = dict[str, Tensor]()
+    for parameter, _ in module.named_parameters():
         if kind != 2:
-            found = weights[f"{prefix}{theirs}.{parameter}"]
+            found[parameter] = weights[f"{prefix}{theirs}.{parameter}"]
         else:
-            found = _ctranslate2(weights, prefix + theirs, parameter, module)
-            found = found.chunk(3)[JOINED.index(name)] if name in JOINED else found
-        if found.shape != value.shape:
-            raise ValueError(f"{prefix}{theirs} has the shape {tuple(found.shape)}, {tuple(value.shape)} was expected")
+            value = _ctranslate2(weights, prefix + theirs, parameter, module)
+            found[parameter] = value.chunk(3)[JOINED.index(name)] if name in JOINED else value
+    if name == "first":
+        found = _lowest_bands(found, module)
+    for parameter, value in module.named_parameters():
+        shape = tuple(found[parameter].shape)
+        if shape != value.shape:
+            raise ValueError(f"{prefix}{theirs} has the shape {shape}, {tuple(value.shape)} was expected")
         with torch.no_grad():
-            value.copy_(found)
+            value.copy_(found[parameter])
+
+
+def _lowest_bands(found: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Cut the first convolution to the bands of the front-end; those above them count as silent."""
+    assert isinstance(module, nn.Conv1d)
+    weight, bands = found["weight"], module.in_channels
+    if weight.dim() != 3 or weight.shape[1] != MEL_BANDS:
+        return found
+    silent = weight[:, bands:].sum(dim=(1, 2)) * (LOUDEST - DECADES / 4)
+    return {"weight": weight[:, :bands], "bias": found["bias"] + silent}
 
 
 def _ctranslate2(weights: Weights, place: str, parameter: str, module: nn.Module) -> Tensor:
