@@ -134,7 +134,7 @@ def measure(
     network, windows, rises = model.deployed()[0], Windows(cache), Rises()
     with Progress("sharpness", len(pairs), "batches") as bar:
         for source, clips in pairs:
-            batch = windows[np.stack([clips, np.zeros_like(clips)], axis=1)]
+            batch = windows.read(np.stack([clips, np.zeros_like(clips)], axis=1))
             features, target = augment(batch.features.to(compute.device)), batch.target.to(compute.device)
             rises.setdefault(source, []).append(rise(network, features, target, options))
             bar.advance()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.stats import Case, measure, ratio
+from runtime.audio.features import Preset
 from runtime.support.command import parse, run
 from train.augment import RESAMPLE
 from train.config import Augmentation
@@ -37,7 +38,7 @@ class Options:
     """Network by name; python -m train --list-networks prints all."""
     width: float = 1.0
     """Factor on every channel count."""
-    frontend: Literal["f0", "wide", "mel", "mel7k"] = "f0"
+    frontend: Preset = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel.
     mel7k: its bands below 7 kHz."""
     distill: Literal["on", "off"] = "off"
@@ -65,7 +66,7 @@ def main() -> None:
     from train.config import Data, Distillation, Model, Optimiser, Run, TrainConfig
     from train.data.cache import build_cache, build_sound_cache
     from train.data.corpus import open_corpus
-    from train.data.dataset import batches
+    from train.data.dataset import Windows
     from train.data.sampling import training_plan
     from train.data.shards import version_kind
     from train.device import select_device
@@ -85,13 +86,14 @@ def main() -> None:
         cache = build_cache(settings.frontend, trials, Path(folder))
         cached = len(cache) / (time.perf_counter() - began)
 
-        trainer = Trainer(settings, compute, cache, cache, {})
-        bare = Trainer(replace(settings, distillation=Distillation("off")), compute, cache, cache, {}).model
+        windows = Windows(cache)
+        trainer = Trainer(settings, compute, windows, cache, {})
+        bare = Trainer(replace(settings, distillation=Distillation("off")), compute, windows, cache, {}).model
         trainer.training_step.train()
         bare.train()
         epochs = -(-(2 * options.rounds + 2) * options.batch // len(cache)) + 1
         plan = [crops for epoch in range(epochs) for crops in training_plan(cache, options.batch, 0, epoch)]
-        reader = iter(batches(cache, plan, 0, compute.device))
+        reader = trainer.batches(0, plan)
         fixed = next(reader)
         features = fixed.features.to(compute.device).float().contiguous(memory_format=compute.layout)
         target = fixed.target.to(compute.device)

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
+from runtime.audio.features import Preset
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
@@ -31,7 +32,7 @@ class ListNetworks:
 
     list_networks: bool = False
     """Print the table instead of training."""
-    frontend: Literal["f0", "wide", "mel", "mel7k"] = "f0"
+    frontend: Preset = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel.
     mel7k: its bands below 7 kHz."""
     width: float = 1.0
@@ -69,18 +70,12 @@ def main() -> int:
 
     from torch import distributed as dist  # torch is loaded only after the command line is parsed
 
-    from train.data.cache import (
-        FeatureCache,
-        SoundCache,
-        VersionedCache,
-        build_cache,
-        build_sound_cache,
-        build_versions,
-        joined,
-    )
+    from train.augment.chain import build_chain
+    from train.data.cache import build_cache, build_sound_cache, build_versions, joined
     from train.data.corpora import open_corpora
     from train.data.corpus import Partition
     from train.data.corpus_index import CorpusIndex
+    from train.data.dataset import SoundWindows, VersionWindows, Windows
     from train.data.folds import leave_out
     from train.data.sampling import Sampling, groups, pairs
     from train.device import select_device
@@ -116,23 +111,24 @@ def main() -> int:
             return made
 
         corpus = {"train": train.identity(), "dev": dev.identity()}
+        chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not compute.first)
         # Augmentation of sound precedes the front-end, so training then reads sound; dev reads features.
-        training: FeatureCache | SoundCache
-        if settings.augmentation.versions:
+        if chain is None:
+            windows = Windows(joined(cache(train, build_cache)))
+        elif settings.augmentation.versions:
             corpora = cache(train, partial(build_versions, settings=settings.augmentation))
-            training = VersionedCache.of([joined(made) for made in zip(*corpora, strict=True)])
-        elif settings.augmentation.on_sound:
-            training = joined(cache(train, build_sound_cache))
+            windows = VersionWindows([joined(made) for made in zip(*corpora, strict=True)])
         else:
-            training = joined(cache(train, build_cache))
+            windows = SoundWindows(joined(cache(train, build_sound_cache)), chain, settings.optimiser.seed)
+        trials = windows.cache.trials
         judged = cache(dev, build_cache)
         sampling = Sampling(
             data.sampling,
-            groups(train, training.trials) if data.sampling == "balanced-sources" else None,
-            pairs(train, training.trials) if settings.distillation.pair_loss else None,
+            groups(train, trials) if data.sampling == "balanced-sources" else None,
+            pairs(train, trials) if settings.distillation.pair_loss else None,
         )
         parts = [(root, len(part)) for (root, _), part in zip(dev.by_corpus(), judged, strict=True)]
-        trainer = Trainer(settings, compute, training, joined(judged), corpus, sampling, parts)
+        trainer = Trainer(settings, compute, windows, joined(judged), corpus, sampling, parts)
         if settings.run.resume and last.exists():
             trainer.resume(last)
         best = trainer.run()

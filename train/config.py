@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
-from runtime.audio.features import PRESETS, FrontEnd
+from runtime.audio.features import PRESETS, FrontEnd, Preset
 from runtime.support.codec import build, later, plain
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearest
@@ -35,7 +35,7 @@ class Data:
     """Train only on trials whose row in the corpus's metadata.csv matches, as in open=1 or open=1,mp3=0."""
     leave_out: str = later("", before="")
     """Fold to leave out of the training trials, as in 3/10: the third of ten folds by source (train.teach)."""
-    frontend: Literal["f0", "wide", "mel", "mel7k"] = "f0"
+    frontend: Preset = "f0"
     """f0: the lowest 45 bins, 0-417 Hz, as published. wide: 60 bands over 0-7 kHz. mel: Whisper's log-mel.
     mel7k: its bands below 7 kHz."""
     level: Literal["none", "window-mean", "running-mean", "window-max"] = "none"

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from runtime.support.errors import ShrikeError
-from train.augment.chain import build_chain
 from train.augment.features import Augment, specmix
 from train.checkpoint import (
     Checkpoint,
@@ -32,9 +31,8 @@ from train.checkpoint import (
 )
 from train.checks import LossSums, check_classes, check_pairs, explain_out_of_memory
 from train.config import TrainConfig, differences
-from train.data.cache import FeatureCache, SoundCache, VersionedCache
-from train.data.dataset import Batch, SoundBatch, SoundWindows, Windows, loader
-from train.data.frontend import SoundFrontEnd
+from train.data.cache import FeatureCache
+from train.data.dataset import Batch, Batches, Windows
 from train.data.sampling import Sampling, training_plan
 from train.device import ComputeDevice
 from train.evaluate import metrics
@@ -54,20 +52,22 @@ CHECK_EVERY = 20  # steps between reads of the loss, which wait for a GPU
 
 
 class Trainer:
-    """One run of `python -m train` on built caches."""
+    """One run of `python -m train` on windows of a built cache."""
 
     def __init__(
         self,
         settings: TrainConfig,
         compute: ComputeDevice,
-        train: FeatureCache | SoundCache,
+        windows: Windows,
         dev: FeatureCache,
         corpus: dict[str, str],
         sampling: Sampling | None = None,
         dev_parts: Sequence[tuple[str, int]] = (),
     ):
         """`dev_parts` are the corpora in `dev`, in order: folder and number of clips."""
-        self.settings, self.compute, self.train, self.dev, self.corpus = settings, compute, train, dev, corpus
+        self.settings, self.compute, self.dev, self.corpus = settings, compute, dev, corpus
+        self.train = train = windows.cache
+        self.batches = Batches(windows, settings.data.workers, compute.device)
         self.sampling, self.dev_parts = sampling or Sampling(), dev_parts
         check_classes(train, "train")
         check_classes(dev, "dev")
@@ -88,8 +88,6 @@ class Trainer:
             if compute.first:
                 say(f"soft labels for {self.soft_labels.found:,} of {len(train):,} training clips")
         self.augment = Augment(settings.augmentation, settings.frontend).to(compute.device)
-        self.chain = build_chain(settings.augmentation, settings.frontend.rate, quiet=not compute.first)
-        self.sound_frontend = SoundFrontEnd(settings.frontend).to(compute.device)
         encoder = isinstance(self.model.network, EncoderNetwork)
         self.optimiser = adam(self.model, settings.optimiser, settings.model.encoder_rate if encoder else None)
         self.descent = descent(self.model, self.optimiser, settings.optimiser)
@@ -129,14 +127,12 @@ class Trainer:
         steps = len(plan) * settings.epochs
         sums = LossSums(progress.sums or {}, progress.batch)
         began, clips = time.perf_counter(), 0
-        windows = self._windows(progress.epoch)
-        reader = loader(windows, list(plan[progress.batch :]), self.settings.data.workers, compute.device)
         self.training_step.train()
         self.augment.train()
         title = f"epoch {progress.epoch + 1}/{settings.epochs}"
         with Progress(title, len(plan), "batches", silent=not compute.first) as bar:
             bar.advance(progress.batch)
-            for batch in reader:
+            for batch in self.batches(progress.epoch, list(plan[progress.batch :])):
                 with explain_out_of_memory(settings.batch):
                     losses = self.step(batch, self.progress.step, steps)
                 sums.add(losses)
@@ -168,28 +164,13 @@ class Trainer:
                 write_scores(self.settings.run.out / "dev.scores.txt", dev_table)
             self._save("last.pt", optimiser=True)
 
-    def _windows(self, epoch: int) -> Windows | SoundWindows:
-        if isinstance(self.train, VersionedCache):
-            return Windows(self.train.at(epoch))
-        if isinstance(self.train, FeatureCache):
-            assert self.chain is None, "cached features would skip the augmentation of sound"
-            return Windows(self.train)
-        assert self.chain is not None
-        return SoundWindows(self.train, self.chain, self.settings.optimiser.seed, epoch)
-
-    def _features(self, batch: Batch | SoundBatch) -> Tensor:
-        """Return raw log power on the device, from the cache or from sound: (batch, 1, bands, 600)."""
-        device = self.compute.device
-        if isinstance(batch, Batch):
-            return batch.features.to(device, non_blocking=True)
-        return self.sound_frontend(batch.sound.to(device, non_blocking=True), batch.order.to(device, non_blocking=True))
-
-    def step(self, batch: Batch | SoundBatch, step: int, steps: int) -> dict[str, Tensor]:
+    def step(self, batch: Batch, step: int, steps: int) -> dict[str, Tensor]:
         """Take optimiser step `step` of the run's `steps` on a batch; return the losses by name."""
         settings, mixing, compute = self.settings.optimiser, self.settings.augmentation, self.compute
         # Per process, so that torchrun's processes drop different features.
         torch.manual_seed(_mix(settings.seed, step, compute.rank))
-        features, level = self.augment.with_level(self._features(batch))
+        # Raw log power, of the cache or of changed sound: (batch, 1, bands, 600).
+        features, level = self.augment.with_level(batch.features.to(compute.device, non_blocking=True))
         target = batch.target.to(compute.device, non_blocking=True)
         if mixing.specmix:
             features, target = specmix(features, target, mixing.specmix, mixing.specmix_label)

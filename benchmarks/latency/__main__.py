@@ -15,13 +15,13 @@ cases take turns. docs/reports.md describes the tables and how two reports are c
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from benchmarks.cases import Form
 from benchmarks.report import ReportOptions, produce
 from benchmarks.stats import RUNS, SECONDS
+from runtime.audio.features import Preset
 from runtime.card.schema import require
 from runtime.support.command import parse, run
 
@@ -41,7 +41,7 @@ class Options(ReportOptions):
     """Any other ONNX files; their network alone is timed."""
     peer_shape: tuple[str, ...] = ()
     """Sizes that a peer's file leaves open, as audio=1x64600; default 1, and the batch in front."""
-    frontend: Literal["f0", "wide", "mel", "mel7k"] = "f0"
+    frontend: Preset = "f0"
     """Front-end of a network by name: f0, the lowest 45 bins (0-417 Hz), or wide, 60 bands over 0-7 kHz."""
     exit: int | None = None
     """Exit of checkpoints, and layers of the network encoder; by default the last one, and 3."""

@@ -34,7 +34,7 @@ from train.augment.features import Augment
 from train.checkpoint import Checkpoint
 from train.data.cache import build_cache
 from train.data.corpus import Partition
-from train.data.dataset import batches
+from train.data.dataset import Windows
 from train.data.sampling import Sampling, training_plan
 from train.losses.distillation import distance
 from train.progress import Progress, say
@@ -156,6 +156,7 @@ def fine_tune(
     """Fine-tune the float graph's weights and ranges for INT8; return both."""
     settings = checkpoint.settings
     cache = build_cache(settings.frontend, partition.trials, folder)
+    windows = Windows(cache)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # The graph subtracts the level itself, so augmentation acts on raw log power.
     augment = Augment(settings.augmentation, settings.frontend.with_level("none")).train()
@@ -174,7 +175,8 @@ def fine_tune(
         steps = len(plan) * options.qat
         losses = []
         with Progress(f"fake quantisation, epoch {epoch + 1}/{options.qat}", len(plan), "batches") as bar:
-            for batch in batches(cache, list(plan), settings.data.workers, device):
+            for crops in plan:
+                batch = windows.read(crops)
                 torch.manual_seed(options.seed * 1_000_003 + step)
                 features = augment(batch.features.to(device))
                 with torch.no_grad():

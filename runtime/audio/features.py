@@ -55,6 +55,7 @@ LOUDEST = 1.5  # value of the loudest with window-max: Whisper's scale for a pea
 
 Bands = Literal["bins", "triangular", "mel"]
 Level = Literal["none", "window-mean", "running-mean", "window-max"]
+Preset = Literal["f0", "wide", "mel", "mel7k"]
 Samples = NDArray[np.float32]
 Frames = NDArray[np.float32]
 
@@ -211,7 +212,7 @@ def mel_bands(bands: int, bins: int, rate: int) -> NDArray[np.float64]:
     return np.maximum(0.0, np.minimum(rise, fall)) * (2 / (edges[2:] - edges[:-2]))[:, None]
 
 
-PRESETS = {
+PRESETS: dict[str, FrontEnd] = {
     "f0": FrontEnd(),
     "wide": FrontEnd(window=512, bands=60, shape="triangular"),
     "mel": FrontEnd(window=400, bands=MEL_BANDS, shape="mel", level="window-max", hop=160, width=500),

@@ -12,6 +12,7 @@ from train.checkpoint import Checkpoint, read_checkpoint
 from train.config import Augmentation, Data, Distillation, Model, Optimiser, Run, TrainConfig
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
+from train.data.dataset import Windows
 from train.device import ComputeDevice
 from train.loop import Trainer
 
@@ -35,8 +36,9 @@ def small_run(
         Optimiser(**{"epochs": EPOCHS, "batch": 6, **optimiser}),
         Run(out, threads=1),
     )
-    caches = [build_cache(PRESETS["f0"], open_corpus(corpus, name).trials, cache, 1) for name in ("train", "dev")]
-    trainer = Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    train, dev = (build_cache(PRESETS["f0"], open_corpus(corpus, name).trials, cache, 1) for name in ("train", "dev"))
+    compute, hashes = ComputeDevice(torch.device("cpu"), False), {"train": "a", "dev": "b"}
+    trainer = Trainer(settings, compute, Windows(train), dev, hashes)
     trainer.history.write = False  # curves and TensorBoard take longer than the run; test_loop.py covers them
     return trainer
 

@@ -15,6 +15,7 @@ from train.checkpoint import read_checkpoint
 from train.config import Data, Model, Optimiser, Run, TrainConfig
 from train.data.cache import build_cache
 from train.data.corpus import open_corpus
+from train.data.dataset import Windows
 from train.device import ComputeDevice, select_device
 from train.loop import Trainer
 
@@ -25,10 +26,11 @@ def trainer(made_corpus: Path, made_cache: Path, tmp_path: Path) -> Trainer:
         Data(corpus=made_corpus), Model("senet9", width=0.1), optimiser=Optimiser(epochs=2, batch=6),
         run=Run(out=tmp_path / "run", threads=1),
     )  # fmt: skip
-    caches = [
+    train, dev = (
         build_cache(PRESETS["f0"], open_corpus(made_corpus, name).trials, made_cache, 1) for name in ("train", "dev")
-    ]
-    made = Trainer(settings, ComputeDevice(torch.device("cpu"), False), *caches, {"train": "a", "dev": "b"})
+    )
+    compute, hashes = ComputeDevice(torch.device("cpu"), False), {"train": "a", "dev": "b"}
+    made = Trainer(settings, compute, Windows(train), dev, hashes)
     made.history.write = False  # no curves and no TensorBoard
     return made
 
@@ -111,10 +113,10 @@ def test_one_class_alone_and_missing_labels_are_refused(
     whole = build_cache(PRESETS["f0"], trials, made_cache, 1)
     fakes = build_cache(PRESETS["f0"], [trial for trial in trials if not trial.bonafide], made_cache, 1)
     with pytest.raises(ShrikeError, match="0 bona fide"):
-        Trainer(trainer.settings, trainer.compute, fakes, whole, {})
+        Trainer(trainer.settings, trainer.compute, Windows(fakes), whole, {})
     unlabelled = build_cache(PRESETS["f0"], [replace(trials[0], bonafide=None), *trials[1:]], made_cache, 1)
     with pytest.raises(ShrikeError):
-        Trainer(trainer.settings, trainer.compute, unlabelled, whole, {})
+        Trainer(trainer.settings, trainer.compute, Windows(unlabelled), whole, {})
 
 
 @pytest.mark.parametrize(("wanted", "chosen"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])

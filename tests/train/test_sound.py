@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from runtime.audio.features import PRESETS, RATE
 from runtime.support.errors import ShrikeError
+from scripts.augmentation_pictures import OnSound, sound_transforms, voice, whole_chain
 from train.augment import CODECS, RAWBOOST
 from train.augment.chain import build_chain, played
 from train.augment.codecs import FFMPEG, LIBSNDFILE, available, compress, expand, round_trip
-from train.augment.demonstration import OnSound, sound_transforms, voice, whole_chain
 from train.augment.filters import BandLimit, convolve, fast_length
 from train.augment.noise import STEP, Dither, Gain, Noise
 from train.augment.rawboost import band_stop, convolutive, impulsive, notch, stationary

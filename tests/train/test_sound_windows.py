@@ -1,5 +1,7 @@
 """From clips to windows whose sound was changed: the same for any number of readers, and after a resume."""
 
+import itertools
+import multiprocessing
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,10 +18,9 @@ from train.augment.chain import Chain, build_chain
 from train.checkpoint import read_checkpoint
 from train.config import Augmentation
 from train.data import shards
-from train.data.cache import SoundCache, VersionedCache, build_cache, build_sound_cache, build_versions
+from train.data.cache import SoundCache, build_cache, build_sound_cache, build_versions
 from train.data.corpus import Trial, open_corpus
-from train.data.dataset import SoundBatch, SoundWindows, Windows, loader
-from train.data.frontend import SoundFrontEnd
+from train.data.dataset import Batch, Batches, SoundWindows, VersionWindows
 from train.data.sampling import training_plan
 
 HARD = Augmentation(
@@ -56,7 +57,7 @@ def test_the_sound_cache_holds_the_very_samples_of_the_same_clips(
         for clip, trial in enumerate(sound.trials):
             assert np.array_equal(sound.samples(clip) / 2**15, load(trial.path or "").samples)
     assert "short" in sounds["f0"].skipped and "short" not in sounds["wide"].skipped
-    monkeypatch.setattr(shards, "compute_shard", None)
+    monkeypatch.setattr(shards, "compute_shards", None)
     build_sound_cache(PRESETS["f0"], trials, tmp_path / "cache", 1)  # nothing is computed a second time
 
 
@@ -65,40 +66,51 @@ def test_sound_that_nothing_touched_gives_the_cached_features(name: str, made_co
     trials = open_corpus(made_corpus, "train").trials
     features = build_cache(PRESETS[name], trials, made_cache, 1)
     sound = build_sound_cache(PRESETS[name], trials, made_cache, 1)
-    windows = SoundWindows(sound, chain_of(replace(HARD, sound_share=0.0)), 0, 0)
+    windows = SoundWindows(sound, chain_of(replace(HARD, sound_share=0.0)), 0)
     width = PRESETS[name].width
     assert (sound.lengths < width).any() and (sound.lengths > width).any()
     for crops in training_plan(sound, 8, 1, 0):
-        batch = windows[crops]
-        heard = SoundFrontEnd(PRESETS[name])(batch.sound, batch.order)
+        batch = windows.read(crops)
         cached = np.stack([features.window(clip, start).T for clip, start in crops])
-        assert np.abs(heard[:, 0].numpy() - cached).max() < 0.01  # half precision: 2^-7 at the floor
+        assert np.abs(batch.features[:, 0].numpy() - cached).max() < 0.01  # half precision: 2^-7 at the floor
         assert (batch.target.numpy() == sound.labels[crops[:, 0]]).all()
 
 
-def same(one: SoundBatch, other: SoundBatch) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("sound", "order", "target", "clips"))
+def same(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
 
 
 def test_what_is_heard_follows_from_seed_and_epoch_for_any_number_of_readers(cache: SoundCache) -> None:
     chain, cpu = chain_of(HARD), torch.device("cpu")
     plan = list(training_plan(cache, 8, 0, 1))
 
-    def read(seed: int, epoch: int, workers: int, skip: int = 0) -> list[SoundBatch]:
-        return list(loader(SoundWindows(cache, chain, seed, epoch), plan[skip:], workers, cpu))
+    def read(seed: int, epoch: int, workers: int, skip: int = 0) -> list[Batch]:
+        return list(Batches(SoundWindows(cache, chain, seed), workers, cpu)(epoch, plan[skip:]))
 
     first = read(3, 1, 0)
     assert all(same(one, other) for one, other in zip(first, read(3, 1, 2), strict=True))
     assert all(same(one, other) for one, other in zip(first[1:], read(3, 1, 0, skip=1), strict=True))  # resumed
     for seed, epoch in ((4, 1), (3, 2)):
-        assert not any(torch.equal(one.sound, two.sound) for one, two in zip(first, read(seed, epoch, 0), strict=True))
+        other = read(seed, epoch, 0)
+        assert not any(torch.equal(one.features, two.features) for one, two in zip(first, other, strict=True))
     # Another order or another process of torchrun hears the same of the same window.
-    turned = SoundWindows(cache, chain, 3, 1)[plan[0][::-1]]
-    assert torch.equal(turned.sound.flip(0), first[0].sound)
+    turned = SoundWindows(cache, chain, 3).read(plan[0][::-1], 1)
+    assert torch.equal(turned.features.flip(0), first[0].features)
 
 
-def versions_of(frontend: FrontEnd, trials: Sequence[Trial], folder: Path, settings: Augmentation) -> VersionedCache:
-    return VersionedCache.of(build_versions(frontend, trials, folder, 1, settings=settings))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_reader_serves_all_epochs_with_the_same_processes(workers: int, cache: SoundCache) -> None:
+    windows, plan = SoundWindows(cache, chain_of(HARD), 0), list(training_plan(cache, 8, 0, 0))
+    read, processes = Batches(windows, workers, torch.device("cpu")), []
+    for epoch, part in ((0, plan), (1, plan[1:]), (2, plan[::-1])):
+        for crops, batch in zip(part, read(epoch, part), strict=True):
+            assert same(batch, windows.read(crops, epoch))
+        processes.append([child.pid for child in multiprocessing.active_children()])
+    assert processes[0] == processes[1] == processes[2] and len(processes[0]) >= workers
+
+
+def versions_of(frontend: FrontEnd, trials: Sequence[Trial], folder: Path, settings: Augmentation) -> VersionWindows:
+    return VersionWindows(build_versions(frontend, trials, folder, 1, settings=settings))
 
 
 def test_versions_take_turns_and_are_made_once(
@@ -106,18 +118,23 @@ def test_versions_take_turns_and_are_made_once(
 ) -> None:
     trials = open_corpus(made_corpus, "train").trials
     settings = replace(HARD, sound_share=1.0, versions=3)
-    cache = versions_of(PRESETS["f0"], trials, tmp_path, settings)
-    epochs = [[cache.at(epoch).window(clip) for clip in range(len(cache))] for epoch in range(4)]
+    decoded = list[Path]()
+    monkeypatch.setattr(shards, "load", lambda path, rate: decoded.append(path) or load(path, rate))
+    monkeypatch.setattr(shards, "SAMPLE", 1)
+    windows = versions_of(PRESETS["f0"], trials, tmp_path, settings)
+    assert len(decoded) == len(trials) + 1  # one to estimate size and time
+    cache = windows.cache
+    epochs = [[windows.window(clip, 0, epoch) for clip in range(len(cache))] for epoch in range(4)]
     for clip in range(len(cache)):
         assert np.array_equal(epochs[0][clip], epochs[3][clip])
         assert not any(np.array_equal(epochs[0][clip], epochs[other][clip]) for other in (1, 2))
     plan = list(training_plan(cache, 8, 0, 2))
-    for one, other in zip(plan, loader(Windows(cache.at(2)), plan, 2, torch.device("cpu")), strict=True):
-        assert torch.equal(Windows(cache.at(2))[one].features, other.features)
+    for one, other in zip(plan, Batches(windows, 2, torch.device("cpu"))(2, plan), strict=True):
+        assert torch.equal(windows.read(one, 2).features, other.features)
         assert other.features.shape == (8, 1, 45, 600) and torch.isfinite(other.features).all()
-    monkeypatch.setattr(shards, "compute_shard", None)
+    monkeypatch.setattr(shards, "compute_shards", None)
     again = versions_of(PRESETS["f0"], trials, tmp_path, replace(settings, gain=20.0))  # features' options do not count
-    assert np.array_equal(again.at(2).window(1), epochs[2][1])
+    assert np.array_equal(again.window(1, 0, 2), epochs[2][1])
     with pytest.raises(TypeError):
         versions_of(PRESETS["f0"], trials, tmp_path, replace(settings, dither=2.0))
 
@@ -128,11 +145,12 @@ def test_versions_that_nothing_touched_are_the_cached_features(
 ) -> None:
     trials = open_corpus(made_corpus, "train").trials
     features = build_cache(PRESETS[name], trials, made_cache, 1)
-    cache = versions_of(PRESETS[name], trials, tmp_path, replace(HARD, sound_share=0.0, versions=2))
+    windows = versions_of(PRESETS[name], trials, tmp_path, replace(HARD, sound_share=0.0, versions=2))
+    cache = windows.cache
     assert cache.trials == features.trials and (cache.lengths == features.lengths).all()
     for crops in training_plan(features, 8, 1, 0):
         cached = np.stack([features.window(clip, start).T for clip, start in crops])
-        assert np.array_equal(Windows(cache.at(1))[crops].features[:, 0].numpy(), cached)
+        assert np.array_equal(windows.read(crops, 1).features[:, 0].numpy(), cached)
 
 
 @pytest.mark.parametrize("length", [1728, 1729, 5000, 79_597, 79_598, 79_599, 90_000])
@@ -141,16 +159,14 @@ def test_clips_of_any_length_fill_a_window_at_any_speed(length: int, tmp_path: P
     soundfile.write(tmp_path / "a.wav", sound, RATE)
     cache = build_sound_cache(PRESETS["f0"], [Trial("a", "s", "-", True, tmp_path / "a.wav")], tmp_path / "c", 1)
     room = max(1, int(cache.lengths[0]) - 600)
-    for epoch in range(12):
-        windows = SoundWindows(cache, Chain((), 1.0, 0.1), 0, epoch)
-        batch = windows[np.array([[0, 0], [0, room - 1]])]
-        features = SoundFrontEnd(PRESETS["f0"])(batch.sound, batch.order)
-        assert features.shape == (2, 1, 45, 600) and torch.isfinite(features).all()
-        # No frame reaches into the zeros behind a clip's end, but where faster made it shorter than one frame.
-        for start, order in zip((0, room - 1), batch.order, strict=True):
-            heard = len(windows.augmented(0, start, 599 * 130 + 1728))
-            assert 130 * int(order.max()) + 1728 <= max(heard, 1728) and heard <= 599 * 130 + 1728
-            assert heard < 1728 or int(order.max()) == min(599, (heard - 1728) // 130)
+    windows = SoundWindows(cache, Chain((), 1.0, 0.1), 0)
+    for epoch, start in itertools.product(range(12), (0, room - 1)):
+        found, sound = windows.window(0, start, epoch), windows.augmented(0, start, epoch)
+        assert found.shape == (600, 45) and np.isfinite(found).all() and len(sound) <= 599 * 130 + 1728
+        # Frames repeat; none reaches into the zeros behind a clip's end, but where faster made it shorter than one.
+        expected = PRESETS["f0"].frames_of(np.pad(sound, (0, max(0, 1728 - len(sound)))))
+        shift = start if len(expected) < 600 else 0
+        assert np.array_equal(found, np.tile(expected, (601, 1))[shift % len(expected) :][:600])
 
 
 @pytest.mark.parametrize("versions", ["0", "2"])

@@ -101,32 +101,6 @@ class FeatureCache(Cache):
         return stored[first + np.arange(start, start + width) % frames]
 
 
-class VersionedCache(FeatureCache):
-    """Several versions of every clip, whose sound was changed in each; epochs take turns."""
-
-    versions: Sequence[FeatureCache]
-    epoch = 0
-
-    @classmethod
-    def of(cls, versions: Sequence[FeatureCache]) -> "VersionedCache":
-        """Take caches of the same clips in the same order."""
-        whole = cls.__new__(cls)
-        whole.__dict__.update(versions[0].__dict__, versions=versions)
-        return whole
-
-    def at(self, epoch: int) -> "VersionedCache":
-        """Return the cache in an epoch; clips do not change version all at once."""
-        turned = copy.copy(self)
-        turned.epoch = epoch
-        return turned
-
-    def window(self, clip: int, start: int = 0) -> NDArray[np.float16]:
-        """Return 600 frames from `start`, or the last ones where a version is shorter than the first."""
-        version = self.versions[(self.epoch + clip) % len(self.versions)]
-        room = int(version.lengths[clip]) - self.frontend.width
-        return version.window(clip, min(start, room) if room >= 0 else start)
-
-
 class SoundCache(Cache):
     """Samples of every clip that is at least one frame long."""
 
@@ -151,7 +125,7 @@ def build_cache(
     frontend: FrontEnd, trials: Sequence[Trial], folder: Path, processes: int = 0, quiet: bool = False
 ) -> FeatureCache:
     """Compute missing features, log which clips are left out and why, and open the cache."""
-    return _build(FeatureCache, frontend, feature_kind(frontend), trials, folder, processes, quiet)
+    return _build(FeatureCache, frontend, [feature_kind(frontend)], trials, folder, processes, quiet)[0]
 
 
 def build_versions(
@@ -167,17 +141,14 @@ def build_versions(
     chain = build_chain(settings, frontend.rate, quiet=True)
     assert chain is not None
     kinds = [version_kind(frontend, settings, chain, number) for number in range(settings.versions)]
-    return [
-        _build(FeatureCache, frontend, kind, trials, folder, processes, quiet or number > 0)
-        for number, kind in enumerate(kinds)
-    ]
+    return _build(FeatureCache, frontend, kinds, trials, folder, processes, quiet)
 
 
 def build_sound_cache(
     frontend: FrontEnd, trials: Sequence[Trial], folder: Path, processes: int = 0, quiet: bool = False
 ) -> SoundCache:
     """The same for decoded sound; it leaves out the same clips."""
-    return _build(SoundCache, frontend, sound_kind(frontend.rate), trials, folder, processes, quiet)
+    return _build(SoundCache, frontend, [sound_kind(frontend.rate)], trials, folder, processes, quiet)[0]
 
 
 def joined(caches: Sequence[AnyCache]) -> AnyCache:
@@ -196,19 +167,20 @@ def joined(caches: Sequence[AnyCache]) -> AnyCache:
 def _build(
     made: type[AnyCache],
     frontend: FrontEnd,
-    kind: Kind,
+    kinds: Sequence[Kind],
     trials: Sequence[Trial],
     folder: Path,
     processes: int,
     quiet: bool,
-) -> AnyCache:
+) -> list[AnyCache]:
     folder = folder.expanduser()
-    cache = made(frontend, kind, folder, make_shards(kind, trials, folder, processes))
+    plans = make_shards(kinds, trials, folder, processes)
+    caches = [made(frontend, kind, folder, shards) for kind, shards in zip(kinds, plans, strict=True)]
     if not quiet:
-        _report(cache)
-    if not len(cache):
+        _report(caches[0])
+    if not len(caches[0]):
         raise ShrikeError(f"none of {len(trials)} clips could be used, for the reasons above; check files and protocol")
-    return cache
+    return caches
 
 
 def _too_short(frontend: FrontEnd) -> str:

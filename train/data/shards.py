@@ -1,6 +1,6 @@
 """Shards of computed features or decoded sound; train.data.cache reads them.
 
-    shards = make_shards(feature_kind(frontend), trials, folder)
+    (shards,) = make_shards([feature_kind(frontend)], trials, folder)
     index = read_index(folder, shards[0], kind)             # None if it is absent or damaged
 
 A shard holds consecutive trials of a protocol. Its name is the hash of everything that determines its content: the
@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,9 @@ class Kind:
         return self.columns * np.dtype(self.dtype).itemsize
 
 
+Part = Sequence[tuple[Kind, Shard]]  # shards of the same trials, of kinds that read at the same rate
+
+
 def feature_kind(frontend: FrontEnd) -> Kind:
     spectrum = {name: value for name, value in asdict(frontend).items() if name not in ("level", "width")}
     title = f"features ({frontend.bands} bands)"
@@ -79,7 +82,7 @@ def version_kind(frontend: FrontEnd, settings: Augmentation, chain: Chain, versi
     same = feature_kind(frontend)
     changes = {**same.identity, "sound": identity(settings), "version": version}
     rows = partial(_changed_frames, frontend=frontend, chain=chain, version=version)
-    return replace(same, title=f"changed features, version {version + 1}", identity=changes, rows=rows)
+    return replace(same, title="changed features", identity=changes, rows=rows)
 
 
 def _changed_frames(samples: Samples, frontend: FrontEnd, chain: Chain, version: int) -> NDArray[np.float32]:
@@ -99,15 +102,17 @@ def _to_int16(samples: Samples) -> NDArray[np.int16]:
     return np.clip(np.rint(samples * np.float32(2**15)), -(2**15), 2**15 - 1).astype(np.int16)
 
 
-def make_shards(kind: Kind, trials: Sequence[Trial], folder: Path, processes: int = 0) -> list[Shard]:
-    """Return the shards of all trials; compute missing ones, after logging an estimate of size and time."""
-    shards = plan_shards(kind, trials)
-    missing = [shard for shard in shards if read_index(folder, shard, kind) is None]
-    if missing:
+def make_shards(kinds: Sequence[Kind], trials: Sequence[Trial], folder: Path, processes: int = 0) -> list[list[Shard]]:
+    """Return the shards of all trials, a list for each kind; compute missing ones, after logging an estimate of size
+    and time. A clip is decoded once for all kinds."""
+    plans = [plan_shards(kind, trials) for kind in kinds]
+    alike = [list(zip(kinds, shards, strict=True)) for shards in zip(*plans, strict=True)]
+    missing = [[(kind, shard) for kind, shard in part if read_index(folder, shard, kind) is None] for part in alike]
+    if missing := [part for part in missing if part]:
         processes = processes or cores()
-        _estimate(kind, [trial for shard in missing for trial in shard.trials], folder, processes)
-        _compute_all(kind, missing, folder, processes)
-    return shards
+        _estimate(kinds, [trial for part in missing for trial in part[0][1].trials], folder, processes)
+        _compute_all(missing, folder, processes)
+    return plans
 
 
 def plan_shards(kind: Kind, trials: Sequence[Trial]) -> list[Shard]:
@@ -147,61 +152,69 @@ def read_index(folder: Path, shard: Shard, kind: Kind) -> dict[str, Any] | None:
     return index if whole else None
 
 
-def compute_shard(kind: Kind, shard: Shard, folder: Path) -> int:
-    """Compute and write one shard; the index records errors of clips."""
-    frames: list[int] = []
+def compute_shards(part: Part, folder: Path) -> int:
+    """Compute and write the shards of the same trials; their indices record errors of clips."""
+    trials, rate = part[0][1].trials, part[0][0].rate
+    frames: list[list[int]] = [[] for _ in part]
     skipped: dict[str, str] = {}
     notes: dict[str, int] = {}
-    with atomic_file(folder / f"{shard.name}.{kind.ending}") as temporary, open(temporary, "wb") as out:
-        for trial in shard.trials:
+    with ExitStack() as files:
+        paths = [files.enter_context(atomic_file(folder / f"{shard.name}.{kind.ending}")) for kind, shard in part]
+        outs = [files.enter_context(open(path, "wb")) for path in paths]
+        for trial in trials:
             try:
-                clip = load(trial.path or "", kind.rate)
-                values = kind.rows(clip.samples)
+                clip = load(trial.path or "", rate)
+                values = [kind.rows(clip.samples) for kind, _ in part]
             except AudioError as error:
                 skipped[trial.utterance] = str(error)
-                frames.append(0)
+                for counts in frames:
+                    counts.append(0)
                 continue
             for note in clip.notes:
                 notes[note] = notes.get(note, 0) + 1
-            values.astype(kind.dtype, copy=False).tofile(out)
-            frames.append(len(values))
-    index = {"bytes": kind.row_bytes * sum(frames), "frames": frames, "skipped": skipped, "notes": notes}
-    with atomic_file(folder / f"{shard.name}.json") as temporary:
-        temporary.write_text(json.dumps(index), "utf-8")
-    return len(shard.trials)
+            for (kind, _), rows, counts, out in zip(part, values, frames, outs, strict=True):
+                rows.astype(kind.dtype, copy=False).tofile(out)
+                counts.append(len(rows))
+    for (kind, shard), counts in zip(part, frames, strict=True):
+        index = {"bytes": kind.row_bytes * sum(counts), "frames": counts, "skipped": skipped, "notes": notes}
+        with atomic_file(folder / f"{shard.name}.json") as temporary:
+            temporary.write_text(json.dumps(index), "utf-8")
+    return len(trials)
 
 
-def _compute_all(kind: Kind, shards: list[Shard], folder: Path, processes: int) -> None:
-    total = sum(len(shard.trials) for shard in shards)
-    with Progress(kind.title, total, "clips") as progress:
-        if processes == 1 or len(shards) == 1:
-            for shard in shards:
-                progress.advance(compute_shard(kind, shard, folder))
+def _compute_all(missing: Sequence[Part], folder: Path, processes: int) -> None:
+    total = sum(len(part[0][1].trials) for part in missing)
+    with Progress(missing[0][0][0].title, total, "clips") as progress:
+        if processes == 1 or len(missing) == 1:
+            for part in missing:
+                progress.advance(compute_shards(part, folder))
             return
-        work = partial(compute_shard, kind, folder=folder)
-        with closing(in_processes(work, shards, processes, "read audio")) as results:
+        work = partial(compute_shards, folder=folder)
+        with closing(in_processes(work, missing, processes, "read audio")) as results:
             for _, clips in results:
                 progress.advance(clips)
 
 
-def _estimate(kind: Kind, trials: list[Trial], folder: Path, processes: int) -> None:
+def _estimate(kinds: Sequence[Kind], trials: list[Trial], folder: Path, processes: int) -> None:
     """Estimate size and time from a few clips; raise an error if the disk is too small."""
     sample = [trials[i] for i in np.linspace(0, len(trials) - 1, min(SAMPLE, len(trials))).astype(int)]
     start, rows = time.perf_counter(), 0
     for trial in sample:
         try:
-            rows += len(kind.rows(load(trial.path or "", kind.rate).samples))
+            samples = load(trial.path or "", kinds[0].rate).samples
+            rows += sum(len(kind.rows(samples)) for kind in kinds)
         except AudioError:
             continue  # reported with all others
     seconds = (time.perf_counter() - start) * len(trials) / len(sample) / processes
-    size = kind.row_bytes * rows * len(trials) / len(sample)
+    size = kinds[0].row_bytes * rows * len(trials) / len(sample)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ShrikeError(f"--cache {folder}: cannot create the folder ({error.strerror}); use another") from error
     free = shutil.disk_usage(folder).free
+    what = kinds[0].title.split()[0]
     say(
-        f"{kind.title.split()[0]} of {len(trials):,} clips: about {_bytes(size)} in {folder} ({_bytes(free)} free), "
+        f"{what} of {len(trials):,} clips: about {_bytes(size)} in {folder} ({_bytes(free)} free), "
         f"about {_time(seconds)} with {processes} processes"
     )
     if size > free:

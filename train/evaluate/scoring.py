@@ -15,7 +15,7 @@ from train.augment.features import Augment
 from train.checkpoint import Checkpoint
 from train.config import Run, TrainConfig
 from train.data.cache import FeatureCache, build_cache
-from train.data.dataset import batches, scoring_plan
+from train.data.dataset import Windows, scoring_plan
 from train.data.protocols import Trial
 from train.device import ComputeDevice, select_device
 from train.losses.distillation import DistillationModel
@@ -52,7 +52,9 @@ def score_cache(
     ends = torch.tensor([scored(frames, cache.frontend) for frames in cache.lengths.tolist()])
     sums = torch.zeros(len(cache), exits + 1, dtype=torch.float64)  # the last column counts windows
     with torch.inference_mode(), torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bf16):
-        for batch in batches(cache, plan, settings.data.workers, compute.device):
+        windows = Windows(cache)
+        for crops in plan:
+            batch = windows.read(crops)
             # The last batch is padded with rows that are ignored: torch.compile would compile again for another size.
             rows = torch.arange(len(plan[0])).clamp(max=len(batch.clips) - 1)
             features = augment(batch.features[rows].to(compute.device)).contiguous(memory_format=compute.layout)

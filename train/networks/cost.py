@@ -4,12 +4,11 @@ print(cost_table("f0", width=1.0))
 """
 
 import copy
-from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from runtime.audio.features import PRESETS
+from runtime.audio.features import PRESETS, Preset
 from runtime.audio.score_times import STEP
 from train.networks import NAMES, STREAMING, build
 from train.networks.blocks import UNSTRIDED, Stride
@@ -42,7 +41,10 @@ def multiply_adds(network: StagedNetwork, bands: int, frames: int, step: bool = 
 
 
 def cost_table(
-    frontend: Literal["f0", "wide", "mel", "mel7k"], width: float = 1.0, streaming: bool = False, stem_stride: Stride = UNSTRIDED
+    frontend: Preset,
+    width: float = 1.0,
+    streaming: bool = False,
+    stem_stride: Stride = UNSTRIDED,
 ) -> str:
     """Return a Markdown table of every network's cost; with `streaming`, of every streaming one's step and state."""
     bands, frames = PRESETS[frontend].bands, PRESETS[frontend].width

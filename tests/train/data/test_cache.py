@@ -18,7 +18,7 @@ from train.data import cache as cache_module
 from train.data import shards as shards_module
 from train.data.cache import build_cache
 from train.data.corpus import Trial, open_corpus
-from train.data.shards import compute_shard, feature_kind, plan_shards
+from train.data.shards import compute_shards, feature_kind, plan_shards
 
 F0 = PRESETS["f0"]
 
@@ -55,11 +55,11 @@ def watched_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the shards that are computed from now on."""
     computed: list[str] = []
 
-    def compute(kind, shard, folder):  # type: ignore[no-untyped-def]
-        computed.append(shard.name)
-        return compute_shard(kind, shard, folder)
+    def compute(part, folder):  # type: ignore[no-untyped-def]
+        computed.extend(shard.name for _, shard in part)
+        return compute_shards(part, folder)
 
-    monkeypatch.setattr(shards_module, "compute_shard", compute)
+    monkeypatch.setattr(shards_module, "compute_shards", compute)
     return computed
 
 
@@ -114,9 +114,9 @@ def test_an_interrupted_run_continues_with_complete_shards(
         "import sys, time; from pathlib import Path\n"
         "from train.data import cache, shards; from train.data.corpus import open_corpus\n"
         "shards.SHARD_TRIALS = (4, 8); from runtime.audio.features import PRESETS\n"
-        "real = shards.compute_shard\n"
+        "real = shards.compute_shards\n"
         "def slow(*a):\n    real(*a); print('shard', flush=True); time.sleep(0.5); return 1\n"
-        "shards.compute_shard = slow\n"
+        "shards.compute_shards = slow\n"
         "cache.build_cache(PRESETS['f0'], open_corpus(sys.argv[1], 'train').trials, Path(sys.argv[2]), 1)\n"
     )
     child = subprocess.Popen(
@@ -207,7 +207,7 @@ def anonymous():
 before = anonymous()
 windows = Windows(cache)
 for crops in training_plan(cache, 64, 0, 0)[:30]:
-    windows[crops]
+    windows.read(crops)
 total = sum((folder / f"{s.name}.f16").stat().st_size for s in shards) >> 20
 print(len(cache), total, anonymous() - before)
 """

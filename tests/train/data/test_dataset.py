@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from runtime.audio.features import PRESETS
-from train.data.cache import FeatureCache, VersionedCache, build_cache, joined
+from train.data.cache import FeatureCache, build_cache, joined
 from train.data.corpus import open_corpus
-from train.data.dataset import batches, scoring_plan
+from train.data.dataset import Batches, VersionWindows, Windows, scoring_plan
 from train.data.sampling import Sampling, training_plan
 
 
@@ -55,10 +55,10 @@ def test_a_crop_of_a_clip_as_long_as_a_window_is_the_clip() -> None:
 def test_a_crop_lies_inside_every_version_of_its_clip() -> None:
     width = PRESETS["f0"].width
     versions = Lengths(width + 8, width + 8, width + 8), Lengths(width - 1, width, width + 3)
-    cache = VersionedCache.of(versions)  # type: ignore[arg-type]
+    windows = VersionWindows(versions)  # type: ignore[arg-type]
     for epoch, clip, start in itertools.product(range(2), range(3), range(9)):
         length = int(versions[(epoch + clip) % 2].lengths[clip])
-        cropped: object = cache.at(epoch).window(clip, start)
+        cropped: object = windows.window(clip, start, epoch)
         assert isinstance(cropped, tuple) and inside(length, cropped[1], width)
 
 
@@ -139,7 +139,7 @@ def test_caches_of_several_corpora_read_as_one(made_corpus: Path, made_cache: Pa
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_same_for_any_number_of_reading_processes(cache: FeatureCache, workers: int) -> None:
     plan = list(training_plan(cache, 8, 0, 1))
-    for crops, batch in zip(plan, batches(cache, plan, workers, torch.device("cpu")), strict=True):
+    for crops, batch in zip(plan, Batches(Windows(cache), workers, torch.device("cpu"))(0, plan), strict=True):
         assert batch.features.shape == (8, 1, 45, 600) and batch.features.dtype == torch.float16
         for row, (clip, start) in enumerate(crops):
             assert np.array_equal(batch.features[row, 0].numpy().T, cache.window(clip, start))

@@ -176,6 +176,20 @@ def test_weights_of_every_format_give_the_same_outputs(write, tmp_path: Path) ->
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
 
 
+def test_without_the_highest_bands_the_encoder_computes_what_it_does_for_silence_there(tmp_path: Path) -> None:
+    source, fewer = network(), build("encoder", loss="crossentropy", encoder=("tiny", LAYERS, 0), bands=76)
+    assert isinstance(fewer, EncoderNetwork)
+    write_openai(source, tmp_path / "base.pt")
+    load_encoder(fewer, tmp_path / "base.pt")
+    features = torch.rand(1, 1, 80, 100) * 2 - 0.5
+    features[:, :, 76:] = float(level(np.array([[0.0, -100.0]], np.float32), "window-max").min())
+    inside = slice(1, -1)  # the zeros around a window are not silence
+    with torch.no_grad():
+        assert torch.allclose(fewer.stem(features[:, :, :76])[:, inside], source.stem(features)[:, inside], atol=1e-5)
+    short = PRESETS["mel7k"]
+    assert np.array_equal(short.matrix, MEL.matrix[:76]) and short.passband[1] < 7000 < MEL.passband[1]
+
+
 @pytest.mark.parametrize("kind", ["int8", "float16"])
 def test_quantised_weights_are_scaled_back(kind: str, tmp_path: Path) -> None:
     source, loaded = network(), network()
