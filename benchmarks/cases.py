@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio.features import FrontEnd
+from runtime.audio.features import PRESETS, FrontEnd
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import ANY_BATCH, read_card
 from runtime.card.schema import require
@@ -93,7 +93,8 @@ def resolve(
     if name in NAMES or name.removesuffix(SUFFIX) in STREAMING:
         layers, label = exit or LAYERS, name
         if name == "encoder":
-            frontend, label, exit = "mel", f"{name}-{layers}", None
+            frontend = frontend if PRESETS[frontend].shape == "mel" else "mel"
+            label, exit = f"{name}-{layers}", None
         note = f"{label}: randomly initialised, front-end {frontend}: timings are valid, scores are not"
         return _export(fresh(name, frontend, layers), label, forms, folder, batch, exit, note)
     known = [*sorted(file.stem for file in MODELS.glob("*.onnx")), *NAMES, *(f"{n}{SUFFIX}" for n in STREAMING)]
@@ -156,7 +157,7 @@ def fresh(name: str, frontend: str, layers: int = LAYERS) -> "Checkpoint":
 
     torch.manual_seed(0)
     model = Model(name.removesuffix(SUFFIX), streaming=name.endswith(SUFFIX), layers=layers)
-    data = Data(Path("none"), frontend=frontend, level="window-max" if frontend == "mel" else "none")  # type: ignore[arg-type]
+    data = Data(Path("none"), frontend=frontend, level=PRESETS[frontend].level)  # type: ignore[arg-type]
     settings = TrainConfig(data, model, Distillation("off"))
     return Checkpoint(settings, build_network(settings).state_dict(), {}, {}, RunProgress(), [], {}, versions())
 

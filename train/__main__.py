@@ -116,7 +116,7 @@ def main() -> int:
         if chain is None:
             windows = Windows(joined(cache(train, build_cache)))
         elif settings.augmentation.versions:
-            corpora = cache(train, partial(build_versions, settings=settings.augmentation))
+            corpora = cache(train, partial(build_versions, settings=settings.augmentation, chain=chain))
             windows = VersionWindows([joined(made) for made in zip(*corpora, strict=True)])
         else:
             windows = SoundWindows(joined(cache(train, build_sound_cache)), chain, settings.optimiser.seed)

@@ -45,7 +45,7 @@ class Data:
     cache: Path = Path("~/.cache/shrike")
     """Folder of the feature cache; safe to delete."""
     workers: int = 0
-    """Processes that read batches; 0 reads in the training process, which is enough for cached features."""
+    """Processes that read training batches; 0: the training process, which is enough for cached features."""
 
     def __post_init__(self) -> None:
         if isinstance(self.corpus, str | Path):  # a single one

@@ -32,7 +32,7 @@ from train.checkpoint import (
 from train.checks import LossSums, check_classes, check_pairs, explain_out_of_memory
 from train.config import TrainConfig, differences
 from train.data.cache import FeatureCache
-from train.data.dataset import Batch, Batches, Windows
+from train.data.dataset import Batch, Batches, SoundWindows, VersionWindows, Windows
 from train.data.sampling import Sampling, training_plan
 from train.device import ComputeDevice
 from train.evaluate import metrics
@@ -67,6 +67,7 @@ class Trainer:
         """`dev_parts` are the corpora in `dev`, in order: folder and number of clips."""
         self.settings, self.compute, self.dev, self.corpus = settings, compute, dev, corpus
         self.train = train = windows.cache
+        assert settings.augmentation.on_sound == isinstance(windows, SoundWindows | VersionWindows)
         self.batches = Batches(windows, settings.data.workers, compute.device)
         self.sampling, self.dev_parts = sampling or Sampling(), dev_parts
         check_classes(train, "train")

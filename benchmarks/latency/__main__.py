@@ -42,7 +42,8 @@ class Options(ReportOptions):
     peer_shape: tuple[str, ...] = ()
     """Sizes that a peer's file leaves open, as audio=1x64600; default 1, and the batch in front."""
     frontend: Preset = "f0"
-    """Front-end of a network by name: f0, the lowest 45 bins (0-417 Hz), or wide, 60 bands over 0-7 kHz."""
+    """Front-end of a network by name: f0, the lowest 45 bins (0-417 Hz), wide, 60 bands over 0-7 kHz,
+    mel, Whisper's log-mel, or mel7k, its bands below 7 kHz."""
     exit: int | None = None
     """Exit of checkpoints, and layers of the network encoder; by default the last one, and 3."""
     batch: tuple[int, ...] = (1,)

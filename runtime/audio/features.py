@@ -21,7 +21,7 @@ so that the anti-alias filter of whoever resampled a recording does not show.
 mel bands over 0-8 kHz (Slaney's scale and norm), and the level `window-max`: every value is relative to the window's
 loudest, at most 80 dB below it, in decades over 4. Two deviations: frames are not centred (a shift of 12.5 ms; nothing
 is padded, so stream = file), and gain cannot matter, because Whisper's 1 + level / 4 is fixed at LOUDEST. `mel7k` is
-the same without the four bands above 7 kHz, for the reason that `wide` ends there.
+the lowest 76 of these bands, which end at 6.9 kHz, for the reason that `wide` ends at 7.
 """
 
 import math
@@ -89,16 +89,15 @@ class FrontEnd:
                 f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
                 f"not {self.shape!r} with {self.level!r}; update Shrike"
             )
+        if self.window > 65_536 or self.width > 65_536 or self.hop > self.window:
+            raise ShrikeError(f"front-end: {self} has too large a window, or hops over samples")
         # Every triangle needs a bin on both of its sides.
         most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
         if self.shape == "mel":
             empty = mel_bands(MEL_BANDS, self.bins, self.rate).max(axis=1) == 0
             most = int(empty.argmax()) if empty.any() else MEL_BANDS
-        if self.window > 65_536 or self.width > 65_536 or self.bands > most or self.hop > self.window:
-            raise ShrikeError(
-                f"front-end: {self} asks for more bands than its bins can fill, or hops over samples; "
-                "fewer bands or a smaller hop were expected"
-            )
+        if self.bands > most:
+            raise ShrikeError(f"front-end: {self} has more bands than its bins can fill; expected at most {most}")
 
     def with_level(self, level: Level) -> "FrontEnd":
         return replace(self, level=level)
@@ -147,7 +146,7 @@ class FrontEnd:
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
-        """The bands as one matrix, (bands, bins): for torch and for plots."""
+        """The bands as one matrix, (bands, bins)."""
         if self.shape == "bins":
             return np.eye(self.bands, self.bins)
         if self.shape == "mel":

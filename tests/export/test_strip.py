@@ -12,7 +12,7 @@ from runtime.support.errors import ShrikeError
 from tests.export.conftest import Window, make_checkpoint
 from tests.export.small import logits_of
 from train.checkpoint import Checkpoint
-from train.data.frontend import level
+from train.data.level import level
 
 TOLERANCE = 1e-5  # of a logit; relative to the largest where that is above 1, as float32 is
 

@@ -9,7 +9,7 @@ import torch
 from runtime.audio.features import FLOOR, PRESETS, RATE
 from train.augment.features import NEPER, Augment, mask, specmix
 from train.config import Augmentation
-from train.data.frontend import level
+from train.data.level import level
 
 
 def test_a_dither_is_all_that_is_done_by_default_and_outside_training_only_the_level() -> None:

@@ -13,7 +13,7 @@ from runtime.audio.features import PRESETS, RATE, Level
 from runtime.audio.features import level as numpy_level
 from runtime.audio.high_pass import HighPass
 from train.data.corpus import open_corpus
-from train.data.frontend import level
+from train.data.level import level
 
 devices = pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runtime.audio.features import RATE
-from scripts.augmentation_pictures import voice
+from scripts.demonstration_sound import voice
 from train.augment import RESAMPLE
 from train.augment.chain import build_chain
 from train.augment.resample import WAYS, RoundTrip, round_trip

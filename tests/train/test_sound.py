@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.audio.features import PRESETS, RATE
 from runtime.support.errors import ShrikeError
-from scripts.augmentation_pictures import OnSound, sound_transforms, voice, whole_chain
+from scripts.demonstration_sound import OnSound, sound_transforms, voice, whole_chain
 from train.augment import CODECS, RAWBOOST
 from train.augment.chain import build_chain, played
 from train.augment.codecs import FFMPEG, LIBSNDFILE, available, compress, expand, round_trip

@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,18 +100,21 @@ def test_what_is_heard_follows_from_seed_and_epoch_for_any_number_of_readers(cac
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_one_reader_serves_all_epochs_with_the_same_processes(workers: int, cache: SoundCache) -> None:
+def test_one_reader_serves_all_epochs_with_processes_that_outlive_ctrl_c(workers: int, cache: SoundCache) -> None:
     windows, plan = SoundWindows(cache, chain_of(HARD), 0), list(training_plan(cache, 8, 0, 0))
     read, processes = Batches(windows, workers, torch.device("cpu")), []
     for epoch, part in ((0, plan), (1, plan[1:]), (2, plan[::-1])):
-        for crops, batch in zip(part, read(epoch, part), strict=True):
+        found = read(epoch, part)
+        processes.append([child.pid for child in multiprocessing.active_children() if child.pid])
+        for process in processes[-1]:
+            os.kill(process, signal.SIGINT)
+        for crops, batch in zip(part, found, strict=True):
             assert same(batch, windows.read(crops, epoch))
-        processes.append([child.pid for child in multiprocessing.active_children()])
     assert processes[0] == processes[1] == processes[2] and len(processes[0]) >= workers
 
 
 def versions_of(frontend: FrontEnd, trials: Sequence[Trial], folder: Path, settings: Augmentation) -> VersionWindows:
-    return VersionWindows(build_versions(frontend, trials, folder, 1, settings=settings))
+    return VersionWindows(build_versions(frontend, trials, folder, 1, settings=settings, chain=chain_of(settings)))
 
 
 def test_versions_take_turns_and_are_made_once(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from runtime.audio.features import FLOOR, FrontEnd
 from train.config import Augmentation
-from train.data.frontend import level
+from train.data.level import level
 
 NOISE_SECONDS = 30  # of white noise, sent through the front-end once; every window takes a random part of it
 NEPER = math.log(10) / 10  # log power per dB

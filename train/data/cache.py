@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runtime.audio.features import FrontEnd
 from runtime.support.errors import ShrikeError
-from train.augment.chain import build_chain
+from train.augment.chain import Chain
 from train.config import Augmentation
 from train.data.protocols import Trial
 from train.data.shards import Kind, Shard, feature_kind, make_shards, read_index, sound_kind, version_kind
@@ -136,10 +136,9 @@ def build_versions(
     quiet: bool = False,
     *,
     settings: Augmentation,
+    chain: Chain,
 ) -> list[FeatureCache]:
     """Build the caches of --versions, each of which has all clips."""
-    chain = build_chain(settings, frontend.rate, quiet=True)
-    assert chain is not None
     kinds = [version_kind(frontend, settings, chain, number) for number in range(settings.versions)]
     return _build(FeatureCache, frontend, kinds, trials, folder, processes, quiet)
 

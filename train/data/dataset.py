@@ -9,6 +9,7 @@ Order and crops are drawn from (seed, epoch) before an epoch begins, augmentatio
 first frame). Batches are therefore equal for any number of worker processes, and a resumed run needs no random state.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -50,19 +51,19 @@ class Windows(Dataset[Batch]):
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        self.labels = cache.labels
 
     def __getitem__(self, item: tuple[Crops, int]) -> Batch:
         return self.read(*item)
 
     def read(self, crops: Crops, epoch: int = 0) -> Batch:
+        """Read a batch of crops as they are in an epoch."""
         frontend = self.cache.frontend
         rows = np.empty((len(crops), frontend.width, frontend.bands), self.dtype)
         for row, (clip, start) in zip(rows, crops.tolist(), strict=True):
             row[:] = self.window(clip, start, epoch)
         features = torch.from_numpy(rows).transpose(1, 2)[:, None]  # (batch, 1, bands, width)
         clips = torch.from_numpy(crops[:, 0].copy())
-        return Batch(features, torch.from_numpy(self.labels[crops[:, 0]]), clips)
+        return Batch(features, torch.from_numpy(self.cache.labels[crops[:, 0]]), clips)
 
     def window(self, clip: int, start: int, epoch: int) -> NDArray[np.floating]:
         """Return a window's raw log power, (width, bands)."""
@@ -71,7 +72,7 @@ class Windows(Dataset[Batch]):
 
 
 class VersionWindows(Windows):
-    """Reads versions of every clip whose sound was changed; epochs take turns, and clips not all at once."""
+    """Reads versions of clips whose sound was changed: in epoch e, version (e + clip) mod n."""
 
     def __init__(self, versions: Sequence[FeatureCache]) -> None:
         super().__init__(versions[0])
@@ -125,8 +126,7 @@ class SoundWindows(Windows):
 
 
 class Batches:
-    """Reads plans of batches with `workers` processes, which start with the first plan and serve all others, into
-    pinned memory for a GPU."""
+    """Reads batches with `workers` processes, which start once, into pinned memory for a GPU."""
 
     def __init__(self, windows: Windows, workers: int, device: torch.device) -> None:
         self._items: list[tuple[Crops, int]] = []
@@ -142,4 +142,9 @@ class Batches:
 
     def __call__(self, epoch: int, plan: Sequence[Crops]) -> Iterator[Batch]:
         self._items[:] = [(crops, epoch) for crops in plan]
-        return iter(self._loader)
+        # Ctrl-C reaches all processes of a terminal. Readers start with it blocked; the training process ends them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return iter(self._loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

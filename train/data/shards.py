@@ -110,7 +110,7 @@ def make_shards(kinds: Sequence[Kind], trials: Sequence[Trial], folder: Path, pr
     missing = [[(kind, shard) for kind, shard in part if read_index(folder, shard, kind) is None] for part in alike]
     if missing := [part for part in missing if part]:
         processes = processes or cores()
-        _estimate(kinds, [trial for part in missing for trial in part[0][1].trials], folder, processes)
+        _estimate(missing, folder, processes)
         _compute_all(missing, folder, processes)
     return plans
 
@@ -195,24 +195,25 @@ def _compute_all(missing: Sequence[Part], folder: Path, processes: int) -> None:
                 progress.advance(clips)
 
 
-def _estimate(kinds: Sequence[Kind], trials: list[Trial], folder: Path, processes: int) -> None:
+def _estimate(missing: Sequence[Part], folder: Path, processes: int) -> None:
     """Estimate size and time from a few clips; raise an error if the disk is too small."""
+    trials = [(trial, part) for part in missing for trial in part[0][1].trials]
     sample = [trials[i] for i in np.linspace(0, len(trials) - 1, min(SAMPLE, len(trials))).astype(int)]
+    (first, _), *_ = missing[0]
     start, rows = time.perf_counter(), 0
-    for trial in sample:
+    for trial, part in sample:
         try:
-            samples = load(trial.path or "", kinds[0].rate).samples
-            rows += sum(len(kind.rows(samples)) for kind in kinds)
+            samples = load(trial.path or "", first.rate).samples
+            rows += sum(len(kind.rows(samples)) for kind, _ in part)
         except AudioError:
             continue  # reported with all others
     seconds = (time.perf_counter() - start) * len(trials) / len(sample) / processes
-    size = kinds[0].row_bytes * rows * len(trials) / len(sample)
+    size = first.row_bytes * rows * len(trials) / len(sample)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ShrikeError(f"--cache {folder}: cannot create the folder ({error.strerror}); use another") from error
-    free = shutil.disk_usage(folder).free
-    what = kinds[0].title.split()[0]
+    free, what = shutil.disk_usage(folder).free, first.title.partition(" (")[0]
     say(
         f"{what} of {len(trials):,} clips: about {_bytes(size)} in {folder} ({_bytes(free)} free), "
         f"about {_time(seconds)} with {processes} processes"

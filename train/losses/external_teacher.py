@@ -16,7 +16,7 @@ from runtime.audio.features import FrontEnd
 from runtime.card.checksums import sha256_file
 from runtime.support.errors import ShrikeError
 from train.checkpoint import read_checkpoint
-from train.data.frontend import level
+from train.data.level import level
 from train.device import ComputeDevice
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from runtime.audio.features import MEL_BANDS
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearest
 
@@ -26,7 +27,7 @@ def build(
     gate_seconds: float | None = None,
     stem_stride: tuple[int, int] = (1, 1),
     encoder: tuple[str, int, int] = ("base", 3, 0),
-    bands: int = 80,
+    bands: int = MEL_BANDS,
 ) -> "StagedNetwork":
     """Build a randomly initialised network with the classifier of a loss and a stem that strides in bands and frames.
 

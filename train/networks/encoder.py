@@ -1,7 +1,7 @@
 """A speech encoder cut short: Whisper's first layers, an exit with statistics pooling after each (network `encoder`).
 
-    (batch, 1, 80, 500) --2 convolutions--> 250 x width --layer 1--> 250 x width --layer 2--> ...
-                                              |               |               |
+    (batch, 1, bands, 500) --2 convolutions--> 250 x width --layer 1--> 250 x width --layer 2--> ...
+                                                 |               |               |
     exit k:  mean and deviation over time of the outputs of 0..k --batch norm--> --linear--> 64 --classifier--> 2
 
 The lower layers of speech encoders separate real from fake best, and the rest can be cut away (Kawa et al., arXiv
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from runtime.audio.features import MEL_BANDS
 from train.networks.heads import Head
 from train.networks.senet import StagedNetwork
 
@@ -29,7 +30,7 @@ LEAST_VARIANCE = 1e-5  # before the root
 
 
 class Stem(nn.Module):
-    """Two convolutions, one with stride 2, and positions: (batch, 1, 80, frames) -> (batch, frames / 2, width)."""
+    """Two convolutions, one with stride 2, and positions: (batch, 1, bands, frames) -> (batch, frames / 2, width)."""
 
     positions: Tensor
 
@@ -108,7 +109,7 @@ class EncoderNetwork(StagedNetwork):
     """Stem and layers as stages, an exit for each."""
 
     def __init__(
-        self, size: str, layers: int, dropout: float, head: type[Head], tuned: int = 0, bands: int = 80
+        self, size: str, layers: int, dropout: float, head: type[Head], tuned: int = 0, bands: int = MEL_BANDS
     ) -> None:
         width, heads = SIZES[size]
         stages: list[nn.Module] = [EncoderLayer(width, heads) for _ in range(layers)]
@@ -137,5 +138,5 @@ class EncoderNetwork(StagedNetwork):
         return [exit(torch.cat(found[: number + 2], dim=1)) for number, exit in enumerate(self.exits)], []
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, 1, 80, frames) -> logits (batch, 2): spoof, bona fide."""
+        """(batch, 1, bands, frames) -> logits (batch, 2): spoof, bona fide."""
         return self.head(self.exits[-1](torch.cat(self.pooled_statistics(features), dim=1)))
