@@ -1,15 +1,16 @@
-"""Print how far a model's scores and states move when only the signal's form changes: rate, resampler, offset, gain.
+"""Print how far a model's scores and states move when only the signal's form changes: rate, resampler, gain, codec.
 
     python -m scripts.robustness accurate edge --corpus ../shared/corpus
 
 Each clip is scored at 16 kHz first. Then it is converted to another rate by soxr, ffmpeg or sox and fed at that rate,
 so that the stream's own resampler takes it back; or it gets an offset or a gain and is clipped at full scale. The first
-table compares log-likelihood ratios of the first window of each clip, of windowed models. `--tables gain` omits it.
+table compares log-likelihood ratios of the first window of each clip, of windowed models.
 
-The others are about states of `shrike scan` and files of 16 bits. The second shows how far moderate gains move the
-LLR and the seconds of voice of other clips: runtime.summary takes its margins of `borderline` from it. The third counts
+The others are about `shrike scan` and files of 16 bits. The one of `--tables codec` sends the clips through codecs of
+calls and messages. Of those of `--tables gain`, the first shows how far moderate gains move the
+LLR and the seconds of voice of other clips: runtime.summary takes its margins of `borderline` from it. The other counts
 clips whose state changes with a gain. `unexplained` are those that have none of `quiet`, `clipping` and `borderline`,
-neither before nor after it. docs/experiments.md quotes all three.
+neither before nor after it. docs/experiments.md quotes them all.
 """
 
 import shutil
@@ -38,6 +39,8 @@ from runtime.scorer import StreamScorer
 from runtime.summary import Summary
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
+from train.augment.codecs import run_ffmpeg
+from train.evaluate.metrics import eer
 
 RATES = (48_000, 44_100, 24_000)  # Hz
 OFFSET = 0.05  # of full scale
@@ -45,6 +48,12 @@ GAINS = (-40, -30, -20, -10, 10, 20)  # dB
 MODERATE = (-20, -10, 10)  # dB; the others leave hardly a clip without a flag
 SET = {"quiet", "clipping"}  # flags that a gain may set
 SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)  # quantiles of the changes
+CODECS = {  # ffmpeg's encoder, bit rate and container
+    "Opus, 16 kb/s": ("libopus", "16k", "ogg"),
+    "Opus, 32 kb/s": ("libopus", "32k", "ogg"),
+    "MP3, 32 kb/s": ("libmp3lame", "32k", "mp3"),
+    "G.722, 64 kb/s": ("g722", "64k", "g722"),
+}
 PATIENCE = 60  # s for one call of ffmpeg or sox
 
 Change = Callable[[Samples], tuple[Samples, int]]  # samples at 16 kHz -> what is fed, and at which rate
@@ -55,15 +64,15 @@ class Options:
     """Compare scores of clips with those of the same clips in another form."""
 
     models: tyro.conf.Positional[tuple[str, ...]]
-    """Embedded models, or paths to model.onnx; streaming models appear in the second table alone."""
+    """Embedded models, or paths to model.onnx; streaming models are not in the table of rates and resamplers."""
     corpus: Path
     """Folder of the corpus, as for python -m train."""
     clips: int = 200
     """How many trials of the development protocol, evenly spread over it; the second table takes as many others."""
     first: int = 0
     """Number of the first of them in the protocol."""
-    tables: Literal["all", "gain"] = "all"
-    """gain: those of the states alone."""
+    tables: Literal["all", "gain", "codec"] = "all"
+    """gain: changes of LLRs and states by gains alone. codec: by codecs alone."""
 
 
 def main() -> None:
@@ -73,10 +82,23 @@ def main() -> None:
     trials = open_corpus(options.corpus, "dev").trials
     every = max(2, len(trials) // max(1, options.clips))
     starts = (options.first, options.first + every // 2)
-    clips, others = ([load(one.path or "").samples for one in trials[k::every][: options.clips]] for k in starts)
+    chosen, rest = (trials[k::every][: options.clips] for k in starts)
+    clips, others = ([load(one.path or "").samples for one in part] for part in (chosen, rest))
     if options.tables == "all":
         show_forms(options.models, clips)
     models = {name: load_model(find_model(name), "auto") for name in options.models}
+    if options.tables != "gain":
+        print("\n| codec | model | mean LLR | change | mean size of a change | EER, % | real, fake called spoof, % |")
+        print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+        for name, model in models.items():
+            show_codecs(name, model, clips, np.array([bool(one.bonafide) for one in chosen]))
+    if options.tables != "codec":
+        show_gains(models, clips, others)
+    for model in models.values():
+        model.engine.close()
+
+
+def show_gains(models: dict[str, LoadedModel], clips: list[Samples], others: list[Samples]) -> None:
     print(
         f"\n| {len(others)} other clips | size of a change | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |"
     )
@@ -87,7 +109,6 @@ def main() -> None:
     print("| --- | --- | ---: | ---: | ---: | --- |")
     for name, model in models.items():
         show_states(name, model, clips)
-        model.engine.close()
 
 
 def show_forms(models: tuple[str, ...], clips: list[Samples]) -> None:
@@ -115,6 +136,30 @@ def show(name: str, engine: Engine, card: ModelCard, clips: list[Samples]) -> No
             f"| {title} | `{name}` | {after.mean():.3f} | {(after - before).mean():+.3f} | {moved.mean():.3f} "
             f"| {moved.max():.2f} | {sides} |"
         )
+
+
+def show_codecs(name: str, model: LoadedModel, clips: list[Samples], bonafide: np.ndarray) -> None:
+    """One row for each codec, of the clips that are judged with and without it."""
+    before = [judged(model, sixteen_bits(clip)) for clip in clips]
+    for title, codec in {"none": None, **CODECS}.items():
+        after = before if codec is None else [judged(model, coded(clip, *codec)) for clip in clips]
+        both = [k for k, pair in enumerate(zip(before, after, strict=True)) if all(one.llr is not None for one in pair)]
+        llr, was = (np.array([part[k].llr for k in both], float) for part in (after, before))
+        real, spoof = bonafide[both], np.array([after[k].state == "spoof" for k in both])
+        print(
+            f"| {title} | `{name}`, {len(both)} clips | {llr.mean():.3f} | {(llr - was).mean():+.3f} "
+            f"| {np.abs(llr - was).mean():.3f} | {100 * eer(llr[real], llr[~real]):.1f} "
+            f"| {100 * spoof[real].mean():.1f}, {100 * spoof[~real].mean():.1f} |"
+        )
+
+
+def coded(clip: Samples, encoder: str, bit_rate: str, container: str) -> Samples:
+    """Send a clip through a codec, there and back: (n,) -> (about n,)."""
+    raw = ["-f", "s16le", "-ar", str(RATE), "-ac", "1"]
+    sound = (sixteen_bits(clip) * 2**15).astype("<i2").tobytes()
+    data = run_ffmpeg([*raw, "-i", "pipe:0", "-c:a", encoder, "-b:a", bit_rate, "-f", container, "pipe:1"], sound)
+    decoded = run_ffmpeg(["-f", container, "-i", "pipe:0", *raw, "pipe:1"], data)
+    return np.frombuffer(decoded, "<i2").astype(np.float32) / np.float32(2**15)
 
 
 def show_sensitivity(name: str, model: LoadedModel, clips: list[Samples]) -> None:
