@@ -99,6 +99,7 @@ def main() -> None:
 
 
 def show_gains(models: dict[str, LoadedModel], clips: list[Samples], others: list[Samples]) -> None:
+    """Two tables: how far moderate gains move other clips, and how many states of the clips change."""
     print(
         f"\n| {len(others)} other clips | size of a change | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |"
     )
