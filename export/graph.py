@@ -76,6 +76,13 @@ def check(model: onnx.ModelProto) -> None:
     assert [(item.domain, item.version) for item in model.opset_import] == [("", OPSET)]
 
 
+def has_signed_activations(model: onnx.ModelProto) -> bool:
+    """True if a tensor is quantised to S8, as in models for TensorRT."""
+    types = {value.name: value.data_type for value in model.graph.initializer}
+    nodes = (node for node in model.graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2)
+    return any(types.get(node.input[2]) == onnx.TensorProto.INT8 for node in nodes)
+
+
 def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """Return all initialisers by name."""
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}

@@ -25,7 +25,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from export.graph import INPUT, OPSET, OUTPUT, Floats, check, tidy, weights_of
+from export.graph import INPUT, OPSET, OUTPUT, Floats, check, has_signed_activations, tidy, weights_of
 from runtime.audio.features import FrontEnd
 from runtime.audio.score_times import STEP
 from runtime.card.model_card import ANY_BATCH, State, StateTensor
@@ -181,7 +181,8 @@ class StepSession:
         self._outputs = [OUTPUT, *(tensor.output for tensor in model.tensors), *extra]
         graph = copy.deepcopy(model.graph)
         graph.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extra)
-        self._session, _, _ = open_session(graph.SerializeToString(), "the exported graph", threads=1, provider="cpu")
+        signed = has_signed_activations(graph)
+        self._session, _, _ = open_session(graph.SerializeToString(), "the exported graph", 1, "cpu", signed)
         self.reset()
 
     def reset(self) -> None:
