@@ -39,7 +39,7 @@ from runtime.scorer import StreamScorer
 from runtime.summary import Summary
 from runtime.support.command import parse, run
 from runtime.support.errors import ShrikeError
-from train.augment.codecs import run_ffmpeg
+from train.augment.codecs import through_ffmpeg
 from train.evaluate.metrics import eer
 
 RATES = (48_000, 44_100, 24_000)  # Hz
@@ -48,11 +48,11 @@ GAINS = (-40, -30, -20, -10, 10, 20)  # dB
 MODERATE = (-20, -10, 10)  # dB; the others leave hardly a clip without a flag
 SET = {"quiet", "clipping"}  # flags that a gain may set
 SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)  # quantiles of the changes
-CODECS = {  # ffmpeg's encoder, bit rate and container
-    "Opus, 16 kb/s": ("libopus", "16k", "ogg"),
-    "Opus, 32 kb/s": ("libopus", "32k", "ogg"),
-    "MP3, 32 kb/s": ("libmp3lame", "32k", "mp3"),
-    "G.722, 64 kb/s": ("g722", "64k", "g722"),
+CODECS = {  # ffmpeg's encoder, bits per second and container
+    "Opus, 16 kb/s": ("libopus", 16_000, "ogg"),
+    "Opus, 32 kb/s": ("libopus", 32_000, "ogg"),
+    "MP3, 32 kb/s": ("libmp3lame", 32_000, "mp3"),
+    "G.722, 64 kb/s": ("g722", 64_000, "g722"),
 }
 PATIENCE = 60  # s for one call of ffmpeg or sox
 
@@ -143,7 +143,11 @@ def show_codecs(name: str, model: LoadedModel, clips: list[Samples], bonafide: n
     """One row for each codec, of the clips that are judged with and without it."""
     before = [judged(model, sixteen_bits(clip)) for clip in clips]
     for title, codec in {"none": None, **CODECS}.items():
-        after = before if codec is None else [judged(model, coded(clip, *codec)) for clip in clips]
+        after = (
+            before
+            if codec is None
+            else [judged(model, through_ffmpeg(sixteen_bits(clip), RATE, *codec)) for clip in clips]
+        )
         both = [k for k, pair in enumerate(zip(before, after, strict=True)) if all(one.llr is not None for one in pair)]
         llr, was = (np.array([part[k].llr for k in both], float) for part in (after, before))
         real, spoof = bonafide[both], np.array([after[k].state == "spoof" for k in both])
@@ -152,15 +156,6 @@ def show_codecs(name: str, model: LoadedModel, clips: list[Samples], bonafide: n
             f"| {np.abs(llr - was).mean():.3f} | {100 * eer(llr[real], llr[~real]):.1f} "
             f"| {100 * spoof[real].mean():.1f}, {100 * spoof[~real].mean():.1f} |"
         )
-
-
-def coded(clip: Samples, encoder: str, bit_rate: str, container: str) -> Samples:
-    """Send a clip through a codec, there and back: (n,) -> (about n,)."""
-    raw = ["-f", "s16le", "-ar", str(RATE), "-ac", "1"]
-    sound = (sixteen_bits(clip) * 2**15).astype("<i2").tobytes()
-    data = run_ffmpeg([*raw, "-i", "pipe:0", "-c:a", encoder, "-b:a", bit_rate, "-f", container, "pipe:1"], sound)
-    decoded = run_ffmpeg(["-f", container, "-i", "pipe:0", *raw, "pipe:1"], data)
-    return np.frombuffer(decoded, "<i2").astype(np.float32) / np.float32(2**15)
 
 
 def show_sensitivity(name: str, model: LoadedModel, clips: list[Samples]) -> None:

@@ -143,12 +143,19 @@ def _by_libsndfile(sound: Samples, name: str, dice: Dice) -> Samples:
 
 def _by_ffmpeg(sound: Samples, name: str, dice: Dice) -> Samples:
     encoder, container, rate, delay, bits = FFMPEG[name]
+    bit_rate = bits[dice.integers(len(bits))]
+    return through_ffmpeg(np.pad(sound, (0, delay)), rate, encoder, bit_rate, container)[delay:]
+
+
+def through_ffmpeg(sound: Samples, rate: int, encoder: str, bit_rate: int, container: str) -> Samples:
+    """Encode and decode by ffmpeg, as 16-bit samples: (n,) -> (n and what the codec adds,)."""
     raw = ["-f", "s16le", "-ar", str(rate), "-ac", "1"]
-    samples = np.rint(np.pad(sound, (0, delay)) * 2**15).astype("<i2").tobytes()
-    chosen = str(bits[dice.integers(len(bits))])
-    coded = run_ffmpeg([*raw, "-i", "pipe:0", "-c:a", encoder, "-b:a", chosen, "-f", container, "pipe:1"], samples)
+    samples = np.rint(sound * 2**15).astype("<i2").tobytes()
+    coded = run_ffmpeg(
+        [*raw, "-i", "pipe:0", "-c:a", encoder, "-b:a", str(bit_rate), "-f", container, "pipe:1"], samples
+    )
     decoded = run_ffmpeg(["-f", container, "-i", "pipe:0", *raw, "pipe:1"], coded)
-    return np.frombuffer(decoded, "<i2")[delay:].astype(np.float32) / np.float32(2**15)
+    return np.frombuffer(decoded, "<i2").astype(np.float32) / np.float32(2**15)
 
 
 def ffmpeg_program() -> str:
