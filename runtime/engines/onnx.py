@@ -30,7 +30,8 @@ def open_onnx(path: str | os.PathLike[str], threads: int = 1, provider: str = "c
     path = Path(path)
     if not os.path.isfile(path):  # unlike Path.is_file, False for names that the system refuses
         raise ShrikeError(f"{path} does not exist; python -m export.onnx writes model.onnx and its card{nearby(path)}")
-    return OnnxEngine(path.read_bytes(), read_card(path), threads, provider)
+    card = read_card(path)  # before the file is read: it checks kind, size and sha256
+    return OnnxEngine(path.read_bytes(), card, threads, provider)
 
 
 class OnnxEngine:
