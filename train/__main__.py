@@ -61,6 +61,9 @@ def main() -> int:
     teacher = settings.distillation.teacher_model
     if teacher and not teacher.is_file():  # features are computed first, which may take hours
         raise ShrikeError(f"--teacher-model {teacher}: expected a model.pt of python -m train{nearby(teacher)}")
+    start = settings.model.init
+    if start and not start.is_file():
+        raise ShrikeError(f"--init {start}: expected a model.pt of python -m train{nearby(start)}")
     labels = settings.distillation.soft_labels
     if labels and not labels.is_file():
         raise ShrikeError(f"--soft-labels {labels}: expected a file of python -m train.teach{nearby(labels)}")

@@ -23,7 +23,7 @@ from runtime.support import codec
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.suggestions import nearby
-from train.config import TrainConfig
+from train.config import ARCHITECTURE, TrainConfig, differences
 from train.losses.distillation import DistillationModel
 from train.networks import build
 
@@ -147,6 +147,15 @@ def _load(path: Path) -> Any:
         raise ShrikeError(
             f"{path} cannot be read as a checkpoint: {str(error).partition(chr(10))[0] or 'it is empty'}"
         ) from error
+
+
+def load_initial(network: nn.Module, path: Path, settings: TrainConfig) -> None:
+    """Load the weights that training starts from: of a model.pt with the network and the front-end of the settings."""
+    checkpoint = read_checkpoint(path)
+    odd = differences(checkpoint.settings, settings, ARCHITECTURE)
+    if odd:
+        raise ShrikeError(f"--init {path}: expected the options that it was trained with: {'; '.join(odd)}")
+    load_strictly(network, checkpoint.weights, "network")
 
 
 def load_strictly(module: nn.Module, weights: Weights, what: str) -> None:

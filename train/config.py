@@ -4,7 +4,7 @@ A field's docstring is its `--help`. Defaults are the paper's (Xue et al., ICASS
 older checkpoints lack are `later` (runtime.support.codec).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -68,6 +68,8 @@ class Model:
     """Train a causal, stateful network; streaming inference then processes only new frames. Not for Res2Nets."""
     gate_seconds: float = later(1.0, before=1.0)
     """With --streaming, time constant in s of the gates' averages."""
+    init: Path | None = later(None, before=None)
+    """A model.pt whose weights training starts from (fine-tuning); it must have the same network and front-end."""
     encoder_size: Literal["tiny", "base", "small"] = later("base", before="base")
     """Size of Whisper's encoder for --network encoder: 384, 512 or 768 channels."""
     encoder_weights: Path | None = later(None, before=None)
@@ -310,6 +312,10 @@ class TrainConfig:
             (name != "encoder" or learning.feature != "attention", "--feature attention: the encoder has no maps"),
             (name != "encoder" or 1 <= layers <= deepest, f"--layers {layers}: expected 1 to {deepest}"),
             (0 <= tuned <= layers + 1, f"--tuned-layers {tuned}: expected 0 to {layers + 1}"),
+            (
+                self.model.init is None or not self.data.leave_out,
+                "--leave-out: not with --init, which knows the fold",
+            ),
             (learning.teacher_model is None or learning.distill == "on", "--teacher-model: needs --distill on"),
             (not learning.pair_loss or not changes.specmix, "--pair-loss: not with --specmix, which mixes classes"),
             (learning.soft_labels is None or not changes.specmix, "--soft-labels: not with --specmix"),
@@ -340,7 +346,8 @@ class TrainConfig:
         groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
         for name in ("teacher_model", "soft_labels"):
             groups["distillation"][name] = Path(groups["distillation"][name] or "").name
-        groups["model"]["encoder_weights"] = (self.model.encoder_weights or Path()).name
+        for name in ("encoder_weights", "init"):
+            groups["model"][name] = Path(groups["model"][name] or "").name
         elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
         return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
 
@@ -356,11 +363,18 @@ class TrainConfig:
         return build(cls, values, "settings")
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """Return the differences that make it another run, as sentences."""
+# Options that determine the network's weights and their input: those of a model.pt must be the same for --init.
+ARCHITECTURE = (
+    *("frontend", "level", "network", "width", "stem_stride", "streaming", "gate_seconds"),
+    *("encoder_size", "layers", "loss"),
+)
+
+
+def differences(old: TrainConfig, new: TrainConfig, names: Sequence[str] = ()) -> list[str]:
+    """Return the options whose values differ, as sentences: of `names`, or all that make it another run."""
     before, after = old.recipe(), new.recipe()
     return [
         f"--{name.replace('_', '-')} was {before[name]}, is {after[name]}"
-        for name in before
+        for name in names or before
         if before[name] != after[name]
     ]

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from runtime.card.checksums import sha256_file
 from runtime.support.errors import ShrikeError
 from train.augment.features import Augment, specmix
 from train.checkpoint import (
     Checkpoint,
     RunProgress,
     build_network,
+    load_initial,
     load_strictly,
     read_checkpoint,
     versions,
@@ -77,11 +79,14 @@ class Trainer:
         self.model = DistillationModel(build_network(settings), settings.distillation)
         if isinstance(self.model.network, EncoderNetwork) and settings.model.encoder_weights is not None:
             load_encoder(self.model.network, settings.model.encoder_weights)
+        if settings.model.init is not None:
+            load_initial(self.model.network, settings.model.init, settings)
+            self.corpus = {**self.corpus, "init": sha256_file(settings.model.init)}
         self.model.to(compute.device, memory_format=compute.layout)  # type: ignore[call-overload]
         self.external_teacher: ExternalTeacher | None = None
         if settings.distillation.teacher_model is not None:
             self.external_teacher = ExternalTeacher(settings.distillation.teacher_model, settings.frontend, compute)
-            self.corpus = {**corpus, "teacher": self.external_teacher.identity}
+            self.corpus = {**self.corpus, "teacher": self.external_teacher.identity}
         self.soft_labels: SoftLabels | None = None
         if settings.distillation.soft_labels is not None:
             self.soft_labels = SoftLabels(settings.distillation.soft_labels, train.trials)
