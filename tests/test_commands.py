@@ -216,6 +216,7 @@ PATHS = [
     ("train --corpus corpus --train-protocol !corpus/protocols/trian.txt", "corpus/protocols/train.txt"),
     ("train --corpus corpus --dev-protocol !corpus/protocol/dev.txt", "corpus/protocols/dev.txt"),
     ("train --corpus corpus --teacher-model !modle.pt", "model.pt"),
+    ("train --corpus corpus --init !modle.pt", "model.pt"),
     ("train --corpus corpus --rir !room", "rooms"),
     ("train --corpus corpus --soft-labels !scroes.txt", "scores.txt"),
     ("train.teach !modle.pt", "model.pt"),

@@ -25,12 +25,13 @@ def small_run(
     out: Path,
     distillation: dict[str, Any] | None = None,
     streaming: bool = False,
+    init: Path | None = None,
     **optimiser: Any,
 ) -> Trainer:
     """Two epochs of four steps on everything that is random."""
     settings = TrainConfig(
         Data(corpus, level="running-mean" if streaming else "none"),
-        Model("senet9", width=0.1, dropout=0.2, streaming=streaming),
+        Model("senet9", width=0.1, dropout=0.2, streaming=streaming, init=init),
         Distillation(**(distillation or {})),
         Augmentation(gain=6.0, mask_bands=5),
         Optimiser(**{"epochs": EPOCHS, "batch": 6, **optimiser}),
