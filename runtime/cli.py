@@ -23,6 +23,7 @@ COMMANDS = {
     "service": ("runtime.service.__main__", "install, show or remove the systemd unit of a stream"),
     "train": ("train.__main__", "train a network on a corpus"),
     "score": ("train.score", "score a corpus with a checkpoint"),
+    "average": ("train.average", "the mean of a model and its fine-tuned form"),
     "teach": ("train.teach", "soft labels of training clips by models that were trained without their sources"),
     "vocode": ("train.vocode", "vocoded copies of a corpus's real clips, as fakes for training"),
     "export-onnx": ("export.onnx", "write model.onnx and model.json: calibrated, quantised, verified"),

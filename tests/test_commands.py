@@ -220,6 +220,7 @@ PATHS = [
     ("train --corpus corpus --rir !room", "rooms"),
     ("train --corpus corpus --soft-labels !scroes.txt", "scores.txt"),
     ("train.teach !modle.pt", "model.pt"),
+    ("train.average model.pt !modle.pt --out new.pt", "model.pt"),
     ("train.vocode --corpus !corpsu --by griffin-lim", "corpus"),
     ("train.vocode --corpus corpus --by !smal.onnx", "small.onnx"),
     ("train.score !modle.pt --corpus corpus", "model.pt"),

@@ -10,6 +10,7 @@ needs random state: all randomness of step n follows from (seed, n), see train.l
 import pickle
 import platform
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,17 @@ def _load(path: Path) -> Any:
         raise ShrikeError(
             f"{path} cannot be read as a checkpoint: {str(error).partition(chr(10))[0] or 'it is empty'}"
         ) from error
+
+
+def average(several: Sequence[Weights]) -> Weights:
+    """Average weights of the same names and shapes; whole numbers, as batch norm's count, are those of the last."""
+    last = several[-1]
+    if any(one.keys() != last.keys() for one in several):
+        raise ShrikeError("checkpoints with other weights cannot be averaged: their options differ")
+    return {
+        name: torch.stack([one[name] for one in several]).mean(0) if value.is_floating_point() else value
+        for name, value in last.items()
+    }
 
 
 def load_initial(network: nn.Module, path: Path, settings: TrainConfig) -> None:

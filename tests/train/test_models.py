@@ -50,14 +50,17 @@ def test_a_checkpoint_has_its_front_end_and_is_small(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINED_ON)
-def test_a_checkpoint_is_the_best_epoch_of_its_history(name: str) -> None:
-    """The history's figures belong to the trials whose identity the checkpoint holds."""
+def test_a_checkpoint_identifies_what_it_was_made_of(name: str) -> None:
+    """f0 is the best epoch of its history; edge is the mean of a model and its fine-tuned form, so no epoch is."""
     checkpoint = read_checkpoint(MODELS / f"{name}.pt")
-    assert checkpoint.corpus.keys() == {"train", "dev"}
+    origins = {"edge": {"init", "average 1", "average 2"}}.get(name, set())
+    assert checkpoint.corpus.keys() == {"train", "dev"} | origins
     assert all(re.fullmatch("[0-9a-f]{64}", identity) for identity in checkpoint.corpus.values())
     eers = [entry["dev_eer"] for entry in checkpoint.history]
-    assert [entry["epoch"] for entry in checkpoint.history] == list(range(1, checkpoint.progress.epoch + 1))
-    assert all(0 < eer < 0.5 for eer in eers) and eers[-1] == min(eers)
+    assert bool(eers) == (name == "f0")
+    if eers:
+        assert [entry["epoch"] for entry in checkpoint.history] == list(range(1, checkpoint.progress.epoch + 1))
+        assert all(0 < eer < 0.5 for eer in eers) and eers[-1] == min(eers)
 
 
 @pytest.mark.parametrize("name", TRAINED_ON)
