@@ -43,11 +43,11 @@ from train.evaluate.scoring import score_cache
 from train.history import History
 from train.losses.distillation import DistillationModel
 from train.losses.external_teacher import ExternalTeacher
+from train.losses.optimiser import adam, learning_rate
 from train.losses.sam import descent
 from train.losses.soft_labels import SoftLabels
 from train.networks.encoder import EncoderNetwork
 from train.networks.whisper import load_encoder
-from train.optimiser import adam, learning_rate
 from train.progress import Progress, say
 
 CHECK_EVERY = 20  # steps between reads of the loss, which wait for a GPU

@@ -31,7 +31,7 @@ def test_defaults_are_the_papers() -> None:
     assert augmentation == Augmentation(gain=0, noise=(-100.0, -80.0), mask_bands=0, mask_frames=0, specmix=0)
     assert not augmentation.on_sound
     assert augmentation == parse("--noise", "-100", "-80").augmentation != parse("--noise", "None").augmentation
-    from train.optimiser import BETAS, EPSILON
+    from train.losses.optimiser import BETAS, EPSILON
 
     assert (BETAS, EPSILON) == ((0.9, 0.98), 1e-9)
 

@@ -12,9 +12,9 @@ from torch import distributed as dist
 from tests.train.small_run import same, small_run, whole_and_resumed
 from train.config import Distillation, Optimiser
 from train.losses.distillation import DistillationModel
+from train.losses.optimiser import adam
 from train.losses.sam import Descent, SharpnessAware, descent
 from train.networks import build
-from train.optimiser import adam
 
 CURVATURE = torch.tensor([1.0, 4.0])
 

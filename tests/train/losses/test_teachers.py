@@ -18,10 +18,10 @@ from tests.train.small_run import same, small_run, whole_and_resumed
 from train.checkpoint import read_checkpoint
 from train.config import Data, Distillation, Optimiser, TrainConfig
 from train.losses.distillation import DistillationModel, distance
+from train.losses.optimiser import adam
 from train.losses.sam import SharpnessAware
 from train.losses.teachers import MeanTeacher
 from train.networks import build
-from train.optimiser import adam
 
 VARIANTS = [
     {"teacher": teacher, "feature": feature, "balance": balance}

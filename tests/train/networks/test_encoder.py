@@ -23,10 +23,10 @@ from tests.export.small import logits_of, windowed
 from train.checkpoint import Checkpoint, RunProgress, build_network, versions
 from train.config import Data, Distillation, Model, TrainConfig
 from train.losses.distillation import DistillationModel
+from train.losses.optimiser import adam
 from train.networks import build
 from train.networks.encoder import EncoderNetwork
 from train.networks.whisper import load_encoder
-from train.optimiser import adam
 
 MEL = PRESETS["mel"]
 LAYERS = 2
