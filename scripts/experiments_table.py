@@ -77,6 +77,8 @@ def read_run(folder: Path) -> Run:
 
     checkpoint = read_checkpoint(folder / "model.pt")
     flat = checkpoint.settings.recipe()
+    if not checkpoint.history:
+        raise ShrikeError(f"{folder}: has no history, as of python -m train.average; expected a run of python -m train")
     best = checkpoint.history[-1]
     scores = folder / "eval.scores.txt"
     evaluation = None
