@@ -74,6 +74,7 @@ def main() -> int:
     from torch import distributed as dist  # torch is loaded only after the command line is parsed
 
     from train.augment.chain import build_chain
+    from train.checkpoint import read_initial
     from train.data.cache import build_cache, build_sound_cache, build_versions, joined
     from train.data.corpora import open_corpora
     from train.data.corpus import Partition
@@ -88,6 +89,8 @@ def main() -> int:
 
     if labels:
         read_soft_labels(labels)  # an error now, not after the features
+    if start:
+        read_initial(start, settings)
     compute = select_device(settings)
     if compute.world > 1:
         # A day's timeout: processes wait in a barrier while the first one computes the features.

@@ -161,13 +161,13 @@ def average(several: Sequence[Weights]) -> Weights:
     }
 
 
-def load_initial(network: nn.Module, path: Path, settings: TrainConfig) -> None:
-    """Load the weights that training starts from: of a model.pt with the network and the front-end of the settings."""
+def read_initial(path: Path, settings: TrainConfig) -> Weights:
+    """Return the weights that training starts from: of a model.pt with the settings' network and front-end."""
     checkpoint = read_checkpoint(path)
     odd = differences(checkpoint.settings, settings, ARCHITECTURE)
     if odd:
         raise ShrikeError(f"--init {path}: expected the options that it was trained with: {'; '.join(odd)}")
-    load_strictly(network, checkpoint.weights, "network")
+    return checkpoint.weights
 
 
 def load_strictly(module: nn.Module, weights: Weights, what: str) -> None:

@@ -25,9 +25,9 @@ from train.checkpoint import (
     Checkpoint,
     RunProgress,
     build_network,
-    load_initial,
     load_strictly,
     read_checkpoint,
+    read_initial,
     versions,
     write_checkpoint,
 )
@@ -80,7 +80,7 @@ class Trainer:
         if isinstance(self.model.network, EncoderNetwork) and settings.model.encoder_weights is not None:
             load_encoder(self.model.network, settings.model.encoder_weights)
         if settings.model.init is not None:
-            load_initial(self.model.network, settings.model.init, settings)
+            load_strictly(self.model.network, read_initial(settings.model.init, settings), "network")
             self.corpus = {**self.corpus, "init": sha256_file(settings.model.init)}
         self.model.to(compute.device, memory_format=compute.layout)  # type: ignore[call-overload]
         self.external_teacher: ExternalTeacher | None = None

@@ -8,7 +8,7 @@ import torch
 
 from runtime.support.errors import ShrikeError
 from tests.train.small_run import same, small_run, whole_and_resumed
-from train.checkpoint import load_initial, read_checkpoint, write_checkpoint
+from train.checkpoint import read_checkpoint, read_initial, write_checkpoint
 from train.config import Data, Model, TrainConfig
 
 
@@ -56,7 +56,7 @@ def test_another_network_or_front_end_is_named(
     options = {"network": "senet9", "width": 0.1, **model}
     settings = TrainConfig(Data(tmp_path, **data), Model(**options))  # type: ignore[arg-type]
     with pytest.raises(ShrikeError, match=words):
-        load_initial(torch.nn.Linear(1, 1), trained, settings)
+        read_initial(trained, settings)
 
 
 def test_weights_do_not_come_back_to_a_fold_that_they_know(trained: Path, tmp_path: Path) -> None:
