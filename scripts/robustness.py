@@ -141,13 +141,10 @@ def show(name: str, engine: Engine, card: ModelCard, clips: list[Samples]) -> No
 
 def show_codecs(name: str, model: LoadedModel, clips: list[Samples], bonafide: np.ndarray) -> None:
     """One row for each codec, of the clips that are judged with and without it."""
-    before = [judged(model, sixteen_bits(clip)) for clip in clips]
+    files = [sixteen_bits(clip) for clip in clips]
+    before = [judged(model, clip) for clip in files]
     for title, codec in {"none": None, **CODECS}.items():
-        after = (
-            before
-            if codec is None
-            else [judged(model, through_ffmpeg(sixteen_bits(clip), RATE, *codec)) for clip in clips]
-        )
+        after = [judged(model, through_ffmpeg(clip, RATE, *codec)) for clip in files] if codec else before
         both = [k for k, pair in enumerate(zip(before, after, strict=True)) if all(one.llr is not None for one in pair)]
         llr, was = (np.array([part[k].llr for k in both], float) for part in (after, before))
         real, spoof = bonafide[both], np.array([after[k].state == "spoof" for k in both])

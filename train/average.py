@@ -46,7 +46,6 @@ def main() -> None:
         if odd:
             raise ShrikeError(f"{path}: expected the network of {options.models[-1]}: {'; '.join(odd)}")
     origins = {f"average {number}": sha256_file(path) for number, path in enumerate(options.models, 1)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(
         options.out,
         replace(

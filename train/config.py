@@ -343,13 +343,10 @@ class TrainConfig:
         """Return the options that determine the network, flat; the trials are identified by their hash."""
         groups = self.to_dict()
         groups.pop("run")
-        groups["augmentation"]["rir"] = Path(self.augmentation.rir).name
-        for name in ("teacher_model", "soft_labels"):
-            groups["distillation"][name] = Path(groups["distillation"][name] or "").name
-        for name in ("encoder_weights", "init"):
-            groups["model"][name] = Path(groups["model"][name] or "").name
         elsewhere = ("corpus", "train_protocol", "dev_protocol", "cache", "workers")
-        return {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
+        flat = {name: value for group in groups.values() for name, value in group.items() if name not in elsewhere}
+        files = ("rir", "teacher_model", "soft_labels", "encoder_weights", "init")  # by name, in whatever folder
+        return flat | {name: Path(flat[name] or "").name for name in files}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
