@@ -16,6 +16,8 @@ import tyro
 from runtime.support.command import PATHS, parse, run
 from runtime.support.errors import ShrikeError
 
+ORIGIN = "average "  # before the number of a checkpoint, in the record of where the weights come from
+
 
 @dataclass(frozen=True)
 class Options:
@@ -45,7 +47,7 @@ def main() -> None:
         odd = differences(one.settings, last.settings, (*ARCHITECTURE, "distill"))
         if odd:
             raise ShrikeError(f"{path}: expected the network of {options.models[-1]}: {'; '.join(odd)}")
-    origins = {f"average {number}": sha256_file(path) for number, path in enumerate(options.models, 1)}
+    origins = {f"{ORIGIN}{number}": sha256_file(path) for number, path in enumerate(options.models, 1)}
     write_checkpoint(
         options.out,
         replace(
@@ -54,7 +56,7 @@ def main() -> None:
             helpers=average([one.helpers for one in found]),
             optimiser={},
             history=[],  # no epoch had these weights
-            corpus={**last.corpus, **origins},
+            corpus={name: one for name, one in last.corpus.items() if not name.startswith(ORIGIN)} | origins,
         ),
     )
     print(options.out)

@@ -316,6 +316,10 @@ class TrainConfig:
                 self.model.init is None or not self.data.leave_out,
                 "--leave-out: not with --init, which knows the fold",
             ),
+            (
+                self.model.init is None or self.model.encoder_weights is None,
+                "--encoder-weights: not with --init, whose weights would replace them",
+            ),
             (learning.teacher_model is None or learning.distill == "on", "--teacher-model: needs --distill on"),
             (not learning.pair_loss or not changes.specmix, "--pair-loss: not with --specmix, which mixes classes"),
             (learning.soft_labels is None or not changes.specmix, "--soft-labels: not with --specmix"),

@@ -46,6 +46,16 @@ def test_every_weight_is_the_mean(two: tuple[Path, Path], tmp_path: Path, monkey
         averaged(monkeypatch, *two, "--out", out)
 
 
+def test_an_average_of_fewer_keeps_no_older_origin(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three, again = tmp_path / "three.pt", tmp_path / "again.pt"
+    averaged(monkeypatch, *two, two[1], "--out", three)
+    averaged(monkeypatch, two[0], three, "--out", again)
+    origins = {name: value for name, value in read_checkpoint(again).corpus.items() if name.startswith("average")}
+    assert origins == {"average 1": sha256_file(two[0]), "average 2": sha256_file(three)}
+
+
 def test_other_networks_are_refused(
     two: tuple[Path, Path], made_corpus: Path, made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,3 +62,9 @@ def test_another_network_or_front_end_is_named(
 def test_weights_do_not_come_back_to_a_fold_that_they_know(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ShrikeError, match="--leave-out"):
         TrainConfig(Data(tmp_path, leave_out="1/5"), Model(init=trained))
+
+
+def test_encoder_weights_that_would_be_replaced_are_refused(trained: Path, tmp_path: Path) -> None:
+    model = Model(network="encoder", init=trained, encoder_weights=trained)
+    with pytest.raises(ShrikeError, match="--encoder-weights"):
+        TrainConfig(Data(tmp_path, frontend="mel", level="window-max"), model)
