@@ -13,8 +13,8 @@
                 print(verdict.time, verdict.state, verdict.p_spoof)
         print(stream.finish().line())
 
-The same sound gives the same verdicts as `python -m runtime.stream`. Not thread-safe; runtime.StreamBatcher scores many
-streams at once.
+The same sound gives the same verdicts as `python -m runtime.stream --file`; `shrike scan` scores fewer windows.
+Not thread-safe; runtime.StreamBatcher scores many streams at once.
 """
 
 import math
@@ -160,6 +160,8 @@ def _floats(samples: Sound) -> NDArray[np.float32]:
             f"sound {samples.shape} of {samples.dtype}: expected (n,) or (n, channels), floats with full scale 1 or "
             "integers with that of their type"
         )
+    if samples.ndim == 2 and samples.shape[1] > max(samples.shape[0], 2):  # a block may hold one sample of two channels
+        raise ShrikeError(f"sound {samples.shape}: expected (n, channels), one row a sample; transpose it")
     scale = 1.0 if samples.dtype.kind == "f" else -1.0 / np.iinfo(samples.dtype).min
     wide = samples.astype(np.float32) * np.float32(scale) if scale != 1 else samples.astype(np.float32, copy=False)
     return wide[:, None] if wide.ndim == 1 else wide

@@ -100,7 +100,7 @@ class Session:
             source=source.name,
             channel=getattr(source, "channel", None),
             live=source.live,
-            model=model.card.name,
+            model=model.name,
             engine=model.backend,
             precision=model.engine.precision,
             calibrated=score_map.fitted_on is not None,
@@ -141,7 +141,7 @@ class Session:
                 sink.note(block.note)
             sink.sound(block.samples)
         found = {"lost": block.lost > 0, "invalid": block.invalid > 0}
-        self._quality.mark((*(flag for flag, present in found.items() if present), *block.flags))
+        self._quality.mark((*(flag for flag, present in found.items() if present), *block.flags), len(block.samples))
         self._block, self._start, self._measured = block, self._framer.position, self._framer.position
         self._arrived = block.arrived if self._live else None
         self.stream.accept_waveform(block.samples)

@@ -1,4 +1,4 @@
-"""Score speech from a microphone, files or a pipe: real or fake, ten verdicts a second.
+"""Score speech from a microphone, files or a pipe: real or fake, about eight verdicts a second.
 
     python -m runtime.stream --demo
     python -m runtime.stream --mic
@@ -11,8 +11,9 @@
     python -m runtime.stream --config door.toml
     python -m runtime.stream --list-devices
 
-A verdict needs 5 s of voice; from 1 s on the state is warming-up. Ctrl-C ends with a summary.
-Exit codes: 0 the sound has ended or was stopped, 2 an error that you can fix (one line names it), 1 a bug.
+A claim needs 3 s of voice and a full window of 5 s; from 1 s of voice on the state is warming-up. Ctrl-C ends with a
+summary. Exit codes: 0 the sound has ended or was stopped, 2 an error that you can fix (one line names it), 5 --stdin
+ended without sound, 78 the file of --config cannot be used, 1 a bug.
 """
 
 import os
@@ -79,7 +80,7 @@ class Options:
     threads: int = 1
     """CPU threads of the model; 0: ONNX Runtime's choice."""
     step: Optional[int] = None  # noqa: UP045 - runtime.support.command says why
-    """Frames of 8.125 ms between two verdicts; default: 12 for a windowed model, 16 for a streaming model."""
+    """Frames between two verdicts, of 8.125 ms (log-mel: 10 ms); default: 12, or 16 of a streaming model."""
     prior: float = 0.5
     """Share of fake speech that you expect; P(spoof) follows from it and from the likelihood ratio."""
     smoothing: float = 1.0
@@ -161,6 +162,7 @@ def main() -> int:
     from runtime.sinks.alerts import Alerts
     from runtime.summary import worst
     from runtime.support.shutdown import Stop
+    from runtime.verdict import UNFITTED
 
     verdicts = VerdictOptions(options.step, options.prior, options.smoothing, options.sure)
     with ExitStack() as stack:
@@ -171,9 +173,9 @@ def main() -> int:
         model = load_model(find_model(options.model), options.engine, options.threads, options.provider)
         stack.callback(model.engine.close)
         reason = f": {model.reason}" if model.reason else ""
-        say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}{reason}")
+        say(f"{model.name} ({model.card.precision}) with {model.backend}{reason}")
         if model.card.score.fitted_on is None:
-            say("this model's scores are not fitted to probabilities: read P(spoof) as a rank, not as a probability")
+            say(UNFITTED)
         if options.check:
             return 0
         if options.together or len(options.device) > 1:

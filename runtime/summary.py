@@ -23,6 +23,7 @@ from runtime.support.measure import Percentiles, resident, since_process_start
 from runtime.verdict import CLAIM, IMPRESSION, WINDOW_VOICE, State, Verdict, VerdictTracker
 
 SHOWN = 4  # segments in the one-line summary
+SHOWN_FLAGS = DISABLING | {"invalid", "truncated", "borderline"}  # in it; "lost" has its seconds, "zeros" are no voice
 # Gains of -20 to +10 dB, as files of 16 bits, move about 95 % of clips by less, where they set no other flag: measured
 # by python -m scripts.robustness (docs/experiments.md) on clips of dev that are not among those of its counts.
 LLR_MARGIN = 0.4
@@ -68,7 +69,7 @@ class Summary:
         name = self.source if self.channel is None else f"{self.source} ({self.channel})"
         voiced = f"{self.voiced:.1f} of {self.seconds:.1f} s voiced"
         lost = f", {self.lost:.1f} s lost in {plural(self.gaps, 'gap')}" if self.gaps else ""
-        lost += "".join(f", {flag}" for flag in ("borderline", "truncated") if flag in self.flags)
+        lost += "".join(f", {flag}" for flag in self.flags if flag in SHOWN_FLAGS)
         if self.llr is None or self.p_spoof is None:
             return f"{name}: {self.state}, {voiced}{lost}"
         numbers = f"P(spoof) {self.p_spoof:.2f}, LLR {self.llr:+.2f}"
@@ -183,7 +184,7 @@ class SummaryBuilder:
             return "no-voice" if voiced < WINDOW_VOICE else "too-short"
         if voiced < CLAIM:
             return "too-short"
-        if 2 * self._disabled > self._sums[False][1] + self._sums[True][1]:
+        if 2 * self._disabled >= self._sums[False][1] + self._sums[True][1]:
             return "unsure"
         p_spoof = self._tracker.p_spoof(llr)
         if p_spoof >= self._tracker.spoof or sum(segment.end - segment.start for segment in segments) >= CLAIM:

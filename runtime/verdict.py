@@ -28,6 +28,7 @@ from runtime.audio.quality import DISABLING, Quality
 from runtime.card.model_card import ScoreMap
 from runtime.support.errors import ShrikeError
 
+UNFITTED = "this model's scores are not fitted to probabilities: read P(spoof) as a rank, not as a probability"
 SMOOTHING = 1.0  # s, time constant of the mean over log-likelihood ratios; windows overlap by 4.9 s anyway
 BONAFIDE = 0.3  # P(spoof) at which bonafide is entered; both states are left at one half
 WINDOW_VOICE = 0.3  # s of voice in a window from which on it is scored

@@ -41,7 +41,11 @@ def prepare() -> Path:
 
 
 def main() -> int:
-    words, python = sys.argv[1:], prepare()
+    words = sys.argv[1:]
+    if {"-h", "--help"} & {*words}:
+        print(__doc__, end="")
+        return 0
+    python = prepare()
     if "--prepare" in words:
         return 0
     few = any((ROOT / word.partition("::")[0]).exists() for word in words)  # starting processes would take longer

@@ -8,8 +8,8 @@
     python -m benchmarks.latency senet9-streaming senet9 --forms u8 --batch 16
     python -m benchmarks.latency f0 --peer other.onnx --peer-shape audio=1x64600
 
-A step is 12 frames, 97.5 ms of sound, and 16 frames, 130 ms, of a streaming model; a slower one cannot keep up. All
-cases take turns. docs/reports.md describes the tables and how two reports are compared.
+A step is 12 frames, 97.5 ms of sound (log-mel: 120 ms), and 16 frames, 130 ms, of a streaming model; a slower one
+cannot keep up. All cases take turns. docs/reports.md describes the tables and how two reports are compared.
 """
 
 from dataclasses import dataclass

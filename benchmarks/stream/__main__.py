@@ -51,7 +51,7 @@ class Options(ReportOptions):
     batch: Optional[int] = None  # noqa: UP045
     """Streams in one call of the network; default: the batcher's choice."""
     step: Optional[int] = None  # noqa: UP045
-    """Frames of 8.125 ms between two verdicts; default: the model's own."""
+    """Frames between two verdicts, of 8.125 ms (log-mel: 10 ms); default: the model's own."""
     seed: int = 0
     """Seed of the order of clips."""
 

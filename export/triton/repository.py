@@ -17,9 +17,8 @@ from export.tensorrt.check import read_onnx
 from export.triton.config import FILES, ONNX, TENSORRT, WARMUP, build_config, initial_bytes
 from runtime.audio.features import FeatureStream
 from runtime.card.model_card import ANY_BATCH, ModelCard, read_card
-from runtime.engines.model_loader import find_model
+from runtime.engines.model_loader import find_model, model_name
 from runtime.engines.onnx import compute, open_session
-from runtime.serve.triton import model_name
 from runtime.support.atomic import atomic_folder
 from runtime.support.errors import ShrikeError
 
@@ -34,7 +33,7 @@ def write_models(models: Sequence[str], out: Path, batch: int, streams: int) -> 
     for wanted in models:
         path = find_model(wanted)
         card = read_card(path)
-        name = model_name(wanted, card)
+        name = model_name(path, card)
         folder = out / name
         if folder.exists() and not (folder / "config.pbtxt").is_file():
             raise ShrikeError(f"{folder} is not a model of a repository: remove it, or choose another --out")

@@ -4,8 +4,8 @@
     monitor.push(samples)                      # mono at the front-end's rate
     quality = monitor.report()                 # level, flags, spectrum; FLAGS describes each flag
 
-A telephone line removes most of the f0 model's band, and half of the wide model's. The voice's mean spectrum is
-compared with limits, measured on 250 clips of clean speech and on the same clips through a 300-3400 Hz line
+A telephone line removes most of the f0 model's band, and the upper half of what the others see. The voice's mean
+spectrum is compared with limits, measured on 250 clips of clean speech and on the same clips through a 300-3400 Hz line
 (Butterworth, fifth order; a codec at 8 kHz cuts harder):
 
     40-130 Hz against 330-1000 Hz     clean: 1 % below -33 dB     line: half below -39 dB    limit -34 dB
@@ -37,7 +37,7 @@ VOICE_NEEDED = 2.0  # s of voice before a band may be called missing
 DEEP, OVER_DEEP, LOW_LIMIT = (40, 130), (330, 1000), -34.0  # Hz, Hz, dB
 HIGH, UNDER_HIGH, HIGH_LIMIT = (4500, 7500), (400, 3400), -45.0  # Hz, Hz, dB
 LOST_LOW, LOST_HIGH = 250.0, 4000.0  # Hz: below and above, a telephone line removes everything
-BANDS_NEEDED = 0.25  # share of a front-end's bands that makes the loss matter
+BANDS_NEEDED = 0.25  # share of a front-end's bands below LOST_LOW that makes their loss matter
 FLOOR = 1e-12  # of power, -120 dB
 
 FLAGS = {
@@ -77,7 +77,7 @@ class QualityMonitor:
         centres = np.arange(frontend.bins) * frontend.rate / frontend.window @ frontend.matrix.T
         centres /= np.maximum(frontend.matrix.sum(axis=1), 1e-9)  # (bands,) Hz
         self._needs_low = bool((centres < LOST_LOW).mean() > BANDS_NEEDED)
-        self._needs_high = bool((centres > LOST_HIGH).mean() > BANDS_NEEDED)
+        self._needs_high = frontend.passband[1] > LOST_HIGH
         self._window = frontend.seconds
         self.reset()
 
@@ -93,10 +93,10 @@ class QualityMonitor:
         self._voice = 0.0  # s of voice in it
         self._marks: dict[str, float] = {}  # s for which a flag stays
 
-    def mark(self, flags: Iterable[str]) -> None:
-        """Flag a block for as long as the window may contain it, or for ever."""
+    def mark(self, flags: Iterable[str], samples: int = 0) -> None:
+        """Flag the next so many samples for as long as the window may contain one of them, or for ever."""
         for flag in flags:
-            self._marks[flag] = math.inf if flag in WHOLE else self._window
+            self._marks[flag] = math.inf if flag in WHOLE else self._window + samples / self._rate
 
     def push(self, samples: Samples) -> None:
         """Measure new samples (n,), mono."""

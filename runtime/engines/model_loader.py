@@ -28,10 +28,12 @@ class LoadedModel:
     card: ModelCard
     backend: str  # "TensorRT", "ONNX Runtime", "ONNX Runtime on cuda"
     reason: str
+    name: str  # of an embedded model, or the card's
 
-    def name(self, requested: str) -> str:
-        """Return the name of an embedded model, or the card's for a path."""
-        return self.card.name if Path(requested).suffix else requested
+
+def model_name(path: Path, card: ModelCard) -> str:
+    """Return the name of an embedded model, or the card's for any other file."""
+    return path.stem if path.parent == MODELS else card.name
 
 
 def find_model(name: str) -> Path:
@@ -85,4 +87,4 @@ def _open(path: Path, threads: int, provider: str, reason: str) -> LoadedModel:
         backend = f"{backend} on {provider}"
         if placement := getattr(engine, "placement", ""):
             reason = f"{reason}, {placement}"
-    return LoadedModel(engine, card, backend, reason)
+    return LoadedModel(engine, card, backend, reason, model_name(path, card))

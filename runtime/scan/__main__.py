@@ -37,6 +37,7 @@ from runtime.support.command import discard_stdout, parse, run, several
 from runtime.support.errors import ShrikeError, printable, say
 from runtime.support.extras import require_package
 from runtime.support.shutdown import Stop
+from runtime.verdict import UNFITTED
 
 SPOOF, UNSURE, STOPPED = 10, 11, 130  # exit codes
 PLACES = several(place, "[PATH|URL ...]")
@@ -90,6 +91,8 @@ def check(options: Options) -> None:
         raise ShrikeError("expected sound files or folders (--help shows examples)")
     if options.csv and options.json:
         raise ShrikeError("--csv and --json: expected one of them")
+    if str(options.csv or options.json) == "-":
+        raise ShrikeError("--csv and --json: expected a file; without them results go to stdout, a line for each file")
     if options.workers is not None and options.workers < 1:
         raise ShrikeError(f"--workers {options.workers}: expected 1 or more")
     if options.workers and options.dask not in (None, LOCAL):
@@ -105,7 +108,7 @@ def main() -> int:
     check(options)
     if options.dask:
         require_package("distributed")
-    paths, unread = find_files([*options.paths, *(read_list(options.list) if options.list else ())])
+    paths, errors = find_files([*options.paths, *(read_list(options.list) if options.list else ())])
     target = options.csv or options.json
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
@@ -116,10 +119,12 @@ def main() -> int:
         chosen = options.channel, options.threads, access
         setup = Setup(options.model, options.engine, options.provider, verdicts, *chosen)
         setup.session(model)  # checks the verdict options
-        say(f"{model.name(options.model)} ({model.card.precision}) with {model.backend}")
+        say(f"{model.name} ({model.card.precision}) with {model.backend}")
+        if model.card.score.fitted_on is None:
+            say(UNFITTED)
         table, states, close = None, Counter[str](), False
-        for error in unread:
-            say(f"error: {printable(os.fspath(error.filename))}: the folder cannot be read ({error.strerror})")
+        for error in errors:
+            say(f"error: {error}")
             states["error"] += 1
         if target:
             form: Form = "csv" if options.csv else "json"
@@ -179,7 +184,7 @@ def settings(options: Options, model: LoadedModel) -> Settings:
     sha256 = sha256_file(card_path(find_model(options.model)))  # the card lists that of the model
     chosen = f"every {options.every:g}, prior {options.prior:g}, sure {options.sure or 'card'}, {model.backend}"
     chosen += f", channel {options.channel}" if options.channel else ""
-    return Settings(model.name(options.model), sha256, chosen)
+    return Settings(model.name, sha256, chosen)
 
 
 def exit_code(states: Mapping[str, int], fail_on: str) -> int:

@@ -26,33 +26,36 @@ def place(word: str) -> Path | str:
     return word.strip() if is_url(word) else Path(word)
 
 
-def find_files(places: Iterable[Path | str]) -> tuple[list[Sound], list[OSError]]:
-    """List files as they are given, and those in folders sorted, each once; and an error for each unreadable folder.
+def find_files(places: Iterable[Path | str]) -> tuple[list[Sound], list[str]]:
+    """List files as they are given, and those in folders sorted, each once; and an error for each that cannot be read.
 
     In folders, symbolic links, hidden names and other endings are left out.
     """
     found: dict[Sound, None] = {}
-    unread: list[OSError] = []
-    urls = list[str]()
+    errors, urls = list[str](), list[str]()
     for path in places:
         if isinstance(path, str):
             urls.append(path)
             continue
         if not os.path.exists(path):
-            raise ShrikeError(f"{path}: expected a file or folder; there is none{nearby(path)}")
-        before = len(unread)
-        inside = _walk(path, unread) if os.path.isdir(path) else [path]
-        if not inside and len(unread) == before:
+            errors.append(f"{path}: expected a file or folder; there is none{nearby(path)}")
+            continue
+        before = len(errors)
+        inside = _walk(path, errors) if os.path.isdir(path) else [path]
+        if not inside and len(errors) == before:
             raise ShrikeError(
                 f"{path}: expected a folder with sound files; no name ends in .wav, .flac, .mp3 or the like"
             )
         found |= dict.fromkeys(inside)
-    return list(found | dict.fromkeys(find_remote(urls))), unread
+    return list(found | dict.fromkeys(find_remote(urls))), errors
 
 
-def _walk(folder: Path, unread: list[OSError]) -> list[Path]:
+def _walk(folder: Path, errors: list[str]) -> list[Path]:
+    def unread(error: OSError) -> None:
+        errors.append(f"{os.fspath(error.filename)}: the folder cannot be read ({error.strerror})")
+
     inside = []
-    for parent, folders, names in os.walk(folder, onerror=unread.append):
+    for parent, folders, names in os.walk(folder, onerror=unread):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)

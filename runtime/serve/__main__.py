@@ -15,7 +15,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.engines.model_loader import MODELS
@@ -78,7 +77,7 @@ def listen(host: str, port: int) -> socket.socket:
 def open_service(options: Options, token: str | None, stack: ExitStack) -> "Service":
     """Load the models and start the batcher and the processes for uploads. Engines are opened here and there alone."""
     from runtime.card.model_card import read_card
-    from runtime.engines.model_loader import find_model
+    from runtime.engines.model_loader import find_model, model_name
     from runtime.serve.app import Service
     from runtime.serve.metrics import Metrics
     from runtime.serve.streams import LiveBatcher
@@ -90,7 +89,8 @@ def open_service(options: Options, token: str | None, stack: ExitStack) -> "Serv
     files = {} if only else {path.stem: str(path) for path in sorted(MODELS.glob("*.onnx"))}
     names = []
     for wanted in (options.model, options.stream_model):
-        name = read_card(find_model(wanted)).name if Path(wanted).suffix else wanted
+        path = find_model(wanted)
+        name = model_name(path, read_card(path))
         files[name] = wanted
         names.append(name)
     cards = {name: read_card(find_model(file)) for name, file in files.items()}

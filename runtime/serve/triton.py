@@ -40,11 +40,6 @@ NO_STATE = "must specify the START flag"  # Triton's message for a sequence that
 Logits = NDArray[np.float32]
 
 
-def model_name(wanted: str, card: ModelCard) -> str:
-    """Return the model's name on the server: that of an embedded model, or the card's for a path."""
-    return card.name if Path(wanted).suffix else wanted
-
-
 def onnx_sha256(card: ModelCard) -> str:
     """Return the sha256 of the card's ONNX file, or of the one from which its engine was built."""
     if card.tensorrt:
@@ -55,7 +50,7 @@ def onnx_sha256(card: ModelCard) -> str:
 def load_triton(url: str, name: str, path: Path) -> LoadedModel:
     """Open the model `name` of a server; the card is that of the local file."""
     card = read_card(path)
-    return LoadedModel(TritonEngine(url, name, card), card, "Triton", "as requested")
+    return LoadedModel(TritonEngine(url, name, card), card, "Triton", "as requested", name)
 
 
 class TritonEngine:

@@ -155,7 +155,9 @@ def heard(data: bytes, sizes: list[int], coding: str, rate: int, channels: int) 
         with Stop() as stop:
             source = PcmSource(rate, coding, channels, RATE, stop, read)  # type: ignore[arg-type]
             card = read_card(model())
-            summary = Session(LoadedModel(Mean(), card, "a mean", ""), [Keep()], VerdictOptions()).run(source, stop)
+            summary = Session(LoadedModel(Mean(), card, "a mean", "", "mean"), [Keep()], VerdictOptions()).run(
+                source, stop
+            )
     finally:
         thread.join()
         os.close(read)

@@ -73,7 +73,13 @@ def test_a_hole_and_numbers_that_are_none(tmp_path: Path, voice: np.ndarray) -> 
 
 def test_invalid_arguments_are_errors(tmp_path: Path, voice: np.ndarray) -> None:
     with load(made_model(tmp_path)) as detector:
-        for wrong in (voice[None, None], voice.astype(complex), np.array(["a"]), np.empty((3, 0), np.float32)):
+        for wrong in (
+            voice[None, None],
+            voice.astype(complex),
+            np.array(["a"]),
+            np.empty((3, 0), np.float32),
+            voice[None],
+        ):
             with pytest.raises(ShrikeError):
                 detector.score(wrong)
         with pytest.raises(ShrikeError):

@@ -65,7 +65,7 @@ def run(model: Path, *sources: Pieces, stop_after: float | None = None) -> tuple
     """Return the JSON lines of each source without clock times, how many sources failed, and the log lines."""
     out, log = io.StringIO(), []
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "")
+        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "", "made")
         batcher = StreamBatcher(engine, loaded.card.frontend)
         together = MultiSource(batcher, stop, log.append)
         for source in sources:
@@ -154,7 +154,7 @@ def test_the_board_has_a_line_for_each_stream_and_no_more_than_fit(model: Path) 
 
     board.draw = watched  # type: ignore[method-assign]
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "")
+        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "", "made")
         batcher = StreamBatcher(engine, loaded.card.frontend)
         together = MultiSource(batcher, stop, print)
         for number in range(9):

@@ -223,6 +223,14 @@ def test_a_table_takes_the_place_of_files_only(
         assert Path("socket").is_socket()
 
 
+def test_a_missing_path_fails_after_the_others(run: Scan, calls: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(calls / "none.flac", calls / "1.flac") == 2
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1 and "none.flac: expected a file or folder" in captured.err
+    with pytest.raises(ShrikeError, match="--csv and --json"):
+        run(calls, "--csv", "-")
+
+
 def test_a_folder_that_cannot_be_read_fails_after_the_others(
     run: Scan, calls: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,7 +80,7 @@ def block(samples: np.ndarray, **more: Any) -> Block:
 def run(model: Path, *blocks: Block, settings: VerdictOptions | None = None) -> tuple[list[dict[str, Any]], Summary]:
     out = io.StringIO()
     with open_engine(model) as engine, Stop() as stop:  # type: ignore[attr-defined]
-        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "")
+        loaded = LoadedModel(engine, read_card(model), "ONNX Runtime", "", "made")
         session = Session(loaded, [JsonLines(out)], settings or VerdictOptions())
         summary = session.run(Pieces(*blocks), stop)
     return [json.loads(line) for line in out.getvalue().splitlines()], summary

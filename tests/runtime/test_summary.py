@@ -1,5 +1,7 @@
 """Summaries: what a small change may turn is flagged, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,13 +19,14 @@ INFO = StreamInfo(
 FINE = Quality(-20.0, False, (), np.zeros(257))
 
 
-def summed(llrs: list[float], voiced: float, prior: float = 0.5) -> Summary:
-    """Summary of windows 2.5 s apart, as in a scan."""
+def summed(llrs: list[float], voiced: float, prior: float = 0.5, flagged: tuple[int, ...] = ()) -> Summary:
+    """Summary of windows 2.5 s apart, as in a scan; `flagged` ones are too quiet."""
     tracker = VerdictTracker(ScoreMap(1.0, 0.0, 0.0, "trials"), INFO.interval, prior, smoothing=0.0)
     builder = SummaryBuilder(INFO, tracker)
     for number, llr in enumerate(llrs):
         end = INFO.window + number * INFO.interval
-        verdict = tracker.update(Score(end, llr, 600, False), FINE, 4.0, 4.0 + number)
+        quality = replace(FINE, flags=("quiet",)) if number in flagged else FINE
+        verdict = tracker.update(Score(end, llr, 600, False), quality, 4.0, 4.0 + number)
         builder.count(verdict, end - INFO.window, False, 0.0, None)
     return builder.summary(INFO.window + len(llrs) * INFO.interval, voiced)
 
@@ -57,3 +60,9 @@ def test_the_flag_leaves_the_state_and_counts_passages_too() -> None:
     one_passage = summed([2.0, -0.9, 2.0, 2.0, 2.0], 12.0)  # whose peak is close to the threshold, not the mean
     assert one_passage.flags == {"borderline": 1.0} and "borderline" in one_passage.line()
     assert summed([5.0], 2.95).state == "too-short" and summed([5.0], 2.95).flags == {"borderline": 1.0}
+
+
+def test_a_flag_in_half_of_the_windows_disables_the_claim_and_is_shown() -> None:
+    assert summed([5.0, 5.0, 5.0], 9.0, flagged=(0,)).state == "bonafide"
+    half = summed([-5.0, -5.0], 9.0, flagged=(0,))
+    assert half.state == "unsure" and half.flags == {"quiet": 0.5} and half.line().endswith(", quiet")

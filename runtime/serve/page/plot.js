@@ -8,7 +8,7 @@ export class Course {
     this.verdicts = []; // {t, state, p}
     this.gaps = []; // {t, lost}
     this.segments = [];
-    this.claims = [0.3, 0.9]; // P(spoof) to which the state becomes bonafide and from which spoof; the start line has the model's
+    this.claims = [0.3, 0.95]; // P(spoof) to which the state becomes bonafide and from which spoof; the start line has the model's
     this.rest = { peak: 0, count: 0 };
   }
 

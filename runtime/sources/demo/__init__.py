@@ -44,6 +44,8 @@ class DemoSource:
         for number, (passage, note) in enumerate(NOTES.items()):
             if number:
                 yield from paced(np.zeros(round(PAUSE * self._rate), np.float32), self._rate, self._stop, self.live)
+            if self._stop.requested:
+                return
             yield Block(np.empty(0, np.float32), time.monotonic(), note=note)
             with closing(FileSource(FOLDER / f"{passage}.flac", self._rate, self._stop, self.live)) as source:
                 yield from source

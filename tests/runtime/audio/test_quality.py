@@ -27,14 +27,14 @@ def judged(preset: str, *sounds: np.ndarray) -> Quality:
     return monitor.report()
 
 
-@pytest.mark.parametrize("preset", ["f0", "wide"])
+@pytest.mark.parametrize("preset", ["f0", "wide", "mel"])
 def test_a_clean_voice_has_no_flags(preset: str) -> None:
     quality = judged(preset, voice(6.0))
     assert quality.flags == () and not quality.silent
     assert quality.level == pytest.approx(-20, abs=1.5)
 
 
-@pytest.mark.parametrize(("preset", "flag"), [("f0", "no-low-band"), ("wide", "no-high-band")])
+@pytest.mark.parametrize(("preset", "flag"), [("f0", "no-low-band"), ("wide", "no-high-band"), ("mel", "no-high-band")])
 def test_a_telephone_line_blinds_each_model_where_it_looks(preset: str, flag: str) -> None:
     assert judged(preset, voice(6.0, low=300, high=3400)).flags == (flag,)
 
@@ -81,6 +81,11 @@ def test_lost_sound_is_flagged_as_long_as_the_window_may_contain_it() -> None:
     monitor.push(voice(4.0))
     assert monitor.report().flags == ("invalid", "lost")
     monitor.push(voice(1.5))
+    assert monitor.report().flags == ()
+    monitor.mark(["invalid"], 2 * RATE)  # a block of 2 s: its last sample leaves the window 2 s later
+    monitor.push(voice(6.5))
+    assert monitor.report().flags == ("invalid",)
+    monitor.push(voice(0.5))
     assert monitor.report().flags == ()
 
 

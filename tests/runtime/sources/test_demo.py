@@ -40,6 +40,15 @@ def test_the_source_is_both_with_a_pause_and_a_note_each() -> None:
     assert np.array_equal(np.concatenate([block.samples for block in blocks]), whole)
 
 
+def test_a_stop_in_the_first_passage_ends_the_demo() -> None:
+    notes = []
+    with Stop() as stop:
+        for block in DemoSource(RATE, stop):
+            notes.append(block.note)
+            stop.request()
+    assert [note for note in notes if note] == [next(iter(NOTES.values()))]
+
+
 def test_the_readmes_first_command_gives_verdicts() -> None:
     """From the sentence's end on, what is installed before is this very environment."""
     first = re.search(r"^ {4}(.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
