@@ -78,8 +78,8 @@ def steps_table(lineup: Lineup) -> Table:
     )
     about = (
         f"Medians of one step: {STEP} new frames for one score, 97.5 ms of sound, or 120 ms with a log-mel front-end; "
-        "16 frames, 130 ms, of a streaming model. of budget: of that time. memory: of a process that loaded and ran this "
-        "model alone. energy: beyond the idle machine's."
+        "16 frames, 130 ms, of a streaming model. of budget: of that time. memory: of a process that loaded and ran "
+        "this model alone. energy: beyond the idle machine's."
     )
     return Table.of("steps", "A step", about, columns, rows)
 
