@@ -10,7 +10,7 @@ The names in __all__ are stable (docs/python.md). They are imported when first u
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from runtime.api import Detector as Detector

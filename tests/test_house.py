@@ -182,5 +182,5 @@ def test_the_version_stands_in_one_place() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     assert config["metadata"]["version"] == "attr: runtime.__version__"
-    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", __version__)
     assert "torch" not in config["options"]["install_requires"]

@@ -1,6 +1,6 @@
 // Shows openapi.json for people.
-const make = (tag, text, ...inner) => {
-  const found = Object.assign(document.createElement(tag), { textContent: text });
+const make = (tag, text = "", ...inner) => {
+  const found = Object.assign(document.createElement(tag), { textContent: text.replaceAll("`", "") });
   found.append(...inner);
   return found;
 };
