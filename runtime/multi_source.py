@@ -26,6 +26,7 @@ from runtime.support.shutdown import Stop
 
 WAITING = 2  # blocks of one source that may wait; a microphone's own queue holds, and counts, the rest
 POLL = 0.1  # s between checks for the request to stop
+JOIN = 1.0  # s for a reader to leave a source that is being closed
 
 
 class Listener:
@@ -35,6 +36,7 @@ class Listener:
         self.source, self.session = source, session
         self.blocks: queue.Queue[Block | Exception | None] = queue.Queue(WAITING)  # None: the sound is over
         self.ended = False
+        self.thread: threading.Thread | None = None
 
 
 class MultiSource:
@@ -54,7 +56,8 @@ class MultiSource:
         for listener in self._active:
             listener.session.begin(listener.source)
         for listener in self._active:
-            threading.Thread(target=self._read, args=(listener,), daemon=True).start()
+            listener.thread = threading.Thread(target=self._read, args=(listener,), daemon=True)
+            listener.thread.start()
         while self._active and not self._stop.requested:
             self._arrival.wait(POLL)
             self._arrival.clear()
@@ -105,6 +108,8 @@ class MultiSource:
         try:
             listener.session.end()
         finally:
+            if listener.thread:
+                listener.thread.join(JOIN)  # a file that is closed while it is read crashes the decoder
             listener.source.close()
 
     def _read(self, listener: Listener) -> None:

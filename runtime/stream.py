@@ -224,7 +224,7 @@ def run_together(
     from runtime.sinks.board import Board
 
     batcher, board = StreamBatcher(model.engine, model.card.frontend, verdicts.step), Board()
-    sources, failed = [], 0
+    sources, made, failed = [], list["Sink"](), 0
     for name in options.file or options.device:
         try:
             opened = open_source(options, name, model.card.frontend.rate, stop)
@@ -236,9 +236,10 @@ def run_together(
     together = MultiSource(batcher, stop, say)
     for source in sources:
         sinks = [*(stack.enter_context(closing(sink)) for sink in make_sinks(options, model.card.frontend, board))]
+        made += sinks
         sinks += alerts.sinks()
         together.add(source, Session(model, sinks, verdicts, batcher))
-    failed += together.run()
+    failed += together.run() + sum(sink.failed for sink in made)
     alerts.close()
     return 2 if failed or alerts.failed else 0
 

@@ -89,7 +89,9 @@ class FrontEnd:
                 f"front-end: this version knows the bands {get_args(Bands)} and the levels {get_args(Level)}, "
                 f"not {self.shape!r} with {self.level!r}; update Shrike"
             )
-        if self.window > 65_536 or self.width > 65_536 or self.hop > self.window:
+        if self.rate != RATE:
+            raise ShrikeError(f"front-end: rate {self.rate}; expected {RATE} Hz, as voice activity detection needs it")
+        if self.window > RATE or self.bands > 1_024 or self.bands * self.width > 2**22 or self.hop > self.window:
             raise ShrikeError(f"front-end: {self} has too large a window, or hops over samples")
         # Every triangle needs a bin on both of its sides.
         most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
@@ -116,6 +118,13 @@ class FrontEnd:
         """Lowest and highest frequency in Hz that any band sees."""
         seen = np.flatnonzero(self.matrix.sum(axis=0)) * self.rate / self.window
         return float(seen[0]), float(seen[-1])
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Mean frequency in Hz of each band, (bands,)."""
+        weights = self.matrix.astype(np.float64)
+        found: NDArray[np.float64] = weights @ (np.arange(self.bins) * self.rate / self.window)
+        return found / np.maximum(weights.sum(axis=1), 1e-9)
 
     def count(self, samples: int) -> int:
         """Number of frames in that many samples."""

@@ -74,9 +74,7 @@ class QualityMonitor:
         frequencies = np.arange(FRAME // 2 + 1) * frontend.rate / FRAME
         self._bins = {band: slice(*np.searchsorted(frequencies, band)) for band in (DEEP, OVER_DEEP, HIGH, UNDER_HIGH)}
         self._taper = np.hanning(FRAME)
-        centres = np.arange(frontend.bins) * frontend.rate / frontend.window @ frontend.matrix.T
-        centres /= np.maximum(frontend.matrix.sum(axis=1), 1e-9)  # (bands,) Hz
-        self._needs_low = bool((centres < LOST_LOW).mean() > BANDS_NEEDED)
+        self._needs_low = bool((frontend.centres < LOST_LOW).mean() > BANDS_NEEDED)
         self._needs_high = frontend.passband[1] > LOST_HIGH
         self._window = frontend.seconds
         self.reset()

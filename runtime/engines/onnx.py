@@ -116,6 +116,8 @@ def open_session(model: bytes, name: str, threads: int, provider: str, signed: b
     # and half as slow again.
     options.enable_mem_pattern = False
     options.log_severity_level = FATAL
+    # Else bytes that begin as ONNX Runtime's own format would be read as that, which was not checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if signed:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     chosen = find_provider(onnxruntime, provider)

@@ -140,8 +140,8 @@ def score_here(setup: Setup, path: Sound) -> Result:
     return score_file(session, path, rate, stop, setup)
 
 
-def _end_with_parent() -> None:
-    """End this worker when the parent process is killed: it would wait for work for ever."""
+def end_with_parent() -> None:
+    """End this process when its parent is killed: it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -184,7 +184,7 @@ def _run(setup: Setup, waiting: deque[Sound], workers: int, stop: Stop) -> Gener
     """Score until none waits or a worker dies; return the files that were being scored then."""
     running: dict[Future[Result], Sound] = {}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
         try:
             while (waiting or running) and not stop.requested:
                 while waiting and len(running) < AHEAD * workers:

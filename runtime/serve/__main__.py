@@ -91,6 +91,10 @@ def open_service(options: Options, token: str | None, stack: ExitStack) -> "Serv
     for wanted in (options.model, options.stream_model):
         path = find_model(wanted)
         name = model_name(path, read_card(path))
+        if name in files and find_model(files[name]) != path:
+            raise ShrikeError(
+                f"{path} and {find_model(files[name])}: expected two names in their cards, not {name} twice"
+            )
         files[name] = wanted
         names.append(name)
     cards = {name: read_card(find_model(file)) for name, file in files.items()}
@@ -101,10 +105,10 @@ def open_service(options: Options, token: str | None, stack: ExitStack) -> "Serv
     batcher = LiveBatcher(model, verdicts, metrics, options.max_seconds)
     stack.callback(batcher.close)
     pool = UploadPool(setup, names[0])
-    stack.callback(pool.close)
     for use, name in zip(("score", "stream"), names, strict=True):
         metrics.add_model(use, name, cards[name])
     workers = stack.enter_context(ThreadPoolExecutor(options.workers))
+    stack.callback(pool.close)  # before the threads are joined, which wait for their files
     return Service(options, token, cards, names[0], names[1], batcher, pool, workers, metrics)
 
 

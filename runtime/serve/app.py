@@ -223,7 +223,11 @@ class Endpoints:
         try:
             await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and not receiving.exception() and receiving.result():
-                await asyncio.wait((sending,), timeout=self._options.idle)  # the summary is still to come
+                while not sending.done():  # queued sound and the summary are still to come
+                    before = outbox.sent
+                    await asyncio.wait((sending,), timeout=self._options.idle)
+                    if outbox.sent == before:
+                        break
             with suppress(WebSocketDisconnect, RuntimeError):
                 if outbox.overflow:
                     await socket.close(POLICY, f"{WAITING_LINES} lines were not read")
@@ -259,7 +263,7 @@ class Endpoints:
             try:
                 if feed:
                     await feed.put(data)
-                elif not stream.put(data):
+                elif not await self._put(stream, data):
                     stream.end("the longest duration of a stream is reached")
                     return True
             except ShrikeError as error:
@@ -269,13 +273,22 @@ class Endpoints:
             while not stream.live and stream.full and not stream.closed:
                 await asyncio.sleep(POLL)
 
+    async def _put(self, stream: LiveStream, data: bytes) -> bool:
+        """Queue a message; one that is not live waits for room, part by part. False at the longest duration."""
+        for part in [data] if stream.live else stream.parts(data):
+            while not stream.live and stream.full and not stream.closed:
+                await asyncio.sleep(POLL)
+            if not stream.put(part):
+                return False
+        return True
+
 
 class Outbox:
     """Lines for one client, which may be a slow reader: `sending` ends after the last line or an overflow."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._loop, self._lines = asyncio.get_running_loop(), asyncio.Queue[str | None]()
-        self.overflow = False
+        self.overflow, self.sent = False, 0
         self.sending = asyncio.create_task(self._send(socket))
 
     def emit(self, line: str | None) -> None:
@@ -293,6 +306,7 @@ class Outbox:
     async def _send(self, socket: WebSocket) -> None:
         while (line := await self._lines.get()) is not None:
             await socket.send_text(line)
+            self.sent += 1
 
 
 # ---------------------------------------------------------------- parameters

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from runtime.serve.metrics import Metrics
 
 HEADER_TIME = 10.0  # s from a connection to its whole request header
-OPEN_PATHS = ("/v1/", "/metrics")  # those that need the token; the page has no secrets, probes have no token
+TOKEN_PATHS = ("/v1/", "/metrics")  # those that need the token; the page has no secrets, probes have no token
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 PROTOCOL = "shrike"  # of a WebSocket from a browser, which cannot set headers: shrike, bearer.TOKEN
 HEADERS = {
@@ -42,11 +42,15 @@ def refuse(token: str | None, scope: Scope) -> tuple[int, str] | None:
     """Return status and reason if the request is refused. `token` None: only callers of this machine."""
     headers = Headers(scope=scope)
     host, origin = headers.get("host", ""), headers.get("origin")
-    if token is None and urlsplit(f"//{host}").hostname not in LOCAL:
+    try:
+        name, page = urlsplit(f"//{host}").hostname, None if origin is None else urlsplit(origin).netloc
+    except ValueError:
+        return 403, "host, origin: expected addresses"
+    if token is None and name not in LOCAL:
         return 403, "host: expected 127.0.0.1 or localhost; start the service with --token for other names"
-    if origin is not None and urlsplit(origin).netloc != host:
+    if page is not None and page != host:
         return 403, "origin: expected the service's own page"
-    if token is not None and scope["path"].startswith(OPEN_PATHS):
+    if token is not None and scope["path"].startswith(TOKEN_PATHS):
         given = headers.get("authorization", "").removeprefix("Bearer ")
         given = given or next((name[7:] for name in scope.get("subprotocols", ()) if name.startswith("bearer.")), "")
         if not hmac.compare_digest(given.encode(), token.encode()):

@@ -87,6 +87,11 @@ class LiveStream:
         """True while a client that may wait should."""
         return self._queue.held >= QUEUED / 2 * self._pcm.rate
 
+    def parts(self, data: bytes) -> list[bytes]:
+        """Split a message into parts that find room in the queue where it is not `full`."""
+        size = int(QUEUED / 4 * self._pcm.rate) * self._pcm.size
+        return [data[start : start + size] for start in range(0, len(data), size)]
+
     def put(self, data: bytes) -> bool:
         """Queue samples as they came, in parts of any size. False once the longest duration is reached."""
         data = self._rest + data

@@ -16,8 +16,9 @@ import os
 import queue
 import resource
 import signal
+import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
@@ -27,20 +28,21 @@ from runtime.audio.channels import Channel
 from runtime.audio.features import Samples
 from runtime.engines import EngineAwayError
 from runtime.engines.model_loader import LoadedModel, find_model, load_model
-from runtime.scan.workers import covering
+from runtime.scan.workers import covering, end_with_parent
 from runtime.serve.options import Options
 from runtime.session import Session
 from runtime.sinks import Sink, StreamInfo
 from runtime.sinks.jsonl import JsonLines
 from runtime.sources.file import open_channels
 from runtime.summary import Summary, worst
-from runtime.support.errors import ShrikeError
+from runtime.support.errors import ShrikeError, say
 from runtime.support.shutdown import Stop
 
 MEMORY = 2**30  # bytes of address space that decoding and scoring of a file may need
 STARTING = 120.0  # s in which a child must have loaded its model
 LONGEST = 300.0  # s of computing for one upload
 LARGEST = 2**26  # bytes of an answer
+NOT_STARTED = "the process that scores files could not be started: try again later"
 DIED = "the process that scored the file was ended: is the file damaged, or does it need more than 1 GiB of memory?"
 
 
@@ -85,24 +87,43 @@ class UploadPool:
     def __init__(self, setup: UploadSetup, first: str) -> None:
         """`first`: the model that every child loads at its start. Waits for that."""
         self._setup, self._first = setup, first
-        self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
-        children = [_Child(setup, first) for _ in range(setup.options.workers)]
-        for child in children:
+        self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()  # None: one that could not be started
+        self._children, self._lock, self._closed = set[_Child](), threading.Lock(), False
+        for child in [self._start() for _ in range(setup.options.workers)]:
             child.wait_until_ready()
             self._idle.put(child)
+
+    def _start(self) -> "_Child":
+        with self._lock:
+            if self._closed:
+                raise ShrikeError(NOT_STARTED)
+            child = _Child(self._setup, self._first)
+            self._children = {one for one in self._children if one.alive} | {child}
+            return child
 
     def score(self, descriptor: int, job: Job) -> Scored:
         """Score the file behind a descriptor; waits for an idle child. ShrikeError with the reason if it cannot."""
         child = self._idle.get()
         try:
+            if child is None:
+                child = self._start()
             return child.score(descriptor, job)
+        except OSError as error:
+            say(f"error: a process for uploads cannot be started ({error})")
+            raise ShrikeError(NOT_STARTED) from error
         finally:
-            self._idle.put(child if child.alive else _Child(self._setup, self._first))
+            if child is not None and not child.alive:
+                child = None
+                with suppress(ShrikeError, OSError):
+                    child = self._start()  # loads its model until the next upload
+            self._idle.put(child)
 
     def close(self) -> None:
-        """End the idle children; those at work end with this process."""
-        while not self._idle.empty():
-            self._idle.get().kill()
+        """End all children, those at work too: their files get an error."""
+        with self._lock:
+            self._closed = True
+        for child in self._children:
+            child.end()
 
 
 class _Child:
@@ -116,11 +137,21 @@ class _Child:
 
     def wait_until_ready(self) -> None:
         if not self._ready:
-            self._receive(STARTING)
+            try:
+                self._receive(STARTING)
+            except ShrikeError:
+                self.kill()
+                raise
             self._ready = True
 
     def score(self, descriptor: int, job: Job) -> Scored:
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except EngineAwayError:
+            raise
+        except ShrikeError as error:
+            say(f"error: a process for uploads did not start: {error}")
+            raise ShrikeError(NOT_STARTED) from error
         assert self._process.pid
         try:
             self._connection.send_bytes(json.dumps(asdict(job)).encode())
@@ -146,6 +177,10 @@ class _Child:
             raise ShrikeError(str(answer["error"]))
         return answer
 
+    def end(self) -> None:
+        """Kill the process; a thread that waits for its answer gets an error and closes the rest."""
+        self._process.kill()
+
     def kill(self) -> None:
         self.alive = False
         self._process.kill()
@@ -165,6 +200,7 @@ def _serve(connection: Connection, setup: UploadSetup, first: str) -> None:
             opened[name] = setup.open(name)
         return opened[name]
 
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
     stop = Stop()
     _answer(connection, lambda: {"ready": find(first).card.name})

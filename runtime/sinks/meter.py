@@ -106,7 +106,7 @@ class Meter(LiveView, Sink):
         from rich.text import Text
 
         text = Text(no_wrap=True, overflow="crop")
-        bar, verdict = width - LABEL - 12, self._verdict
+        bar, verdict = max(1, width - LABEL - 12), self._verdict
 
         def row(label: str, content: str, style: str = "", label_style: str = "") -> None:
             text.append(f"{label:<{LABEL}}", label_style or style).append(f"{content}\n", style)

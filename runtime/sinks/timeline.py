@@ -17,7 +17,7 @@ from runtime.summary import Summary
 from runtime.support.atomic import atomic_file
 from runtime.support.errors import ShrikeError
 from runtime.support.extras import require_package
-from runtime.verdict import Verdict
+from runtime.verdict import State, Verdict
 
 POINTS = 4000  # of the waveform: more than a plot has columns
 COLUMNS = 1000  # of the bands, about as many as a plot has
@@ -43,7 +43,7 @@ class Timeline(Sink):
         self._path, self._frontend = path, frontend
         self._sound: list[Samples] = []
         self._seconds = 0.0  # of it
-        self._verdicts: list[Verdict] = []
+        self._verdicts: list[tuple[float, float | None, State]] = []  # time, P(spoof), state
 
     def begin(self, info: StreamInfo) -> None:
         self._info = info
@@ -54,7 +54,8 @@ class Timeline(Sink):
             self._sound.append(samples)
 
     def verdict(self, verdict: Verdict, latency: float | None) -> None:
-        self._verdicts.append(verdict)
+        if verdict.time <= LONGEST:
+            self._verdicts.append((verdict.time, verdict.p_spoof, verdict.state))
 
     def end(self, summary: Summary) -> None:
         samples = np.concatenate([np.empty(0, np.float32), *self._sound])
@@ -84,18 +85,18 @@ class Timeline(Sink):
         frames = self._frontend.frames(samples)
         frames = frames[:: -(-len(frames) // COLUMNS)]
         times = np.linspace(0, seconds, len(frames) + 1)
-        low, high = self._frontend.passband
-        edges = np.linspace(low, high, self._frontend.bands + 1)  # Hz: bands are equally wide
+        (low, high), centres = self._frontend.passband, self._frontend.centres
+        edges = np.concatenate([[low], (centres[1:] + centres[:-1]) / 2, [high]])
         axes.pcolormesh(times, edges, frames.T, cmap="magma", rasterized=True)
         axes.set(ylabel="Hz")
 
     def _draw_scores(self, axes: Any, summary: Summary) -> None:
-        times = np.array([verdict.time for verdict in self._verdicts])
-        values = np.array([np.nan if v.p_spoof is None else v.p_spoof for v in self._verdicts])
+        times = np.array([time for time, _, _ in self._verdicts])
+        values = np.array([np.nan if p_spoof is None else p_spoof for _, p_spoof, _ in self._verdicts])
         axes.plot(times, values, color="black", linewidth=1)
         for level, style in ((self._info.spoof_from, "--"), (0.5, ":"), (self._info.bonafide_to, "--")):
             axes.axhline(level, color="gray", linewidth=0.7, linestyle=style)
-        states = [verdict.state for verdict in self._verdicts]
+        states = [state for _, _, state in self._verdicts]
         for state, colour in COLOURS.items():
             where = np.array([one == state for one in states])
             if where.any():

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.audio.channels import MIX
 from runtime.audio.resampler import Resampler
 from runtime.sources import Block, idle_block
 from runtime.support.errors import ShrikeError
@@ -157,6 +158,7 @@ class Microphone:
         """`devices`: a substitute for the package sounddevice, in tests; `channel`: left, right or mix."""
         self._devices = devices or load_sounddevice()
         self._wanted, self._stop, self._channel = rate, stop, channel
+        self.channel = None if channel == MIX else channel  # of the start line
         self._device: str | int | None = int(device) if device is not None and device.isdigit() else device
         self._stream: Any = None
         self._patience = PATIENT

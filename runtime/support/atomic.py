@@ -42,7 +42,7 @@ def temporary_name(target: Path, suffix: str = "") -> Path:
 
 def tidy(folder: Path) -> None:
     """Remove what killed runs have left in a folder, once in a process."""
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))
     with _lock:
         if folder in _tidied:
             return

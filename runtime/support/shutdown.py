@@ -9,39 +9,45 @@ A second signal is not caught, so that a hanging program can still be stopped.
 """
 
 import os
+import select
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those ignored at the start (nohup) stay ignored
+LONGEST = 86_400.0  # s of one wait
 
 
 class Stop:
     """A request to stop, by signal or by `request()`. Signals are caught in the main thread only."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._requested = False  # no lock: a signal may come while one is held
         self._before: dict[int, Any] = {}
         # Becomes readable on a request, for callers that wait with select.
         self.descriptor, self._write = os.pipe()
 
     @property
     def requested(self) -> bool:
-        return self._event.is_set()
+        return self._requested
 
     def request(self) -> None:
-        if not self._event.is_set():
-            self._event.set()
+        if not self._requested:
+            self._requested = True
             os.write(self._write, b"!")
 
     def wait(self, seconds: float) -> bool:
         """Sleep that long or until a request; return whether there was one."""
-        return self._event.wait(max(0.0, seconds))
+        if not self._requested:
+            poll = select.poll()
+            poll.register(self.descriptor, select.POLLIN)
+            poll.poll(1000 * min(max(0.0, seconds), LONGEST))
+        return self._requested
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.request()
         self._restore()
+        self.request()
 
     def _restore(self) -> None:
         while self._before:

@@ -196,3 +196,23 @@ def test_files_together_say_what_they_say_one_by_one(model: Path, clips: list[Pa
     assert {entry["source"] for entry in entries} == {str(path) for path in clips[:2]}
     first = [entry["source"] for entry in entries if entry["type"] == "verdict"]
     assert first != sorted(first)  # they do not come one after the other
+
+
+def test_a_source_is_not_closed_while_it_is_read(model: Path) -> None:
+    class Slow(Pieces):
+        reading = torn = False
+
+        def __iter__(self) -> Iterator[Block]:
+            for block in super().__iter__():
+                self.reading = True
+                time.sleep(0.3)
+                self.reading = False
+                yield block
+
+        def close(self) -> None:
+            self.torn = self.reading
+            super().close()
+
+    source = Slow("slow", *cut(voice(9, 1), 1_000))
+    run(model, source, stop_after=0.5)
+    assert source.closed and not source.torn

@@ -72,7 +72,8 @@ export function draw(canvas, course, follow) {
     pen.lineTo(right, y(p));
     pen.stroke();
     pen.fillStyle = colour("--soft");
-    pen.fillText(p.toFixed(2).replace(/0$/, ""), 6, y(p) + 4);
+    const hidden = [0, 1].includes(p) && course.claims.some((claim) => Math.abs(y(claim) - y(p)) < 12); // by a threshold's number
+    if (!hidden) pen.fillText(p.toFixed(2).replace(/0$/, ""), 6, y(p) + 4);
   }
   pen.setLineDash([]);
 

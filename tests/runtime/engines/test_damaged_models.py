@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -328,3 +329,19 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     path = copied(str(tmp_path))
     assert write_card(path, read_card(path)).read_bytes() == original()[0].with_suffix(".json").read_bytes()
     np.testing.assert_array_equal(open_engine(path)(WINDOW), original()[1])
+
+
+def test_the_format_of_onnx_runtime_which_is_not_checked_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file can be both: harmless as protobuf, and with ORTM from its fifth byte on whatever it likes."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(original()[0]), options)
+    other = (tmp_path / "model.ort").read_bytes()
+    assert other[4:8] == b"ORTM"
+    path = with_card(tmp_path, other)
+    monkeypatch.setattr("runtime.engines.onnx.check_standalone", lambda *_: None)
+    with pytest.raises(ShrikeError, match="refuses"):
+        open_engine(path)

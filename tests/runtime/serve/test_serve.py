@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from socket import create_connection
@@ -21,6 +22,7 @@ pytest.importorskip("websockets", reason="pip install '.[serve]'")
 
 from websockets.exceptions import InvalidStatus  # noqa: E402
 
+from tests.runtime.made_model import made_model  # noqa: E402
 from tests.runtime.serve.server import Served, comparable, lines, pcm, serving  # noqa: E402
 from tests.runtime.speech import speech  # noqa: E402
 from tests.test_commands import ENVIRONMENT  # noqa: E402
@@ -262,9 +264,25 @@ def assert_soon(condition) -> None:
 # ---------------------------------------------------------------- who may call
 
 
+def test_a_client_that_may_wait_loses_nothing_however_large_its_messages_are(served: Served) -> None:
+    sound = pcm(speech(16))
+    with served.stream("live=false") as socket:
+        socket.send(sound)
+        socket.send('{"type": "end"}')
+        found = lines(socket)
+    assert not [line for line in found if line["type"] == "gap"]
+    assert found[-1]["type"] == "summary" and found[-1]["seconds"] == pytest.approx(16, abs=0.01)
+
+
 def test_other_origins_and_hosts_are_refused(served: Served) -> None:
     port = served.url.rpartition(":")[2]
-    for headers in ({"Origin": "https://evil.example"}, {"Host": f"evil.example:{port}"}, {"Origin": "null"}):
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Host": f"evil.example:{port}"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Host": "["},
+    ):
         answer = httpx.get(f"{served.url}/v1/models", headers=headers, timeout=30)
         assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
     with pytest.raises(InvalidStatus) as refused:
@@ -315,3 +333,27 @@ def test_a_killed_service_starts_again_on_its_port_and_sigterm_is_a_normal_end()
         assert json.loads(socket.recv())["type"] == "start"
         second.process.terminate()
         assert second.process.wait(60) == 0
+
+
+def test_a_service_that_scores_an_upload_ends_at_once(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.flac", np.tile(speech(10), 180), 16_000)  # half an hour
+    with serving() as served, ThreadPoolExecutor() as threads:
+        body = (tmp_path / "long.flac").read_bytes()
+        answer = threads.submit(httpx.post, f"{served.url}/v1/score", content=body, timeout=120)
+        time.sleep(3)
+        assert not answer.done()
+        served.process.terminate()
+        assert served.process.wait(30) == 0
+        assert isinstance(answer.exception(), httpx.HTTPError) or answer.result().status_code >= 400
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    paths = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        paths.append(made_model(folder))
+    with (
+        pytest.raises(AssertionError, match="two names in their cards"),
+        serving("--model", str(paths[0]), "--stream-model", str(paths[1])),
+    ):
+        pass

@@ -52,6 +52,9 @@ def test_changes_run_in_their_order(tmp_path: Path) -> None:
     )
     for number in range(5):
         runner.send(change(number=number))
+    until = time.monotonic() + 60  # close() waits for a few seconds only
+    while time.monotonic() < until and not (target.is_file() and "4" in target.read_text()):
+        time.sleep(0.05)
     runner.close()
     assert target.read_text().split() == ["0", "1", "2", "3", "4"]
 

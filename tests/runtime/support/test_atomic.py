@@ -118,3 +118,13 @@ def test_a_process_of_the_same_number_as_the_killed_one_can_write(tmp_path: Path
     with atomic_files(tmp_path, ["b.txt"]) as folder:
         (folder / "b.txt").touch()
     assert os.listdir(tmp_path) == ["b.txt"]
+
+
+def test_a_folder_by_another_name_is_tidied_once(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_file(tmp_path / "real" / "a.txt") as outer:
+        outer.write_text("a")
+        with atomic_file(tmp_path / "link" / "b.txt") as inner:
+            inner.write_text("b")
+    assert sorted(os.listdir(tmp_path / "real")) == ["a.txt", "b.txt"]
