@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runtime.audio.quality import DISABLING
+from runtime.audio.quality import DISABLING, MISSING_BAND
 from runtime.segments import Segment, Segments
 from runtime.sinks import StreamInfo
 from runtime.support.measure import Percentiles, resident, since_process_start
@@ -106,7 +106,7 @@ class SummaryBuilder:
         self._info, self._tracker = info, tracker
         self._states: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
-        self._disabled = 0  # judged windows with a flag that disables a claim
+        self._disabled = self._band_missing = 0  # judged windows with a flag that disables a claim, with one of a band
         self._sums = {True: [0.0, 0], False: [0.0, 0]}  # LLR and windows, by whether the window was not full
         self._segments = {  # by what is added to every LLR
             shift: Segments(info.window, tracker.spoof, info.interval) for shift in (0.0, LLR_MARGIN, -LLR_MARGIN)
@@ -133,6 +133,7 @@ class SummaryBuilder:
             total[0] += verdict.llr
             total[1] += 1
             self._disabled += bool(DISABLING & set(verdict.quality.flags))
+            self._band_missing += bool(MISSING_BAND & set(verdict.quality.flags))
             if self._first_window is None or self._warming:
                 self._first_window, self._warming = verdict.score, warming
         self._steps.add(step)
@@ -184,7 +185,9 @@ class SummaryBuilder:
             return "no-voice" if voiced < WINDOW_VOICE else "too-short"
         if voiced < CLAIM:
             return "too-short"
-        if 2 * self._disabled >= self._sums[False][1] + self._sums[True][1]:
+        judged = self._sums[False][1] + self._sums[True][1]
+        # A missing band is found after 2 s of voice, so that the first of two windows may lack its flag.
+        if 2 * self._disabled > judged or 2 * self._band_missing >= judged:
             return "unsure"
         p_spoof = self._tracker.p_spoof(llr)
         if p_spoof >= self._tracker.spoof or sum(segment.end - segment.start for segment in segments) >= CLAIM:

@@ -51,7 +51,8 @@ FLAGS = {
     "antiphase": "the two channels cancel in their mix: judge them one by one",
     "truncated": "the file ends early or is damaged: it was scored as far as it goes",
 }
-DISABLING = frozenset({"no-low-band", "no-high-band", "quiet", "clipping", "antiphase"})  # no claim is made with these
+MISSING_BAND = frozenset({"no-low-band", "no-high-band"})
+DISABLING = MISSING_BAND | {"quiet", "clipping", "antiphase"}  # no claim is made with these
 WHOLE = frozenset({"truncated"})  # holds for the whole source, from where it was found
 
 

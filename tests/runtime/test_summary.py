@@ -19,13 +19,15 @@ INFO = StreamInfo(
 FINE = Quality(-20.0, False, (), np.zeros(257))
 
 
-def summed(llrs: list[float], voiced: float, prior: float = 0.5, flagged: tuple[int, ...] = ()) -> Summary:
-    """Summary of windows 2.5 s apart, as in a scan; `flagged` ones are too quiet."""
+def summed(
+    llrs: list[float], voiced: float, prior: float = 0.5, flag: str = "quiet", flagged: tuple[int, ...] = ()
+) -> Summary:
+    """Summary of windows 2.5 s apart, as in a scan; `flagged` ones have the flag."""
     tracker = VerdictTracker(ScoreMap(1.0, 0.0, 0.0, "trials"), INFO.interval, prior, smoothing=0.0)
     builder = SummaryBuilder(INFO, tracker)
     for number, llr in enumerate(llrs):
         end = INFO.window + number * INFO.interval
-        quality = replace(FINE, flags=("quiet",)) if number in flagged else FINE
+        quality = replace(FINE, flags=(flag,)) if number in flagged else FINE
         verdict = tracker.update(Score(end, llr, 600, False), quality, 4.0, 4.0 + number)
         builder.count(verdict, end - INFO.window, False, 0.0, None)
     return builder.summary(INFO.window + len(llrs) * INFO.interval, voiced)
@@ -62,7 +64,9 @@ def test_the_flag_leaves_the_state_and_counts_passages_too() -> None:
     assert summed([5.0], 2.95).state == "too-short" and summed([5.0], 2.95).flags == {"borderline": 1.0}
 
 
-def test_a_flag_in_half_of_the_windows_disables_the_claim_and_is_shown() -> None:
-    assert summed([5.0, 5.0, 5.0], 9.0, flagged=(0,)).state == "bonafide"
-    half = summed([-5.0, -5.0], 9.0, flagged=(0,))
-    assert half.state == "unsure" and half.flags == {"quiet": 0.5} and half.line().endswith(", quiet")
+def test_flags_disable_a_claim_and_are_shown() -> None:
+    for flag, state in (("quiet", "spoof"), ("no-high-band", "unsure")):  # in half of the windows
+        half = summed([-5.0, -5.0], 9.0, flag=flag, flagged=(1,))
+        assert half.state == state and half.flags == {flag: 0.5} and half.line().endswith(f", {flag}")
+        assert summed([5.0, 5.0, 5.0], 9.0, flag=flag, flagged=(0, 1)).state == "unsure"
+        assert summed([5.0, 5.0, 5.0], 9.0, flag=flag, flagged=(0,)).state == "bonafide"
