@@ -109,6 +109,8 @@ def main() -> int:
     if options.dask:
         require_package("distributed")
     paths, errors = find_files([*options.paths, *(read_list(options.list) if options.list else ())])
+    if errors and not paths:
+        raise ShrikeError("; ".join(errors))
     target = options.csv or options.json
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
