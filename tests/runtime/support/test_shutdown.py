@@ -9,7 +9,7 @@ import os, signal, threading
 from runtime.support.shutdown import Stop
 for _ in range(100):
     with Stop() as stop:
-        threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGTERM)).start()
         while not stop.wait(0):
             pass
         assert stop.requested and stop.wait(60)
