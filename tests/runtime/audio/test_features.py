@@ -230,3 +230,15 @@ def test_front_end_cannot_be_changed_in_place() -> None:
 
 def test_pushing_nothing_gives_nothing() -> None:
     assert FeatureStream(PRESETS["wide"]).push(np.empty(0, np.float32)).shape == (0, 60)
+
+
+@pytest.mark.parametrize("wrong", [{"rate": 8_000}, {"window": 65_536}, {"window": 16_000, "bands": 8_001}])
+def test_a_front_end_that_would_take_gigabytes_or_another_rate_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ShrikeError):
+        FrontEnd(**wrong)
+
+
+def test_centres_are_the_mean_frequencies_of_the_bands() -> None:
+    assert np.allclose(PRESETS["f0"].centres, np.arange(45) * 16_000 / 1728)
+    mel = PRESETS["mel"].centres
+    assert (np.diff(mel) > 0).all() and mel[40] == pytest.approx(1_722, abs=5)

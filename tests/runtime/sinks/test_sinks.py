@@ -62,6 +62,14 @@ def test_the_live_view_fits_the_terminal(width: int, level: float) -> None:
     )
 
 
+def test_a_terminal_that_is_too_narrow_ends_no_stream() -> None:
+    meter = Meter(Console(file=io.StringIO(), width=20, force_terminal=True))
+    meter.begin(OPENING)
+    meter.verdict(verdict(1, "spoof", (), -20.0), 0.018)
+    assert "SPOOF" in meter.view(20).plain
+    meter.close()
+
+
 def test_the_view_says_that_it_listens_before_there_is_a_verdict() -> None:
     meter = Meter(Console(file=io.StringIO(), width=80, force_terminal=True))
     meter.begin(OPENING)
