@@ -44,7 +44,7 @@ def main() -> None:
     found = [read_checkpoint(path) for path in options.models]
     last = found[-1]
     for path, one in zip(options.models, found, strict=True):
-        odd = differences(one.settings, last.settings, (*ARCHITECTURE, "distill"))
+        odd = differences(one.settings, last.settings, (*ARCHITECTURE, "distill", "leave_out"))
         if odd:
             raise ShrikeError(f"{path}: expected the network of {options.models[-1]}: {'; '.join(odd)}")
     origins = {f"{ORIGIN}{number}": sha256_file(path) for number, path in enumerate(options.models, 1)}

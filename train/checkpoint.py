@@ -153,7 +153,8 @@ def _load(path: Path) -> Any:
 def average(several: Sequence[Weights]) -> Weights:
     """Average weights of the same names and shapes; whole numbers, as batch norm's count, are those of the last."""
     last = several[-1]
-    if any(one.keys() != last.keys() for one in several):
+    shapes = {name: value.shape for name, value in last.items()}
+    if any({name: value.shape for name, value in one.items()} != shapes for one in several):
         raise ShrikeError("checkpoints with other weights cannot be averaged: their options differ")
     return {
         name: torch.stack([one[name] for one in several]).mean(0) if value.is_floating_point() else value

@@ -67,7 +67,10 @@ def training_plan(
     room = np.where(lengths >= width, lengths - width + 1, lengths)[clips]  # a short clip's repetition starts anywhere
     share = rng.random(clips.size).reshape(clips.shape)
     share[:, pairs : 2 * pairs] = share[:, :pairs]
-    return np.stack([clips, (share * room).astype(np.int64)], axis=2)[:, rank::world]
+    owner = np.arange(clips.shape[1])
+    if sampling.kind != "natural" and rest % (2 * world) == 0:
+        owner[2 * pairs :] = np.arange(rest) // 2  # neighbours are of both classes, for one process
+    return np.stack([clips, (share * room).astype(np.int64)], axis=2)[:, owner % world == rank]
 
 
 def _drawn(clips: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -156,3 +156,11 @@ def test_scoring_takes_first_windows_or_all_with_the_last_at_the_end(cache: Feat
         assert (np.diff(starts) <= 300).all() and (np.diff(starts) > 0).all()
     shared = [row for rank in range(2) for row in np.concatenate(scoring_plan(cache, 5, True, rank, 2)).tolist()]
     assert sorted(shared) == sorted(every.tolist())
+
+
+def test_every_process_sees_both_classes(cache: FeatureCache) -> None:
+    whole = training_plan(cache, 4, 0, 0, Sampling("balanced"))
+    parts = [training_plan(cache, 4, 0, 0, Sampling("balanced"), rank, 2) for rank in range(2)]
+    assert sorted(whole.reshape(-1, 2).tolist()) == sorted(np.concatenate(parts).reshape(-1, 2).tolist())
+    for part in parts:
+        assert (cache.labels[part[:, :, 0]].sum(axis=1) == 1).all()
