@@ -11,6 +11,7 @@ first frame). Batches are therefore equal for any number of worker processes, an
 
 import signal
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import NamedTuple
 
 import numpy as np
@@ -143,6 +144,8 @@ class Batches:
     def __call__(self, epoch: int, plan: Sequence[Crops]) -> Iterator[Batch]:
         self._items[:] = [(crops, epoch) for crops in plan]
         # Ctrl-C reaches all processes of a terminal. Readers start with it blocked; the training process ends them.
+        if self._loader.num_workers:
+            resource_tracker.ensure_running()  # its start would unblock the signal
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return iter(self._loader)
