@@ -72,16 +72,8 @@ def main() -> None:
     shrike("train", "--corpus", corpus, "--out", run, "--network", options.network, "--frontend", "wide",
            "--epochs", options.epochs, *more)  # fmt: skip
     shrike("train.score", run / "model.pt", "--corpus", corpus, "--partition", "eval", "--out", run / "eval.scores.txt")
-    shrike(
-        "export.onnx",
-        run / "model.pt",
-        "--precision",
-        "fp32",
-        "--verification",
-        corpus,
-        "--out",
-        options.out / "model.onnx",
-    )
+    shrike("export.onnx", run / "model.pt", "--precision", "fp32", "--verification", corpus,
+           "--out", options.out / "model.onnx")  # fmt: skip
     print(f"try it: python -m runtime.stream --mic --model {options.out / 'model.onnx'}")
 
 

@@ -91,8 +91,10 @@ class FrontEnd:
             )
         if self.rate != RATE:
             raise ShrikeError(f"front-end: rate {self.rate}; expected {RATE} Hz, as voice activity detection needs it")
-        if self.window > RATE or self.bands > 1_024 or self.bands * self.width > 2**22 or self.hop > self.window:
+        if self.window > RATE or self.width > 65_536 or self.bands > 1_024 or self.hop > self.window:
             raise ShrikeError(f"front-end: {self} has too large a window, or hops over samples")
+        if self.bands * self.width > 2**22:
+            raise ShrikeError(f"front-end: {self} has more values in a window than {2**22:,}")
         # Every triangle needs a bin on both of its sides.
         most = self.bins if self.shape == "bins" else self.window * min(2 * TOP, self.rate) // (2 * self.rate) - 1
         if self.shape == "mel":
